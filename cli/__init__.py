@@ -1,0 +1,1 @@
+"""The `har-cache` command line: one file a command; installed as `har_cache_cli`."""

@@ -1,0 +1,78 @@
+"""Shard tasks on this machine: decode and encode in one process per core, or decode in processes and encode on a GPU."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ClipError
+from ..store import ClipResult
+from ..worker import Embedded, Job, embed, source_sha256
+from .workers import Workers
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to make: its clips (key, file) in order."""
+
+    index: int
+    clips: tuple[tuple[str, Path], ...]
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """One shard's clips, done: a result for each, in the task's order."""
+
+    index: int
+    results: tuple[ClipResult, ...]
+
+
+# Told of each clip: its result, and the seconds it took by stage.
+OnClip = Callable[[ClipResult, dict[str, float]], None]
+
+
+def run(
+    tasks: Iterable[ShardTask], job: Job, device: str, workers: int, on_clip: OnClip
+) -> Iterator[ShardResult]:
+    """Do the tasks; yield each shard when the last of its clips is done."""
+    if device == "cpu":
+        yield from _run_on_cpu(tasks, job, workers, on_clip)
+    else:
+        from .gpu import run_on_device
+
+        yield from run_on_device(tasks, job, device, workers, on_clip)
+
+
+def _run_on_cpu(tasks: Iterable[ShardTask], job: Job, workers: int, on_clip: OnClip) -> Iterator[ShardResult]:
+    results: dict[int, dict[int, ClipResult]] = {}
+    with Workers(job, workers) as pool:
+        for (task, place), outcome in pool.run(embed, _calls(tasks)):
+            result = to_result(task.clips[place], outcome)
+            on_clip(result, outcome.seconds if isinstance(outcome, Embedded) else {})
+            done = results.setdefault(task.index, {})
+            done[place] = result
+            if len(done) == len(task.clips):
+                yield ShardResult(task.index, tuple(done[i] for i in range(len(done))))
+                del results[task.index]
+
+
+def _calls(tasks: Iterable[ShardTask]) -> Iterator[tuple[tuple[ShardTask, int], tuple[Any, ...]]]:
+    for task in tasks:
+        # The largest files first: the last clip of a run should be a short one.
+        for place in sorted(range(len(task.clips)), key=lambda i: -_size(task.clips[i][1])):
+            yield (task, place), (task.clips[place][1],)
+
+
+def to_result(clip: tuple[str, Path], outcome: Embedded | ClipError) -> ClipResult:
+    """The clip's result from what its worker gave."""
+    key, path = clip
+    if isinstance(outcome, ClipError):
+        return ClipResult(key, source_sha256=source_sha256(path), reason=str(outcome))
+    return ClipResult(key, outcome.embeddings, outcome.fps, outcome.declared_frames, outcome.source_sha256)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,293 @@
+"""Draws a person performing an action: a jointed figure in three dimensions, projected and painted.
+
+Lengths are in units of the body's height, angles in degrees. Body axes: x to its left, y up, z where it faces.
+Camera axes: x to the right of the picture, y up, z towards the camera.
+"""
+
+import colorsys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+WIDTH, HEIGHT = 320, 240
+
+Rgb = tuple[int, int, int]
+Vector = NDArray[np.float64]
+
+_SCALE = 2  # drawn this many times larger, then averaged down: antialiasing
+_MARGIN = 24  # pixels of scenery beyond each edge, for a camera that moves
+_HORIZON, _GROUND = 130, 226  # rows to which feet come at infinite distance, and where most actions happen
+_WALL_ENDS = 150  # row
+_YAW = {"fr": 38, "ba": 142, "le": 52, "ri": 52}  # away from facing the camera
+_NOISE = {"goo": 0.8, "med": 2.0, "bad": 3.5}  # standard deviation, grey levels
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the clips of one source share: the room, the person, the camera, and how fast things happen."""
+
+    view: str
+    quality: str
+    yaw: float
+    pitch: float
+    height: float  # of the body, pixels
+    girth: float  # thickness of limbs
+    tempo: float  # frames that the action takes
+    wall: Rgb
+    floor: Rgb
+    pouf: Rgb
+    skin: Rgb
+    hair: Rgb
+    shoes: Rgb
+    shirt: tuple[Rgb, Rgb]  # cloth and stripes
+    trousers: tuple[Rgb, Rgb]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A limb, or anything else: a tapered capsule from a to b; a ball where they are the same."""
+
+    a: Vector
+    b: Vector
+    radius_a: float
+    radius_b: float
+    colour: Rgb
+    stripe: Rgb | None = None
+    rings: int = 0  # stripes across the limb; with 0, one along it
+    nearness: float = 1.0  # magnifies; 1 where most actions happen
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Joint angles, left then right, in the plane that the body faces; what hangs straight down is at 0."""
+
+    trunk: float = 0.0  # leaning forward from upright
+    thighs: tuple[float, float] = (0.0, 0.0)
+    shins: tuple[float, float] = (0.0, 0.0)
+    arms: tuple[float, float] = (0.0, 0.0)
+    elbows: float = 12.0
+    spread: float = 35.0  # direction in which the arms lift: 0 forward, 90 sideways
+    nearness: float = 1.0
+
+
+def draw_look(view: str, rng: np.random.Generator) -> Look:
+    """Draw the look of one source; `view` is "fr", "ba", "le" or "ri", as in the file names of HMDB51."""
+    side = {"le": -1, "ri": 1}.get(view) or rng.choice([-1, 1])
+    hue = rng.random()
+    dark = [_colour(hue + turn, rng.uniform(0.6, 0.85), rng.uniform(0.32, 0.46)) for turn in (0.35, 0.65)]
+    light = [_colour(rng.random(), rng.uniform(0.03, 0.12), rng.uniform(0.92, 1.0)) for _ in dark]
+    return Look(
+        view=view,
+        quality=str(rng.choice(list(_NOISE), p=[0.3, 0.5, 0.2])),
+        yaw=side * (_YAW[view] + rng.uniform(-6, 6)),
+        pitch=rng.uniform(8, 14),
+        height=rng.uniform(200, 212),
+        girth=rng.uniform(1.35, 1.55),
+        tempo=rng.uniform(16, 32),
+        wall=_colour(hue, rng.uniform(0.03, 0.1), rng.uniform(0.85, 0.92)),
+        floor=_colour(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.04, 0.12), rng.uniform(0.62, 0.68)),
+        pouf=_colour(rng.uniform(0.05, 0.1), 0.45, rng.uniform(0.3, 0.5)),
+        skin=_colour(rng.uniform(0.05, 0.08), rng.uniform(0.35, 0.5), rng.uniform(0.35, 0.95)),
+        hair=_colour(rng.uniform(0.03, 0.12), rng.uniform(0.2, 0.6), rng.uniform(0.1, 0.4)),
+        shoes=_colour(rng.random(), 0.3, rng.uniform(0.1, 0.3)),
+        shirt=(dark[0], light[0]),
+        trousers=(dark[1], light[1]),
+    )
+
+
+def draw_frames(
+    action: str, look: Look, frames: int, moving: bool, rng: np.random.Generator
+) -> Iterator[NDArray[np.uint8]]:
+    """Draw one performance of an action, as `frames` pictures, uint8 (240, 320, 3).
+
+    `action` is "sit", "raise_arms", "approach" or "bend"; `moving` is the camera.
+    """
+    time = np.arange(frames)
+    progress = _progress(time, look.tempo, rng)
+    swing = 5 * np.sin(rng.uniform(0, 2 * np.pi) + time * rng.uniform(0.08, 0.16))
+    steps = rng.uniform(2.5, 4.0)
+    look = replace(look, height=look.height * rng.uniform(0.95, 1.05))
+    place = np.array([rng.uniform(-10, 10), rng.uniform(-4, 4)])
+    camera = _camera_path(time, rng) if moving else np.zeros((frames, 2))
+    scenery = _scenery(look)
+    grain = rng.normal(0, _NOISE[look.quality], (HEIGHT + 64, WIDTH + 64, 1)).astype(np.int16)
+    for t in time:
+        pose = _pose(action, progress[t], swing[t], steps)
+        picture = _paint([*_person(pose, look), _pouf(look)], look, scenery, place, camera[t])
+        top, left = rng.integers(0, 64, 2)
+        noisy = picture + grain[top : top + HEIGHT, left : left + WIDTH]
+        yield np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def _progress(time: NDArray[np.int64], tempo: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """How far the action is done in each frame, 0 to 1: it holds still, moves, and holds still again."""
+    length = min(tempo * rng.uniform(0.9, 1.1), len(time) - 6)
+    start = rng.uniform(2, len(time) - length - 2)
+    linear = np.clip((time - start) / length, 0, 1)
+    softness = rng.uniform(0, 1)
+    return (1 - softness) * linear + softness * linear**2 * (3 - 2 * linear)
+
+
+def _camera_path(time: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """A hand-held camera: slow drift of up to 10 pixels, (frames, 2)."""
+    phase, speed = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.03, 0.1, 2)
+    return rng.uniform(5, 10, 2) * np.sin(phase + time[:, None] * speed)
+
+
+# ---------------------------------------------------------------------------------------------- the body
+
+
+def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
+    """The body when the action is `done` (0 to 1). All begin upright, or nearly, with the arms hanging."""
+    left, right = 8 + swing, 8 - swing
+    between = np.sin(np.pi * done)
+    if action == "sit":
+        thigh, shin, reach = 90 * done, 28 * done - 14 * between, 12 * done
+        trunk = 16 * between - 4 * done
+        return Pose(trunk, (thigh, thigh), (shin, shin), (left + reach, right + reach), 12 + 20 * done)
+    if action == "raise_arms":
+        return Pose(arms=(left + 145 * done, right + 145 * done), spread=70)
+    if action == "approach":
+        thigh, knee = 24 * np.sin(2 * np.pi * steps * done), 14 * np.cos(2 * np.pi * steps * done)
+        shins = (thigh - max(0, knee), -thigh - max(0, -knee))
+        return Pose(4, (thigh, -thigh), shins, (left - thigh, right + thigh), 20, 10, 0.42 + 0.95 * done**1.5)
+    if action == "bend":
+        leg, reach = 12 * done, 10 * done
+        return Pose(112 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 12 * done)
+    raise ValueError(f"no such action: {action}")
+
+
+def _person(pose: Pose, look: Look) -> list[Part]:
+    """Feet stay near where they are: the hips follow from the legs, and all else from the hips."""
+    legs = [0.25 * (_down(thigh) + _down(shin)) for thigh, shin in zip(pose.thighs, pose.shins, strict=True)]
+    lowest = min(leg[1] for leg in legs)  # the foot that carries the weight
+    hips = np.array([0, 0.04 - lowest, -0.6 * np.mean([leg[2] for leg in legs])])
+    up = -_down(-pose.trunk)
+    neck = hips + 0.31 * up
+    parts = [_trunk(hips, up, look), *_head(neck + 0.1 * up, up, look)]
+    for i, side in enumerate((1, -1)):
+        parts += _leg(hips + _at(x=0.075 * side), pose.thighs[i], pose.shins[i], look)
+        parts += _arm(neck - 0.035 * up, side, pose.arms[i], pose, look)
+    return [replace(part, nearness=pose.nearness) for part in parts]
+
+
+def _trunk(hips: Vector, up: Vector, look: Look) -> Part:
+    breadth = abs(np.cos(np.radians(look.yaw)))  # broader from the front than from the side
+    waist, chest = (0.07 + 0.03 * breadth) * look.girth, (0.08 + 0.04 * breadth) * look.girth
+    return Part(hips, hips + 0.27 * up, waist, chest, *look.shirt, rings=4)
+
+
+def _head(centre: Vector, up: Vector, look: Look) -> list[Part]:
+    face = _at(y=-up[2], z=up[1])
+    nose, hair = centre + 0.075 * face, centre - 0.022 * face + 0.014 * up
+    return [
+        Part(centre - 0.1 * up, centre, 0.035, 0.035, look.skin),
+        Part(centre, centre, 0.078, 0.078, look.skin),
+        Part(hair, hair, 0.08, 0.08, look.hair),
+        Part(nose, nose, 0.014, 0.014, look.skin),
+    ]
+
+
+def _leg(hip: Vector, thigh: float, shin: float, look: Look) -> list[Part]:
+    g = look.girth
+    knee = hip + 0.25 * _down(thigh)
+    ankle = knee + 0.25 * _down(shin)
+    return [
+        Part(hip, knee, 0.072 * g, 0.055 * g, *look.trousers),
+        Part(knee, ankle, 0.055 * g, 0.042 * g, *look.trousers),
+        Part(ankle, ankle + _at(y=-0.01, z=0.1), 0.036 * g, 0.028 * g, look.shoes),
+    ]
+
+
+def _arm(neck: Vector, side: int, lift: float, pose: Pose, look: Look) -> list[Part]:
+    g = look.girth
+    shoulder = neck + _at(x=0.065 * side * (1 + g))
+    elbow = shoulder + 0.18 * _down(lift, pose.spread, side)
+    hand = elbow + 0.17 * _down(lift + pose.elbows, pose.spread, side)
+    return [
+        Part(shoulder, elbow, 0.052 * g, 0.044 * g, *look.shirt, rings=3),
+        Part(elbow, hand, 0.044 * g, 0.034 * g, *look.shirt, rings=3),
+        Part(hand, hand, 0.042 * g, 0.042 * g, look.skin),
+    ]
+
+
+def _pouf(look: Look) -> Part:
+    """A seat, in every room, whatever the action, so that it tells nothing."""
+    return Part(_at(-0.07, 0.1, -0.25), _at(0.07, 0.1, -0.25), 0.1, 0.1, look.pouf)
+
+
+def _at(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Vector:
+    return np.array([x, y, z])
+
+
+def _down(angle: float, azimuth: float = 0.0, side: int = 1) -> Vector:
+    """Unit vector that hangs down at 0 degrees and lifts towards the azimuth (0 forward, 90 to the side)."""
+    a, z = np.radians(angle), np.radians(azimuth)
+    return _at(side * np.sin(a) * np.sin(z), -np.cos(a), np.sin(a) * np.cos(z))
+
+
+# ------------------------------------------------------------------------------------------- the picture
+
+
+def _paint(
+    parts: list[Part], look: Look, scenery: Image.Image, place: Vector, camera: Vector
+) -> NDArray[np.uint8]:
+    """Paint the parts onto the scenery, far ones first: uint8 (240, 320, 3)."""
+    left, top = np.rint((_MARGIN - camera) * _SCALE).astype(int)
+    canvas = scenery.crop((left, top, left + WIDTH * _SCALE, top + HEIGHT * _SCALE))
+    brush = ImageDraw.Draw(canvas)
+    turn = _turn(look)
+    seen = [replace(part, a=turn @ part.a, b=turn @ part.b) for part in parts]
+    for part in sorted(seen, key=lambda part: (part.nearness, part.a[2] + part.b[2])):
+        feet = np.array([WIDTH / 2, _HORIZON + (_GROUND - _HORIZON) * part.nearness]) + place + camera
+        unit = look.height * part.nearness * _SCALE
+        _capsule(brush, part, feet * _SCALE, unit)
+    return np.asarray(canvas.reduce(_SCALE))
+
+
+def _turn(look: Look) -> NDArray[np.float64]:
+    """Body axes to camera axes, (3, 3)."""
+    yaw, pitch = np.radians(look.yaw), np.radians(look.pitch)
+    cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    return np.array([[cy, 0, sy], [sy * sp, cp, -cy * sp], [-sy * cp, sp, cy * cp]])
+
+
+def _capsule(brush: ImageDraw.ImageDraw, part: Part, origin: Vector, unit: float) -> None:
+    a, b = (origin + end[:2] * (unit, -unit) for end in (part.a, part.b))
+    ra, rb = part.radius_a * unit, part.radius_b * unit
+    along = b - a
+    across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
+
+    def band(start: float, end: float, share: float, grow: float, fill: Rgb) -> None:
+        """The limb between two places along it (0 to 1), over a share of its breadth."""
+        p, q = a + along * start, a + along * end
+        wide_p = across * share * (ra + (rb - ra) * start + grow)
+        wide_q = across * share * (ra + (rb - ra) * end + grow)
+        brush.polygon([*(p + wide_p), *(q + wide_q), *(q - wide_q), *(p - wide_p)], fill=fill)
+
+    outline = (part.colour[0] // 3, part.colour[1] // 3, part.colour[2] // 3)
+    for grow, fill in ((1.2 * _SCALE, outline), (0.0, part.colour)):
+        for centre, radius in ((a, ra + grow), (b, rb + grow)):
+            brush.ellipse((*(centre - radius), *(centre + radius)), fill=fill)
+        band(0, 1, 1, grow, fill)
+    if part.stripe is not None:
+        for ring in range(part.rings):
+            band((ring + 0.25) / part.rings, (ring + 0.75) / part.rings, 1, 0, part.stripe)
+        if not part.rings:
+            band(0, 1, 0.3, 0, part.stripe)
+
+
+def _scenery(look: Look) -> Image.Image:
+    """Wall and floor, larger than the picture by the margin on every side."""
+    size = ((WIDTH + 2 * _MARGIN) * _SCALE, (HEIGHT + 2 * _MARGIN) * _SCALE)
+    scenery = Image.new("RGB", size, look.wall)
+    ImageDraw.Draw(scenery).rectangle((0, (_WALL_ENDS + _MARGIN) * _SCALE, *size), fill=look.floor)
+    return scenery
+
+
+def _colour(hue: float, saturation: float, value: float) -> Rgb:
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)

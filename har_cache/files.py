@@ -1,0 +1,104 @@
+"""Files that are either whole or absent, and JSON that shows any flipped bit."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import CacheError
+
+_TEMPORARY = ".tmp-"
+_SEAL = "sha256"
+
+
+def sha256(data: bytes) -> str:
+    """Hex sha256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path` for good: a unique temporary file beside it, fsync, rename, fsync of the directory.
+
+    A kill at any moment leaves the old file or the new one, and two writers do no harm. Raises CacheError when
+    the disk is full or the directory cannot be written.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise CacheError(
+            f"{path}: cannot be written: {error.strerror}; what was finished before is kept"
+        ) from error
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and those above it. Raises CacheError where that is not allowed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be created: {error.strerror}; choose another directory") from error
+
+
+def remove_stale_temporaries(directory: Path, older_than_s: float = 3600) -> None:
+    """Remove what killed writers left behind, but not what another one may be writing now."""
+    for path in directory.glob(f"{_TEMPORARY}*"):
+        if time.time() - path.stat().st_mtime > older_than_s:
+            path.unlink(missing_ok=True)
+
+
+def seal(content: Mapping[str, Any]) -> bytes:
+    """`content` as JSON with its own sha256 in it: canonical, so that every byte of it is checked."""
+    body = {key: value for key, value in content.items() if key != _SEAL}
+    return _canonical({**body, _SEAL: sha256(_canonical(body))})
+
+
+def unseal(data: bytes, path: Path) -> dict[str, Any]:
+    """The content that `seal` wrote. Raises CacheError, naming `path`, if a single bit of it has changed."""
+    try:
+        content = json.loads(data)
+        intact = isinstance(content, dict) and seal(content) == data
+    except ValueError:
+        intact = False
+    if not intact:
+        raise CacheError(f"{path}: damaged (its content does not match its own sha256)")
+    return content
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes. Raises CacheError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

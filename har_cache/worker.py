@@ -1,0 +1,210 @@
+"""What runs inside a worker process: one clip at a time, on one thread, within bounds of time and memory.
+
+A decoder that hangs, eats memory or crashes takes its process with it; the pool replaces the process and the
+parent tells the user which clip it was.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .encoder import CPU_BATCH, Encoder
+from .errors import ClipError
+from .fused import FoldedEncoder
+from .transform import crop
+from .video import VideoInfo, probe, read_chunks
+
+OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
+_CHUNK_BYTES = 32 << 20
+_LONGEST_SAMPLED = 1000
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know: how to decode, and (for embedding) the encoder and how to run it.
+
+    `stall_s`: seconds without a new chunk of frames after which the worker is killed; `memory_bytes`: address
+    space it may take beyond what it has after its imports.
+    """
+
+    decoder: str
+    encoder: FoldedEncoder | None = None
+    precision: str = "fp32"
+    views: tuple[str, ...] = ("center",)
+    stall_s: float = 60.0
+    memory_bytes: int = 2 << 30
+
+
+@dataclass
+class Embedded:
+    """A clip's embeddings, float16 (views, frames, 256), what is known of its file, and seconds by stage."""
+
+    embeddings: np.ndarray
+    fps: float
+    declared_frames: int | None
+    source_sha256: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+_job: Job
+_encoder: Encoder | None = None
+
+
+def start(job: Job) -> None:
+    """Prepare this process: the pool calls it once, before the first clip."""
+    global _job, _encoder
+    _job = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)
+    _keep_freed_memory()
+    _encoder = Encoder(job.encoder, job.precision, job.views) if job.encoder else None
+    _limit_memory(job.memory_bytes)
+
+
+def embed(path: Path) -> Embedded:
+    """Decode, transform and encode a whole clip. Raises ClipError; dies on a stall or for want of memory."""
+    assert _encoder is not None
+    clock = Stopwatch()
+    parts = []
+    with _bounded():
+        info = probe(path)
+        for crops in _batches(_chunks(path, info), clock):
+            parts.append(_encoder(crops).to(torch.float16).numpy())
+            clock.lap("encode")
+    embeddings = np.concatenate(parts, axis=1)
+    if not np.isfinite(embeddings).all():
+        raise ClipError("its embeddings are not finite in float16: these weights do not suit")
+    return Embedded(embeddings, info.fps, info.declared_frames, source_sha256(path), clock.seconds)
+
+
+def sample(path: Path, count: int) -> np.ndarray:
+    """`count` frames spread evenly over the clip (all where it has fewer): uint8 (n, 3, 224, 224)."""
+    crops: list[Tensor] = []
+    first = 0
+    with _bounded():
+        info = probe(path)
+        wanted = _spread(info.declared_frames, count)
+        for chunk in _chunks(path, info):
+            chosen = [i - first for i in wanted if first <= i < first + len(chunk)]
+            crops += [crop(torch.from_numpy(chunk[chosen])).to(torch.uint8)] if chosen else []
+            first += len(chunk)
+            if first > wanted[-1]:
+                break
+    if not crops:
+        raise ClipError("too short to sample")
+    return torch.cat(crops).numpy()
+
+
+def features(path: Path, count: int) -> np.ndarray:
+    """Pooled features before the projection of the frames that `sample` takes: float32 (n, 1280)."""
+    assert _encoder is not None
+    return _encoder.features(torch.from_numpy(sample(path, count)).float()).numpy()
+
+
+def source_sha256(path: Path) -> str:
+    """Hex sha256 of a clip's file; empty where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+class Stopwatch:
+    """Seconds by stage: `lap(stage)` books the time since the last lap."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap on `stage`."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """Kill this process when no chunk comes for `stall_s` (a kernel timer: it works whatever holds the GIL), and
+    when memory runs out: a decoder that has just failed to get memory is in no known state.
+    """
+    _rearm()
+    try:
+        yield
+    except (MemoryError, ClipError, RuntimeError) as error:
+        if any(
+            isinstance(e, MemoryError) or "can't allocate memory" in str(e) for e in (error, error.__cause__)
+        ):
+            os._exit(OUT_OF_MEMORY)
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _rearm() -> None:
+    signal.setitimer(signal.ITIMER_REAL, _job.stall_s)
+
+
+def _chunks(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
+    for chunk in read_chunks(path, _job.decoder, _chunk_size(info.width * info.height * 3)):
+        yield chunk
+        _rearm()
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc reuse the big buffers of each chunk, instead of asking the kernel for zeroed pages every time
+    (measured: the transform alone takes half the time).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_THRESHOLD, _CHUNK_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def _limit_memory(extra: int) -> None:
+    if not Path("/proc/self/statm").exists():  # no Linux
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + extra
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _chunk_size(frame_bytes: int) -> int:
+    """Frames to decode at a time: a power of two up to the encoder's batch, at most 32 MiB where frames allow."""
+    size = CPU_BATCH
+    while size > 1 and size * frame_bytes > _CHUNK_BYTES:
+        size //= 2
+    return size
+
+
+def _batches(chunks: Iterator[np.ndarray], clock: Stopwatch) -> Iterator[Tensor]:
+    """Crops in batches of CPU_BATCH, the clip's last one smaller: the same batches whatever the chunks."""
+    waiting: list[Tensor] = []
+    for chunk in chunks:
+        clock.lap("decode")
+        waiting.append(crop(torch.from_numpy(chunk)))
+        clock.lap("transform")
+        if len(waiting) * len(chunk) >= CPU_BATCH:
+            yield torch.cat(waiting)
+            waiting = []
+    clock.lap("decode")
+    if waiting:
+        yield torch.cat(waiting)
+
+
+def _spread(frames: int | None, count: int) -> list[int]:
+    length = min(frames or _LONGEST_SAMPLED // 4, _LONGEST_SAMPLED)
+    return sorted({(2 * i + 1) * length // (2 * count) for i in range(min(count, length))}) or [0]
