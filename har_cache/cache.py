@@ -109,9 +109,7 @@ class FeatureCache:
         for index, entry in enumerate(self.manifest["shards"]):
             record = read_record(Store(self.path).record_path(index), self.fingerprint)
             if record.sha256 != entry["record_sha256"] or record.shard_sha256 != entry["sha256"]:
-                raise CacheError(
-                    f"{self.path}: the record of {entry['file']} is not the manifest's; extract again"
-                )
+                raise CacheError(f"{self.path}: the record of {entry['file']} is not the manifest's; extract again")
             records.append(record)
         return records
 
@@ -120,9 +118,7 @@ class FeatureCache:
         path = Store(self.path).shard_path(index)
         data = read_file(path)
         if sha256(data) != self.manifest["shards"][index]["sha256"]:
-            raise CacheError(
-                f"{path}: damaged (its sha256 does not match); run extract again to redo this shard"
-            )
+            raise CacheError(f"{path}: damaged (its sha256 does not match); run extract again to redo this shard")
         return ShardImage(data, path.name)
 
     def _shard(self, index: int) -> Shard:

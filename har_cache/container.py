@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from har_cache.errors import ClipError
+from .errors import ClipError
 
 if TYPE_CHECKING:
     from av import VideoStream
@@ -72,7 +72,7 @@ def probe(path: Path) -> VideoInfo:
 def opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
     """Open `path` with PyAV: the container, and its first video stream set to decode on one thread.
 
-    Raises ClipError if that cannot be, or if frames are larger than 8192x8192.
+    Raises ClipError if that cannot be, or if frames are larger than 8192x8192 pixels.
     """
     import av
 
@@ -144,6 +144,8 @@ def _first_video(container: "InputContainer") -> "VideoStream":
     codec = stream.codec_context
     if codec is None:
         raise ClipError("unknown video codec")
+    if not (codec.width and codec.height):
+        raise ClipError("no valid frame size")
     if max(codec.width, codec.height) > MAX_SIDE:
         raise ClipError(f"frames of {codec.width}x{codec.height}: more than {MAX_SIDE}x{MAX_SIDE} is refused")
     codec.thread_type = "NONE"

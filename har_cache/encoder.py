@@ -44,8 +44,7 @@ class Encoder:
         self.views = tuple(views)
         low, first_low = _low_precision(precision)
         self.blocks = [
-            Block(block, low if i >= first_low else torch.float32, self.device)
-            for i, block in enumerate(folded.blocks)
+            Block(block, low if i >= first_low else torch.float32, self.device) for i, block in enumerate(folded.blocks)
         ]
         self.weight = torch.from_numpy(folded.weight).to(self.device)
         self.bias = torch.from_numpy(folded.bias).to(self.device)
@@ -83,9 +82,7 @@ def _pool(x: Tensor) -> Tensor:
     return x.float().mean((2, 3))
 
 
-def choose_precision(
-    folded: FoldedEncoder, crops: Tensor, device: str, asked: str = "auto"
-) -> tuple[str, float]:
+def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: str = "auto") -> tuple[str, float]:
     """The precision to use, and its faithfulness: the lowest centred cosine to fp32 over `crops`.
 
     `auto` takes the first precision, in the order that this hardware is known to favour, that keeps every frame

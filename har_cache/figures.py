@@ -232,9 +232,7 @@ def _down(angle: float, azimuth: float = 0.0, side: int = 1) -> Vector:
 # ------------------------------------------------------------------------------------------- the picture
 
 
-def _paint(
-    parts: list[Part], look: Look, scenery: Image.Image, place: Vector, camera: Vector
-) -> NDArray[np.uint8]:
+def _paint(parts: list[Part], look: Look, scenery: Image.Image, place: Vector, camera: Vector) -> NDArray[np.uint8]:
     """Paint the parts onto the scenery, far ones first: uint8 (240, 320, 3)."""
     left, top = np.rint((_MARGIN - camera) * _SCALE).astype(int)
     canvas = scenery.crop((left, top, left + WIDTH * _SCALE, top + HEIGHT * _SCALE))

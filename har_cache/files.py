@@ -46,9 +46,7 @@ def write_file(path: Path, data: bytes) -> None:
             raise
         _sync_directory(path.parent)
     except OSError as error:
-        raise CacheError(
-            f"{path}: cannot be written: {error.strerror}; what was finished before is kept"
-        ) from error
+        raise CacheError(f"{path}: cannot be written: {error.strerror}; what was finished before is kept") from error
 
 
 def make_directory(path: Path) -> None:

@@ -58,7 +58,10 @@ def fold(model: "MNASNet") -> FoldedEncoder:
     blocks = [FoldedBlock(_fold_row(layers[:_FIRST_STACK]), residual=False)]
     for stack in layers[_FIRST_STACK:_HEAD]:
         assert isinstance(stack, nn.Sequential)
-        blocks += [FoldedBlock(_fold_row(block.layers), bool(block.apply_residual)) for block in stack]
+        for block in stack:
+            row, residual = block.layers, block.apply_residual
+            assert isinstance(row, nn.Sequential)
+            blocks.append(FoldedBlock(_fold_row(row), bool(residual)))
     blocks.append(FoldedBlock(_fold_row(layers[_HEAD:]), residual=False))
     projection = model.classifier
     return FoldedEncoder(tuple(blocks), _array(projection.weight), _array(projection.bias))
@@ -83,17 +86,17 @@ def _array(parameter: object) -> np.ndarray:
     return parameter.detach().cpu().float().numpy().copy()
 
 
-class Block(nn.Module):
+class Block:
     """A folded block in one dtype, on one device: (n, c, h, w) channels_last -> (n, c', h', w')."""
 
     def __init__(self, folded: FoldedBlock, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
         kind = PackedConv if device.type == "cpu" and can_pack() else Conv
-        self.convs = nn.ModuleList(kind(conv, dtype, device) for conv in folded.convs)
+        self.convs = [kind(conv, dtype, device) for conv in folded.convs]
         self.residual = folded.residual
         self.dtype = dtype
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
+        """The block's output; `x` may be overwritten."""
         x = x.to(self.dtype)
         y = x
         for conv in self.convs[:-1]:
@@ -101,35 +104,35 @@ class Block(nn.Module):
         return self.convs[-1](y, x if self.residual else None)
 
 
-class Conv(nn.Module):
+class Conv:
     """Convolution, bias, residual and ReLU by torch's public operators."""
 
     def __init__(self, folded: FoldedConv, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.from_numpy(folded.weight).to(device, dtype), persistent=False)
-        self.register_buffer("bias", torch.from_numpy(folded.bias).to(device, dtype), persistent=False)
-        self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+        weight = torch.from_numpy(folded.weight).to(device, dtype)
+        self.weight = weight.contiguous(memory_format=torch.channels_last)
+        self.bias = torch.from_numpy(folded.bias).to(device, dtype)
         self.shape = (folded.stride, folded.padding, 1, folded.groups)
         self.relu = folded.relu
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """The convolution of `x`, with `residual` added."""
         y = F.conv2d(x, self.weight, self.bias, *self.shape)
         if residual is not None:
             y += residual
         return y.relu_() if self.relu else y
 
 
-class PackedConv(nn.Module):
+class PackedConv:
     """The same as one oneDNN primitive, its weights packed for the shape of the first input it meets."""
 
     def __init__(self, folded: FoldedConv, dtype: torch.dtype, device: torch.device) -> None:
-        super().__init__()
         self.weight = torch.from_numpy(folded.weight).to(device, dtype)
         self.bias = torch.from_numpy(folded.bias).to(device, dtype)
         self.shape = ([folded.padding] * 2, [folded.stride] * 2, [1, 1], folded.groups)
         self.activation = "relu" if folded.relu else "none"
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """The convolution of `x`, with `residual` added; `residual` is overwritten."""
         ops = torch.ops.mkldnn
         if not self.weight.is_mkldnn:
             self.weight = ops._reorder_convolution_weight(self.weight, *self.shape, list(x.shape))

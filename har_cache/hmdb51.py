@@ -25,9 +25,7 @@ TAG_WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 
 _CODES = {field: "|".join(words) for field, words in TAG_WORDS.items()}
-_TAGS = re.compile(
-    r"({body})_({camera})_np([0-9]{{1,3}})_({viewpoint})_({quality})_[0-9]+\.[^.]+".format_map(_CODES)
-)
+_TAGS = re.compile(r"({body})_({camera})_np([0-9]{{1,3}})_({viewpoint})_({quality})_[0-9]+\.[^.]+".format_map(_CODES))
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,7 @@ def fit_pca(features: np.ndarray) -> tuple[Tensor, Tensor]:
     if len(features) < 2:
         raise HarCacheError("--projection pca needs at least 2 frames to fit on; use --projection random")
     with threadpool_limits(1):  # the same bytes whatever the number of cores
-        pca = PCA(min(EMBEDDING, len(features) - 1), svd_solver="covariance_eigh").fit(
-            features.astype(np.float64)
-        )
+        pca = PCA(min(EMBEDDING, len(features) - 1), svd_solver="covariance_eigh").fit(features.astype(np.float64))
     basis = _filled_up(pca.components_)
     scale = 1.0 / np.sqrt(max(pca.explained_variance_.sum() / EMBEDDING, np.finfo(np.float64).tiny))
     weight = scale * basis

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Plan:
         new = sorted(keys)
         count = math.ceil(len(new) / shard_clips)
         bounds = [round(i * len(new) / count) for i in range(count + 1)] if count else [0]
-        shards = tuple(tuple(new[a:b]) for a, b in zip(bounds, bounds[1:], strict=False))
+        shards = tuple(tuple(new[a:b]) for a, b in itertools.pairwise(bounds))
         return Plan(self.recipe, self.shards + shards)
 
 
@@ -89,9 +90,7 @@ class Store:
         foreign = {p.name for p in self.root.iterdir()} - {MANIFEST, ENCODER, PLAN, FAILURES, SHARDS}
         foreign = {name for name in foreign if not name.startswith(".")}
         if foreign and not (self.root / PLAN).exists():
-            raise CacheError(
-                f"{self.root}: holds other files ({min(foreign)}, ...); choose an empty directory"
-            )
+            raise CacheError(f"{self.root}: holds other files ({min(foreign)}, ...); choose an empty directory")
         for directory in (self.root, self.root / SHARDS):
             remove_stale_temporaries(directory)
 
@@ -121,9 +120,7 @@ class Store:
     def write_plan(self, plan: Plan) -> None:
         """Commit the plan: from now on the directory is a cache of this recipe."""
         content = {"recipe": plan.recipe.to_dict(), "fingerprint": plan.recipe.fingerprint}
-        write_file(
-            self.root / PLAN, seal({**content, "schema": SCHEMA, "shards": [list(s) for s in plan.shards]})
-        )
+        write_file(self.root / PLAN, seal({**content, "schema": SCHEMA, "shards": [list(s) for s in plan.shards]}))
 
     def encoder_bytes(self) -> bytes:
         """The bytes of `encoder.safetensors`."""

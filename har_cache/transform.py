@@ -45,9 +45,7 @@ def _resize(x: Tensor, size: tuple[int, int], rows: int, columns: int) -> Tensor
 @lru_cache(256)
 def _span(length: int, resized: int, needed: int) -> tuple[int, float]:
     """How much of `length` is needed for the first `needed` of `resized` results, and the scale factor."""
-    factor = 1.0 / float(
-        np.float32(length) / np.float32(resized)
-    )  # so that torch gets the scale that sizes give
+    factor = 1.0 / float(np.float32(length) / np.float32(resized))  # so that torch gets the scale that sizes give
     end = min(math.ceil(needed / factor + max(1.0, 1.0 / factor)) + 1, length)
     return (end if int(end * factor) != end else length), factor  # torch copies where the size stays the same
 

@@ -148,9 +148,7 @@ def _file_state(path: Path) -> Mapping[str, Tensor]:
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(
-            f"{path}: expected a plain state dict of tensors, such as torchvision's own .pth files"
-        )
+        raise WeightsError(f"{path}: expected a plain state dict of tensors, such as torchvision's own .pth files")
     return state
 
 

@@ -145,9 +145,7 @@ def _bounded() -> Iterator[None]:
     try:
         yield
     except (MemoryError, ClipError, RuntimeError) as error:
-        if any(
-            isinstance(e, MemoryError) or "can't allocate memory" in str(e) for e in (error, error.__cause__)
-        ):
+        if any(isinstance(e, MemoryError) or "can't allocate memory" in str(e) for e in (error, error.__cause__)):
             os._exit(OUT_OF_MEMORY)
         raise
     finally:

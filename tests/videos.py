@@ -11,7 +11,7 @@ RATE = 30
 
 
 def moving_frames(count: int, width: int = 160, height: int = 120, still: int = 0) -> list[np.ndarray]:
-    """`count` distinct frames (height, width, 3), uint8 RGB, of which the last `still` repeat the one before."""
+    """`count` distinct frames (height, width, 3), uint8 RGB, of which the last `still` are repeats."""
     blocks = np.random.default_rng(count).integers(0, 255, (height // 8 + 9, width // 8 + 9, 3), np.uint8)
     ground = blocks.repeat(8, 0).repeat(8, 1)
     frames = []
@@ -35,7 +35,7 @@ def write_video(
     seconds_of_audio: float = 0.0,
     rotation: int = 0,
 ) -> Path:
-    """Write RGB `frames` to `path` at 30 per second; `container` is a muxer's name where the suffix is not one."""
+    """Write RGB `frames` at 30 per second; `container` names the muxer where the suffix does not."""
     with av.open(str(path.absolute()), "w", format=container, options=mux_options or {}) as out:
         if title:
             out.metadata["title"] = title

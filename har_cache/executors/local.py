@@ -1,4 +1,4 @@
-"""Shard tasks on this machine: decode and encode in one process per core, or decode in processes and encode on a GPU."""
+"""Shard tasks on this machine: one process a core decodes and encodes; or processes decode, and a GPU encodes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -31,9 +31,7 @@ class ShardResult:
 OnClip = Callable[[ClipResult, dict[str, float]], None]
 
 
-def run(
-    tasks: Iterable[ShardTask], job: Job, device: str, workers: int, on_clip: OnClip
-) -> Iterator[ShardResult]:
+def run(tasks: Iterable[ShardTask], job: Job, device: str, workers: int, on_clip: OnClip) -> Iterator[ShardResult]:
     """Do the tasks; yield each shard when the last of its clips is done."""
     if device == "cpu":
         yield from _run_on_cpu(tasks, job, workers, on_clip)

@@ -1,6 +1,5 @@
 """Worker processes that outlive any clip: a crash, a hang or a memory hog costs that clip alone."""
 
-import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -11,6 +10,7 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from ..errors import ClipError
 from ..worker import OUT_OF_MEMORY, Job, start
+from .server import fork_server
 
 T = TypeVar("T")
 _STRIKES = 2
@@ -26,17 +26,13 @@ class Workers:
     def __init__(self, job: Job, count: int) -> None:
         self.count = count
         self._job = job
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["har_cache.worker"])
-        self._pool = ProcessPool(count, _CLIPS_A_PROCESS, start, (job,), context)
+        self._pool = ProcessPool(count, _CLIPS_A_PROCESS, start, (job,), fork_server())
 
     def schedule(self, function: Callable[..., Any], *args: Any) -> ProcessFuture:
         """Run `function(*args)` in a worker; `outcome` reads the future's result."""
         return self._pool.schedule(function, args)
 
-    def run(
-        self, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]]
-    ) -> Iterator[tuple[T, Any]]:
+    def run(self, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]]) -> Iterator[tuple[T, Any]]:
         """Run `function(*args)` for each (tag, args); yield (tag, result) as they come, a ClipError for a failure.
 
         A call that kills its worker is tried once more; calls are drawn only as fast as they are worked off.
@@ -50,10 +46,11 @@ class Workers:
 
         refill()
         while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            finished = [f for f in wait(running, return_when=FIRST_COMPLETED).done if isinstance(f, ProcessFuture)]
+            for future in finished:
                 tag, args, strikes = running.pop(future)
                 outcome = self.outcome(future)
-                if isinstance(outcome, WorkerDied) and strikes < _STRIKES:
+                if isinstance(outcome, WorkerDiedError) and strikes < _STRIKES:
                     running[self.schedule(function, *args)] = tag, args, strikes + 1
                 else:
                     yield tag, outcome
@@ -66,7 +63,7 @@ class Workers:
         except ClipError as error:
             return error
         except ProcessExpired as error:
-            return WorkerDied(self._cause(error.exitcode))
+            return WorkerDiedError(self._cause(error.exitcode))
         except Exception as error:  # one clip's surprise is not the run's
             return ClipError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
@@ -87,5 +84,5 @@ class Workers:
         self._pool.join()
 
 
-class WorkerDied(ClipError):
+class WorkerDiedError(ClipError):
     """The worker process died on this clip."""

@@ -1,0 +1,95 @@
+"""`har-cache extract`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .console import Debug, Progress, friendly, say
+
+if TYPE_CHECKING:
+    from har_cache.extract import Report
+
+SOME_CLIPS_FAILED = 3
+
+
+def extract(
+    data: Annotated[Path, typer.Option(help="Folder of class folders (or with videos/ or hmdb51_org/ in it).")],
+    cache: Annotated[Path, typer.Option(help="Cache directory to make, or to bring up to date.")],
+    splits: Annotated[
+        Path | None, typer.Option(help="Folder of <class>_test_split<k>.txt; default: splits/ in --data.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="imagenet, random (demos and tests), or a .pth or .safetensors file.")
+    ] = "imagenet",
+    projection: Annotated[
+        str | None,
+        typer.Option(help="pca, random, or an encoder.safetensors; default: the one in --weights, else pca."),
+    ] = None,
+    views: Annotated[str, typer.Option(help="center, or center,flip.")] = "center",
+    precision: Annotated[
+        str, typer.Option(help="auto, fp32, fp16, bf16, fp16-mixed or bf16-mixed; auto: the fastest that is faithful.")
+    ] = "auto",
+    decoder: Annotated[str, typer.Option(help="auto, decord or pyav; the frames are the same.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
+    shard_clips: Annotated[int, typer.Option(help="Clips a shard; an interrupted run redoes unfinished shards.")] = 64,
+    seed: Annotated[int, typer.Option(help="For random weights and projections, and drawn splits.")] = 0,
+    clip_timeout: Annotated[float, typer.Option(help="Give up on a clip after so many seconds without a frame.")] = 60,
+    allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Exit with 0 although clips failed.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache made with another recipe.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Stage one: videos -> frozen encoder -> a verified cache of 256-d embeddings, one per frame.
+
+    Run it again to go on after an interruption, or to add new clips. Exit code 3: some clips failed (see failures.csv
+    in the cache), all others are there.
+    """
+    with friendly(debug):
+        from har_cache.executors.server import fork_server
+
+        fork_server()  # imports torch in parallel with the next line
+        from har_cache import extract as stage
+
+        settings = stage.Settings(
+            data=data,
+            cache=cache,
+            splits=splits,
+            weights=weights,
+            projection=projection,
+            views=tuple(views.split(",")),
+            precision=precision,
+            decoder=decoder,
+            device=device,
+            workers=workers,
+            shard_clips=shard_clips,
+            seed=seed,
+            overwrite=overwrite,
+            stall_s=clip_timeout,
+        )
+        progress = Progress()
+        try:
+            report = stage.extract(settings, progress)
+        finally:
+            progress.close()
+        _summarise(report, cache)
+        if report.failures and not allow_failed:
+            raise typer.Exit(SOME_CLIPS_FAILED)
+
+
+def _summarise(report: "Report", cache: Path) -> None:
+    counts = report.manifest["counts"]
+    if report.seconds:
+        rate = report.frames / report.seconds
+        say(f"Extracted {report.clips} clips, {report.frames} frames in {report.seconds:.1f} s: {rate:.0f} frames/s")
+        total = sum(report.busy_s.values()) or 1.0
+        say("Time went into " + ", ".join(f"{stage} {s / total:.0%}" for stage, s in report.busy_s.items()))
+    else:
+        say("Nothing to do: the cache is up to date")
+    if report.failures:
+        from har_cache.extract import by_reason
+
+        say(f"{len(report.failures)} clips failed (named in {cache / 'failures.csv'}):")
+        for reason, count in by_reason(report.failures).most_common():
+            say(f"  {count} x {reason}")
+    say(f"{cache}: {counts['clips']} clips, {counts['frames']} frames in {counts['shards']} shards")

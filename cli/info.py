@@ -1,0 +1,45 @@
+"""`har-cache info`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import Debug, Json, friendly
+
+
+def info(
+    cache: Annotated[Path, typer.Argument(help="Cache directory.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What a cache holds, and how it was made."""
+    with friendly(debug):
+        from har_cache.cache import read_manifest
+
+        manifest = read_manifest(cache)
+        typer.echo(json.dumps(_summary(manifest), indent=2) if as_json else _text(cache, manifest))
+
+
+def _summary(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in manifest.items() if key not in ("sha256", "files")}
+
+
+def _text(cache: Path, manifest: dict[str, Any]) -> str:
+    counts, recipe = manifest["counts"], manifest["recipe"]
+    lines = [
+        f"{cache}: {counts['clips']} clips of {len(manifest['classes'])} classes, "
+        f"{counts['frames']} frames, {counts['shards']} shards",
+        f"  fingerprint  {manifest['fingerprint']}",
+        *(f"  {key:<12} {_plain(value)}" for key, value in recipe.items() if key != "schema"),
+        f"  splits       {manifest['splits']['from']}",
+        f"  made with    {', '.join(f'{name} {version}' for name, version in manifest['versions'].items())}",
+        f"  failures     {counts['failures']}",
+        *(f"    {failure['key']}: {failure['reason']}" for failure in manifest["failures"][:20]),
+    ]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value)

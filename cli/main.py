@@ -1,0 +1,21 @@
+"""The `har-cache` command. Nothing here imports torch: each command imports what it needs when it runs."""
+
+import typer
+
+from . import extract, info, sample, verify
+
+app = typer.Typer(
+    name="har-cache",
+    help="Cache per-frame embeddings of action videos once; train on them in minutes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("sample")(sample.sample)
+app.command("extract")(extract.extract)
+app.command("info")(info.info)
+app.command("verify")(verify.verify)
+
+
+if __name__ == "__main__":
+    app()

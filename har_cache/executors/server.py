@@ -1,0 +1,13 @@
+"""The process that worker processes are forked from: it imports torch once, and never decodes anything."""
+
+import multiprocessing
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+
+
+def fork_server() -> ForkServerContext:
+    """The running server's context. Called before this process imports torch itself, the two imports overlap."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["har_cache.worker"])
+    forkserver.ensure_running()
+    return context
