@@ -1,6 +1,7 @@
 """Cropped frames -> 256-d embeddings: the network at a chosen precision, and the choice of it."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -55,14 +56,16 @@ class Encoder:
         out = torch.empty(len(self.views), len(crops), EMBEDDING, device=self.device)
         for view, name in enumerate(self.views):
             seen = crops.flip(-1) if name == "flip" else crops
-            out[view] = F.linear(self.features(seen), self.weight, self.bias)
+            with _true_fp32(self.device):
+                out[view] = F.linear(self.features(seen), self.weight, self.bias)
         return out
 
     @torch.inference_mode()
     def features(self, crops: Tensor) -> Tensor:
         """The pooled features before the projection: float32 (n, 1280)."""
         if self.device.type != "cpu":
-            return _pool(_run(self.blocks, normalise(crops)))
+            with _true_fp32(self.device):
+                return _pool(_run(self.blocks, normalise(crops)))
         return torch.cat([self._cpu_batch(part) for part in crops.split(CPU_BATCH)])
 
     def _cpu_batch(self, crops: Tensor) -> Tensor:
@@ -80,6 +83,23 @@ def _run(blocks: Sequence[Block], x: Tensor) -> Tensor:
 
 def _pool(x: Tensor) -> Tensor:
     return x.float().mean((2, 3))
+
+
+@contextmanager
+def _true_fp32(device: torch.device) -> Iterator[None]:
+    """On CUDA: float32 is computed in float32 and not in TF32, by algorithms that are the same every time."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    conv = cudnn.conv  # type: ignore[attr-defined]
+    before = cudnn.benchmark, cudnn.deterministic, conv.fp32_precision, matmul.fp32_precision
+    cudnn.benchmark, cudnn.deterministic = False, True
+    conv.fp32_precision = matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic, conv.fp32_precision, matmul.fp32_precision = before
 
 
 def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: str = "auto") -> tuple[str, float]:

@@ -107,8 +107,6 @@ def extract(settings: Settings, listener: Listener | None = None) -> Report:
     _describe(index, listener)
     store = Store(settings.cache)
     store.create()
-    if settings.overwrite:
-        store.clear()
     plan, wish = _plan(settings, index, store, listener)
     records = [store.done(plan, i) for i in range(len(plan.shards))]
     plan = _with_new_clips(plan, records, index, settings.shard_clips, store)
@@ -162,7 +160,7 @@ def _describe(index: ClipIndex, listener: Listener) -> None:
 def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener) -> tuple[Plan, Wish]:
     """The existing plan, if its recipe is what is asked for; else a new one, with its encoder written."""
     try:
-        plan = store.read_plan()
+        plan = None if settings.overwrite else store.read_plan()
     except CacheError as error:
         raise CacheError(f"{error}; start over with --overwrite") from error
     recipe = plan.recipe if plan else None
@@ -177,6 +175,7 @@ def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener
     )
     if plan is None:
         new, encoder = prepare(wish, index.clips, settings.workers or default_workers(), listener.say)
+        store.clear()  # only now: whatever was wrong with the wish has shown itself
         store.write_encoder(encoder)
         plan = Plan(new)
         store.write_plan(plan)

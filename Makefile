@@ -1,0 +1,67 @@
+# Each target makes what it needs first: on a fresh clone, `make extract` creates the environment, draws the sample
+# data set and extracts it. Reuse an environment with VENV=..., use your own data with DATA=... CACHE=... WEIGHTS=...
+
+PYTHON  ?= python3
+VENV    ?= .venv
+SAMPLE  := data/sample
+DATA    ?= $(SAMPLE)
+CACHE   ?= data/caches/$(notdir $(patsubst %/,%,$(DATA)))
+# The drawn sample needs no ImageNet weights (and no network); real data does.
+WEIGHTS ?= $(if $(filter $(SAMPLE),$(DATA)),random,imagenet)
+ARGS    ?=
+
+RUN     ?= data/runs/$(notdir $(patsubst %/,%,$(DATA)))
+HAR_CACHE := $(VENV)/bin/har-cache
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Variables: DATA=$(DATA) CACHE=$(CACHE) WEIGHTS=$(WEIGHTS) VENV=$(VENV) ARGS=..."
+
+setup: $(INSTALLED) ## Create the environment (uv where there is one, else pip)
+
+$(INSTALLED): pyproject.toml
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@if command -v uv >/dev/null; then \
+		echo "Installing with uv (about 6 GB, mostly torch)"; uv pip install -q --python $(VENV)/bin/python -e '.[dev]'; \
+	else \
+		echo "Installing with pip (about 6 GB, mostly torch; a few minutes)"; $(VENV)/bin/python -m pip install -q -e '.[dev]'; \
+	fi
+	@touch $@
+
+sample: $(SAMPLE)/sample.json ## Draw the sample data set
+
+$(SAMPLE)/sample.json: | $(INSTALLED)
+	$(HAR_CACHE) sample --out $(SAMPLE)
+
+# Always asked: extract itself knows what is done, and does only the rest.
+extract: $(INSTALLED) $(if $(filter $(SAMPLE),$(DATA)),$(SAMPLE)/sample.json) ## Stage one: videos -> cache
+	$(HAR_CACHE) extract --data $(DATA) --cache $(CACHE) --weights $(WEIGHTS) $(ARGS)
+
+train-head: ## Stage two: cache -> head (not in this version yet)
+evaluate: ## Honest figures of a run (not in this version yet)
+finetune: ## Stage three: raw frames, end to end (not in this version yet)
+train-head evaluate finetune:
+	@echo "make $@: this stage is not in this version yet" >&2; exit 1
+
+demo: extract ## Everything that works so far, on the sample data set
+	$(HAR_CACHE) info $(CACHE)
+	$(HAR_CACHE) verify $(CACHE) --data $(DATA)
+
+test: $(INSTALLED) ## Run the tests
+	$(VENV)/bin/python -m pytest -n auto $(ARGS)
+
+lint: $(INSTALLED) ## Check style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean: ## Remove the sample, its cache and build leftovers (not the environment)
+	rm -rf $(SAMPLE) data/caches build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find har_cache cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup sample extract train-head evaluate finetune demo test lint clean
