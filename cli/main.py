@@ -2,7 +2,7 @@
 
 import typer
 
-from . import extract, info, sample, verify
+from . import evaluate, extract, info, report, sample, verify
 
 app = typer.Typer(
     name="har-cache",
@@ -10,11 +10,14 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich alone takes longer to import than all of --help
 )
 app.command("sample")(sample.sample)
 app.command("extract")(extract.extract)
 app.command("info")(info.info)
 app.command("verify")(verify.verify)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
 
 
 if __name__ == "__main__":

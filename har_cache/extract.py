@@ -174,7 +174,7 @@ def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener
         settings.seed,
     )
     if plan is None:
-        new, encoder = prepare(wish, index.clips, settings.workers or default_workers(), listener.say)
+        new, encoder = prepare(wish, index.clips, settings.workers or default_workers(), settings.stall_s, listener.say)
         store.clear()  # only now: whatever was wrong with the wish has shown itself
         store.write_encoder(encoder)
         plan = Plan(new)

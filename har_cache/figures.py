@@ -21,7 +21,7 @@ _SCALE = 2  # drawn this many times larger, then averaged down: antialiasing
 _MARGIN = 24  # pixels of scenery beyond each edge, for a camera that moves
 _HORIZON, _GROUND = 130, 226  # rows to which feet come at infinite distance, and where most actions happen
 _WALL_ENDS = 150  # row
-_YAW = {"fr": 38, "ba": 142, "le": 52, "ri": 52}  # away from facing the camera
+_YAW = {"fr": 30, "ba": 150, "le": 60, "ri": 60}  # away from facing the camera
 _NOISE = {"goo": 0.8, "med": 2.0, "bad": 3.5}  # standard deviation, grey levels
 
 
@@ -77,18 +77,18 @@ def draw_look(view: str, rng: np.random.Generator) -> Look:
     """Draw the look of one source; `view` is "fr", "ba", "le" or "ri", as in the file names of HMDB51."""
     side = {"le": -1, "ri": 1}.get(view) or rng.choice([-1, 1])
     hue = rng.random()
-    dark = [_colour(hue + turn, rng.uniform(0.6, 0.85), rng.uniform(0.32, 0.46)) for turn in (0.35, 0.65)]
-    light = [_colour(rng.random(), rng.uniform(0.03, 0.12), rng.uniform(0.92, 1.0)) for _ in dark]
+    dark = [_colour(hue + turn, rng.uniform(0.6, 0.9), rng.uniform(0.3, 0.5)) for turn in (0.35, 0.65)]
+    light = [_colour(rng.random(), rng.uniform(0.05, 0.2), rng.uniform(0.9, 1.0)) for _ in dark]
     return Look(
         view=view,
         quality=str(rng.choice(list(_NOISE), p=[0.3, 0.5, 0.2])),
-        yaw=side * (_YAW[view] + rng.uniform(-6, 6)),
+        yaw=side * (_YAW[view] + rng.uniform(-12, 12)),
         pitch=rng.uniform(8, 14),
         height=rng.uniform(200, 212),
-        girth=rng.uniform(1.35, 1.55),
+        girth=rng.uniform(1.3, 1.6),
         tempo=rng.uniform(16, 32),
-        wall=_colour(hue, rng.uniform(0.03, 0.1), rng.uniform(0.85, 0.92)),
-        floor=_colour(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.04, 0.12), rng.uniform(0.62, 0.68)),
+        wall=_colour(hue, rng.uniform(0.05, 0.15), rng.uniform(0.8, 0.92)),
+        floor=_colour(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.08, 0.18), rng.uniform(0.58, 0.68)),
         pouf=_colour(rng.uniform(0.05, 0.1), 0.45, rng.uniform(0.3, 0.5)),
         skin=_colour(rng.uniform(0.05, 0.08), rng.uniform(0.35, 0.5), rng.uniform(0.35, 0.95)),
         hair=_colour(rng.uniform(0.03, 0.12), rng.uniform(0.2, 0.6), rng.uniform(0.1, 0.4)),
@@ -145,8 +145,8 @@ def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
     left, right = 8 + swing, 8 - swing
     between = np.sin(np.pi * done)
     if action == "sit":
-        thigh, shin, reach = 90 * done, 28 * done - 14 * between, 12 * done
-        trunk = 16 * between - 4 * done
+        thigh, shin, reach = 88 * done, -4 * done - 14 * between, 30 * done
+        trunk = 18 * between
         return Pose(trunk, (thigh, thigh), (shin, shin), (left + reach, right + reach), 12 + 20 * done)
     if action == "raise_arms":
         return Pose(arms=(left + 145 * done, right + 145 * done), spread=70)
@@ -155,8 +155,8 @@ def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
         shins = (thigh - max(0, knee), -thigh - max(0, -knee))
         return Pose(4, (thigh, -thigh), shins, (left - thigh, right + thigh), 20, 10, 0.42 + 0.95 * done**1.5)
     if action == "bend":
-        leg, reach = 12 * done, 10 * done
-        return Pose(112 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 12 * done)
+        leg, reach = 12 * done, 14 * done
+        return Pose(104 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 8 * done)
     raise ValueError(f"no such action: {action}")
 
 

@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and JSON that shows any flipped bit."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -57,11 +58,20 @@ def make_directory(path: Path) -> None:
         raise CacheError(f"{path}: cannot be created: {error.strerror}; choose another directory") from error
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there. Raises CacheError where that is not allowed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be removed: {error.strerror}") from error
+
+
 def remove_stale_temporaries(directory: Path, older_than_s: float = 3600) -> None:
     """Remove what killed writers left behind, but not what another one may be writing now."""
     for path in directory.glob(f"{_TEMPORARY}*"):
-        if time.time() - path.stat().st_mtime > older_than_s:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another writer was faster
+            if time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
 
 
 def seal(content: Mapping[str, Any]) -> bytes:

@@ -90,7 +90,7 @@ class Block:
     """A folded block in one dtype, on one device: (n, c, h, w) channels_last -> (n, c', h', w')."""
 
     def __init__(self, folded: FoldedBlock, dtype: torch.dtype, device: torch.device) -> None:
-        kind = PackedConv if device.type == "cpu" and can_pack() else Conv
+        kind = PackedConv if device.type == "cpu" and can_pack(dtype) else Conv
         self.convs = [kind(conv, dtype, device) for conv in folded.convs]
         self.residual = folded.residual
         self.dtype = dtype
@@ -143,6 +143,9 @@ class PackedConv:
         )
 
 
-def can_pack() -> bool:
-    """Whether this build of torch has oneDNN's fused convolutions (x86 builds have)."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this build of torch has oneDNN's fused convolutions (x86 builds have), and this CPU the dtype's."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise_"):
+        return False
+    low = {torch.float16: "_is_mkldnn_fp16_supported", torch.bfloat16: "_is_mkldnn_bf16_supported"}
+    return dtype not in low or bool(getattr(torch.ops.mkldnn, low[dtype])())

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def cores() -> int:
@@ -17,14 +18,12 @@ def cores() -> int:
 
 def cpu_quota(root: Path = CGROUP) -> float | None:
     """The container's CPU quota in cores (cgroup v2, then v1), or None where there is none."""
-    for folder in _own_groups(root):
-        words = _read(folder / "cpu.max").split()
-        if len(words) == 2 and words[0] != "max":
-            return int(words[0]) / int(words[1])
-    quota, period = (_read(root / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
-    if quota and period and int(quota) > 0:
-        return int(quota) / int(period)
-    return None
+    limits = [_read(folder / "cpu.max").split() for folder in _own_groups(root)]
+    for folder in _own_groups(root, "cpu"):
+        limits.append([_read(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period")])
+    # Where there is none, v2 says `max 100000`, v1 says -1 and 100000.
+    quotas = [int(limit[0]) / int(limit[1]) for limit in limits if len(limit) == 2 and all(map(str.isdigit, limit))]
+    return min(quotas, default=None)
 
 
 def memory_bytes(root: Path = CGROUP) -> int:
@@ -32,7 +31,7 @@ def memory_bytes(root: Path = CGROUP) -> int:
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for file in (
         *(folder / "memory.max" for folder in _own_groups(root)),
-        root / "memory/memory.limit_in_bytes",
+        *(folder / "memory.limit_in_bytes" for folder in _own_groups(root, "memory")),
     ):
         text = _read(file)
         if text.isdigit():
@@ -49,13 +48,15 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def _own_groups(root: Path) -> list[Path]:
-    """This process's cgroup v2 folder and those above it: the limits of all of them hold."""
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
-        if line.startswith("0::"):
-            own = root / line[3:].lstrip("/")
-            return [own, *(p for p in own.parents if p.is_relative_to(root))]
-    return [root]
+def _own_groups(root: Path, controller: str = "") -> list[Path]:
+    """This process's cgroup folder and those above it: the limits of all of them hold. v1 names a controller."""
+    top = root / controller
+    for line in _read(OWN_GROUPS).splitlines():
+        _, controllers, group = line.split(":", 2)
+        if controller in controllers.split(","):
+            own = top / group.lstrip("/")
+            return [own, *(p for p in own.parents if p.is_relative_to(top))]
+    return [top]
 
 
 def _read(path: Path) -> str:

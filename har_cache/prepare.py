@@ -5,7 +5,7 @@ precision chosen; all on frames of the data set itself, and the same for any num
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torchvision.models import MNASNet
 
 from .clips import Clip
 from .encoder import choose_precision
-from .errors import ClipError, HarCacheError
+from .errors import ClipError, HarCacheError, WeightsError
 from .executors.workers import Workers
 from .files import sha256
 from .fused import fold
@@ -57,7 +57,7 @@ class Projection:
     fit: str
 
 
-def prepare(wish: Wish, clips: Sequence[Clip], workers: int, say: Say) -> tuple[Recipe, bytes]:
+def prepare(wish: Wish, clips: Sequence[Clip], workers: int, stall_s: float, say: Say) -> tuple[Recipe, bytes]:
     """The recipe of a new cache and the bytes of its `encoder.safetensors`.
 
     Frames to fit on come from clips that no split tests on, so that one cache serves all splits honestly; where there
@@ -66,12 +66,13 @@ def prepare(wish: Wish, clips: Sequence[Clip], workers: int, say: Say) -> tuple[
     weights = find_weights(wish.weights, wish.seed)
     fit_clips = [clip for clip in clips if not clip.tested] or list(clips)
     model = load_state(new_model(), {**weights.backbone, **_classifier(random_projection(0))})
+    job = Job(wish.decoder, stall_s=stall_s)
     with one_thread():
-        crops = _probe_crops(fit_clips, wish.decoder, workers, say)
+        crops = _probe_crops(fit_clips, job, workers, say)
         if weights.name == "random":
             say(f"Calibrating BatchNorm of the random weights on {len(crops)} frames")
             calibrate(model, normalise(crops).split(_CALIBRATION_BATCH))
-        projection = _projection(wish, weights, model, fit_clips, workers, say)
+        projection = _projection(wish, weights, model, fit_clips, job, workers, say)
         load_state(model, {**model.state_dict(), **_classifier((projection.weight, projection.bias))})
         precision, faithfulness = choose_precision(fold(model), crops, wish.device, wish.precision)
     say(f"Precision {precision}: the least faithful of {len(crops)} frames has cosine {faithfulness:.4f} to fp32")
@@ -123,18 +124,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _probe_crops(clips: Sequence[Clip], decoder: str, workers: int, say: Say) -> Tensor:
+def _probe_crops(clips: Sequence[Clip], job: Job, workers: int, say: Say) -> Tensor:
     """Frames from all over the data set, float32 (n, 3, 224, 224), neighbours from different clips."""
     picked = _spread(clips, _PROBE_CLIPS)
     say(f"Sampling frames of {len(picked)} clips")
     each = math.ceil(_PROBE_FRAMES / len(picked))
-    arrays = _gather(sample, picked, each, Job(decoder), workers)
+    arrays = _gather(sample, picked, each, job, workers)
     order = sorted((i, clip) for clip, array in enumerate(arrays) for i in range(len(array)))
     return torch.from_numpy(np.stack([arrays[clip][i] for i, clip in order])).float()
 
 
 def _projection(
-    wish: Wish, weights: Weights, model: MNASNet, clips: Sequence[Clip], workers: int, say: Say
+    wish: Wish, weights: Weights, model: MNASNet, clips: Sequence[Clip], job: Job, workers: int, say: Say
 ) -> Projection:
     wished = wish.projection or ("file" if weights.projection else "pca")
     if wished == "random":
@@ -145,12 +146,12 @@ def _projection(
         return Projection(*tensors, "file", _projection_sha256(tensors))
     picked = _spread(clips, _PCA_CLIPS)
     say(f"Fitting the projection (PCA) on {len(picked)} clips")
-    arrays = _gather(features, picked, math.ceil(_PCA_FRAMES / len(picked)), Job(wish.decoder, fold(model)), workers)
+    job = replace(job, encoder=fold(model))
+    arrays = _gather(features, picked, math.ceil(_PCA_FRAMES / len(picked)), job, workers)
     matrix = np.concatenate(arrays)
     honest = not any(clip.tested for clip in picked)
-    fit = f"{len(matrix)} frames of {len(arrays)} clips " + (
-        "that no split tests on" if honest else "test clips included"
-    )
+    whose = "that no split tests on" if honest else "(test clips included)"
+    fit = f"{len(matrix)} frames of {len(arrays)} clips {whose}"
     if not honest:
         say("WARNING: every clip is in some split's test list: the projection was fitted on test clips too (no labels)")
     if len(matrix) < _FEW_FRAMES:
@@ -180,6 +181,8 @@ def _gather(
 
 
 def _file_projection(path: str) -> tuple[Tensor, Tensor]:
+    if not Path(path).is_file():
+        raise WeightsError(f"--projection: no such file: {path} (or one of: pca, random)")
     projection = find_weights(path).projection
     if projection is None:
         raise HarCacheError(f"--projection {path}: holds no projection (classifier of {EMBEDDING} x {FEATURES})")

@@ -15,10 +15,10 @@ def fit_pca(features: np.ndarray) -> tuple[Tensor, Tensor]:
 
     Gives weight (256, 1280) and bias (256,) with `weight @ x + bias` the whitened-on-average projection. With fewer
     frames than components the basis is filled up with directions that the frames do not vary in, so that clips
-    seen later are still projected without loss. Raises HarCacheError on fewer than 2 frames.
+    seen later are still projected without loss. Raises HarCacheError on frames that are all the same.
     """
-    if len(features) < 2:
-        raise HarCacheError("--projection pca needs at least 2 frames to fit on; use --projection random")
+    if len(features) < 2 or not np.ptp(features, axis=0).any():
+        raise HarCacheError("--projection pca needs at least 2 different frames to fit on; use --projection random")
     with threadpool_limits(1):  # the same bytes whatever the number of cores
         pca = PCA(min(EMBEDDING, len(features) - 1), svd_solver="covariance_eigh").fit(features.astype(np.float64))
     basis = _filled_up(pca.components_)

@@ -1,5 +1,6 @@
 """One shard: arrays <-> an HDF5 file image, schema `har-cache/1`. Reading distrusts the file."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,8 +84,10 @@ class ShardImage:
         self.shape: tuple[int, int, int] = self._embeddings.shape
         clips, frames = len(self.keys), self.shape[1]
         lengths = {len(self.fps), len(self.source_sha256), len(self.offsets) - 1}
-        if lengths != {clips} or self.shape[2] != EMBEDDING:
+        if lengths != {clips} or self.shape[2] != EMBEDDING or not self.shape[0]:
             raise ValueError("its arrays do not belong together")
+        if self._embeddings.id.get_num_chunks() != self.shape[0] * math.ceil(frames / self._embeddings.chunks[1]):
+            raise ValueError("it lacks some of its embeddings")
         if self.offsets[0] != 0 or self.offsets[-1] != frames or (np.diff(self.offsets) < 0).any():
             raise ValueError("its offsets do not cover its frames")
 
@@ -101,8 +104,9 @@ class ShardImage:
             raise ValueError(f"{name} is filtered")
         if data.ndim != ndim or not _is_kind(data.dtype, kind):
             raise ValueError(f"{name} is {data.dtype} with {data.ndim} dimensions")
-        if data.nbytes > size or data.id.get_storage_size() < data.nbytes:
-            raise ValueError(f"{name} claims {data.nbytes} bytes and does not hold them")
+        claimed = math.prod(data.shape) * data.dtype.itemsize  # data.nbytes overflows
+        if claimed > size or data.id.get_storage_size() < claimed:
+            raise ValueError(f"{name} claims {claimed} bytes and does not hold them")
         return data
 
     def read_into(self, out: np.ndarray) -> None:

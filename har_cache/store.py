@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from .files import (
     file_sha256,
     make_directory,
     read_file,
+    remove_file,
     remove_stale_temporaries,
     seal,
     sha256,
@@ -33,6 +35,7 @@ MANIFEST, ENCODER, PLAN, FAILURES, SHARDS = (
     "failures.csv",
     "shards",
 )
+_SHARD_FILE = re.compile(r"[0-9]{5,}\.(h5|json)")
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,20 @@ class Store:
 
     def create(self) -> None:
         """Make the directory. Raises CacheError where that is not possible, or it holds other things."""
-        make_directory(self.root / SHARDS)
+        make_directory(self.root)
         foreign = {p.name for p in self.root.iterdir()} - {MANIFEST, ENCODER, PLAN, FAILURES, SHARDS}
         foreign = {name for name in foreign if not name.startswith(".")}
         if foreign and not (self.root / PLAN).exists():
             raise CacheError(f"{self.root}: holds other files ({min(foreign)}, ...); choose an empty directory")
+        make_directory(self.root / SHARDS)
         for directory in (self.root, self.root / SHARDS):
             remove_stale_temporaries(directory)
 
     def clear(self) -> None:
         """Remove the cache in this directory, manifest first; files that are not a cache's stay."""
-        for path in [self.root / MANIFEST, self.root / PLAN, self.root / FAILURES, self.root / ENCODER]:
-            path.unlink(missing_ok=True)
-        for path in (self.root / SHARDS).glob("[0-9]*"):
-            path.unlink()
+        shards = sorted(path for path in (self.root / SHARDS).glob("*") if _SHARD_FILE.fullmatch(path.name))
+        for path in [*(self.root / name for name in (MANIFEST, PLAN, FAILURES, ENCODER)), *shards]:
+            remove_file(path)
 
     def shard_path(self, index: int) -> Path:
         """Where shard `index` is; its record stands beside it."""

@@ -4,11 +4,10 @@ The encoder is torchvision's `mnasnet0_5` with its classifier replaced by `Linea
 """
 
 import hashlib
-import pickle
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import safetensors
 import safetensors.torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models import MNASNet, MNASNet0_5_Weights, mnasnet0_5
 
 from .errors import WeightsError
+from .files import file_sha256
 from .recipe import EMBEDDING, FEATURES
 
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
@@ -49,24 +49,22 @@ def find_weights(source: str, seed: int = 0) -> Weights:
         state, name = _file_state(Path(source)), "file"
     backbone = {k: v for k, v in state.items() if k.startswith("layers.")}
     _check_fit(backbone, source)
-    found = tuple(state.get(k) for k in _CLASSIFIER)
-    fits = all(t is not None for t in found) and found[0].shape == (EMBEDDING, FEATURES)  # type: ignore[union-attr]
-    projection = (found[0].float(), found[1].float()) if fits and name == "file" else None  # type: ignore[union-attr]
+    projection = _projection(state) if name == "file" else None
     return Weights(name, backbone, projection, tensors_sha256(backbone))
 
 
 def new_model() -> MNASNet:
-    """An encoder with fresh random weights, in eval mode."""
-    model = mnasnet0_5(weights=None)
-    model.classifier = nn.Linear(FEATURES, EMBEDDING)
-    return model.eval()
+    """An encoder to load weights into, in eval mode."""
+    return random_model(seed=0)
 
 
 def random_model(seed: int) -> MNASNet:
-    """`new_model` drawn with this seed; the caller's random state is left alone."""
+    """An encoder with fresh weights of this seed, in eval mode; the caller's random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return new_model()
+        model = mnasnet0_5(weights=None)
+        model.classifier = nn.Linear(FEATURES, EMBEDDING)
+    return model.eval()
 
 
 def load_state(model: MNASNet, state: Mapping[str, Tensor]) -> MNASNet:
@@ -126,14 +124,22 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
 
 def _imagenet_state() -> Mapping[str, Tensor]:
     weights = MNASNet0_5_Weights.IMAGENET1K_V1
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
-        return weights.get_state_dict(progress=False, check_hash=True)
+        _check_hash(folder / PurePosixPath(weights.url).name)
+        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # no network; a file whose hash does not match
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(
             f"ImageNet weights cannot be had ({_one_line(error)}). Fetch {weights.url} on a machine with a network "
             f"and put it into {folder}, or pass the file with --weights PATH; --weights random is for demos and tests"
         ) from error
+
+
+def _check_hash(file: Path) -> None:
+    """Check a file that is there already: torch.hub compares only what it downloads with the hash in its name."""
+    wanted = file.stem.rpartition("-")[2]
+    if file.exists() and not file_sha256(file).startswith(wanted):
+        raise RuntimeError(f"{file} is not the published file: its sha256 does not begin with {wanted}; remove it")
 
 
 def _file_state(path: Path) -> Mapping[str, Tensor]:
@@ -143,13 +149,21 @@ def _file_state(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read as weights: {_one_line(error)}") from error
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    except Exception as error:  # a damaged file can raise anything: KeyError, AssertionError, ...
+        raise WeightsError(f"{path}: cannot be read as weights: {_one_line(error)}") from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise WeightsError(f"{path}: expected a plain state dict of tensors, such as torchvision's own .pth files")
     return state
+
+
+def _projection(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    weight, bias = (state.get(name, torch.empty(0)) for name in _CLASSIFIER)
+    fits = weight.shape == (EMBEDDING, FEATURES) and bias.shape == (EMBEDDING,)
+    return (weight.float(), bias.float()) if fits else None
 
 
 def _check_fit(backbone: Mapping[str, Tensor], source: str) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from .encoder import CPU_BATCH, Encoder
 from .errors import ClipError
 from .fused import FoldedEncoder
+from .ring import Ring
 from .transform import crop
 from .video import VideoInfo, probe, read_chunks
 
@@ -29,6 +30,7 @@ OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
 _CHUNK_BYTES = 32 << 20
 _LONGEST_SAMPLED = 1000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Job:
     """What a worker needs to know: how to decode, and (for embedding) the encoder and how to run it.
 
     `stall_s`: seconds without a new chunk of frames after which the worker is killed; `memory_bytes`: address
-    space it may take beyond what it has after its imports.
+    space it may take beyond what it has after its imports; `rings`: names of those that it may be told to decode to.
     """
 
     decoder: str
@@ -45,6 +47,7 @@ class Job:
     views: tuple[str, ...] = ("center",)
     stall_s: float = 60.0
     memory_bytes: int = 2 << 30
+    rings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -58,18 +61,32 @@ class Embedded:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass
+class Decoded:
+    """How many frames a clip gave, what is known of its file, and the seconds that decoding took."""
+
+    frames: int
+    fps: float
+    declared_frames: int | None
+    source_sha256: str
+    decode_s: float
+
+
 _job: Job
 _encoder: Encoder | None = None
+_rings: dict[str, Ring]
 
 
 def start(job: Job) -> None:
     """Prepare this process: the pool calls it once, before the first clip."""
-    global _job, _encoder
+    global _job, _encoder, _rings
     _job = job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
+    _die_with_parent()
     _keep_freed_memory()
     _encoder = Encoder(job.encoder, job.precision, job.views) if job.encoder else None
+    _rings = {name: Ring(name) for name in job.rings}  # once: the kernel then has to map each page only once
     _limit_memory(job.memory_bytes)
 
 
@@ -84,9 +101,29 @@ def embed(path: Path) -> Embedded:
             parts.append(_encoder(crops).to(torch.float16).numpy())
             clock.lap("encode")
     embeddings = np.concatenate(parts, axis=1)
+    check_finite(embeddings)
+    return Embedded(embeddings, info.fps, info.declared_frames, source_sha256(path), clock.seconds)
+
+
+def decode(path: Path, ring: str) -> Decoded:
+    """Decode a whole clip into the ring of that name, one of the job's. Raises ClipError or dies as `embed` does."""
+    clock = Stopwatch()
+    frames = 0
+    with _bounded():
+        info = probe(path)
+        for chunk in _chunks(path, info):
+            clock.lap("decode")
+            _rings[ring].write(chunk, _rearm)
+            clock.lap("hand over")
+            frames += len(chunk)
+        clock.lap("decode")
+    return Decoded(frames, info.fps, info.declared_frames, source_sha256(path), clock.seconds["decode"])
+
+
+def check_finite(embeddings: np.ndarray) -> None:
+    """Raise ClipError where float16 embeddings hold an infinity or a NaN."""
     if not np.isfinite(embeddings).all():
         raise ClipError("its embeddings are not finite in float16: these weights do not suit")
-    return Embedded(embeddings, info.fps, info.declared_frames, source_sha256(path), clock.seconds)
 
 
 def sample(path: Path, count: int) -> np.ndarray:
@@ -95,7 +132,7 @@ def sample(path: Path, count: int) -> np.ndarray:
     first = 0
     with _bounded():
         info = probe(path)
-        wanted = _spread(info.declared_frames, count)
+        wanted = _spread(info.declared_frames or _counted(path, info), count)
         for chunk in _chunks(path, info):
             chosen = [i - first for i in wanted if first <= i < first + len(chunk)]
             crops += [crop(torch.from_numpy(chunk[chosen])).to(torch.uint8)] if chosen else []
@@ -110,7 +147,8 @@ def sample(path: Path, count: int) -> np.ndarray:
 def features(path: Path, count: int) -> np.ndarray:
     """Pooled features before the projection of the frames that `sample` takes: float32 (n, 1280)."""
     assert _encoder is not None
-    return _encoder.features(torch.from_numpy(sample(path, count)).float()).numpy()
+    batches = torch.from_numpy(sample(path, count)).split(CPU_BATCH)
+    return torch.cat([_encoder.features(batch.float()) for batch in batches]).numpy()
 
 
 def source_sha256(path: Path) -> str:
@@ -162,6 +200,14 @@ def _chunks(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
         _rearm()
 
 
+def _die_with_parent() -> None:
+    """Have the kernel end this process, whatever it is doing, once the server that it was forked from is gone (which
+    itself goes when the run is killed).
+    """
+    with contextlib.suppress(OSError, AttributeError):  # no Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _keep_freed_memory() -> None:
     """Have glibc reuse the big buffers of each chunk, instead of asking the kernel for zeroed pages every time
     (measured: the transform alone takes half the time).
@@ -203,6 +249,17 @@ def _batches(chunks: Iterator[np.ndarray], clock: Stopwatch) -> Iterator[Tensor]
         yield torch.cat(waiting)
 
 
-def _spread(frames: int | None, count: int) -> list[int]:
-    length = min(frames or _LONGEST_SAMPLED // 4, _LONGEST_SAMPLED)
-    return sorted({(2 * i + 1) * length // (2 * count) for i in range(min(count, length))}) or [0]
+def _counted(path: Path, info: VideoInfo) -> int:
+    """The frames of a clip that declares no number (MKV, WebM), as far as they are sampled."""
+    frames = 0
+    for chunk in _chunks(path, info):
+        frames += len(chunk)
+        if frames >= _LONGEST_SAMPLED:
+            break
+    return frames
+
+
+def _spread(frames: int, count: int) -> list[int]:
+    length = min(frames, _LONGEST_SAMPLED)
+    count = min(count, length)
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]

@@ -1,12 +1,17 @@
-"""Worker processes that outlive any clip: a crash, a hang or a memory hog costs that clip alone."""
+"""Worker processes that outlive any clip: a crash, a hang or a memory hog costs that clip alone.
+
+Each process has a thread and a pipe here to itself, and shares no lock with another: nothing that one of them does can
+hold up the others, and whose call died with it is never in doubt.
+"""
 
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
-
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from ..errors import ClipError
 from ..worker import OUT_OF_MEMORY, Job, start
@@ -17,8 +22,12 @@ _STRIKES = 2
 _CLIPS_A_PROCESS = 500  # a fresh process now and then bounds what a decoder leaks
 
 
+class WorkerDiedError(ClipError):
+    """The worker process died on this clip."""
+
+
 class Workers:
-    """A pool of `count` processes, each prepared with `job`; a context manager.
+    """A pool of up to `count` processes, each prepared with `job`; a context manager.
 
     The processes are forked from a server that has imported torch once, and has never decoded anything.
     """
@@ -26,11 +35,15 @@ class Workers:
     def __init__(self, job: Job, count: int) -> None:
         self.count = count
         self._job = job
-        self._pool = ProcessPool(count, _CLIPS_A_PROCESS, start, (job,), fork_server())
+        self._threads = ThreadPoolExecutor(count)
+        self._own = threading.local()  # each thread's worker
+        self._workers: list[_Worker] = []
+        self._starting = threading.Lock()
+        self._closed = False
 
-    def schedule(self, function: Callable[..., Any], *args: Any) -> ProcessFuture:
+    def schedule(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run `function(*args)` in a worker; `outcome` reads the future's result."""
-        return self._pool.schedule(function, args)
+        return self._threads.submit(self._call, function, args)
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]]) -> Iterator[tuple[T, Any]]:
         """Run `function(*args)` for each (tag, args); yield (tag, result) as they come, a ClipError for a failure.
@@ -38,7 +51,7 @@ class Workers:
         A call that kills its worker is tried once more; calls are drawn only as fast as they are worked off.
         """
         source = iter(calls)
-        running: dict[ProcessFuture, tuple[T, tuple[Any, ...], int]] = {}
+        running: dict[Future[Any], tuple[T, tuple[Any, ...], int]] = {}
 
         def refill() -> None:
             for tag, args in islice(source, 3 * self.count - len(running)):
@@ -46,8 +59,7 @@ class Workers:
 
         refill()
         while running:
-            finished = [f for f in wait(running, return_when=FIRST_COMPLETED).done if isinstance(f, ProcessFuture)]
-            for future in finished:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
                 tag, args, strikes = running.pop(future)
                 outcome = self.outcome(future)
                 if isinstance(outcome, WorkerDiedError) and strikes < _STRIKES:
@@ -56,16 +68,42 @@ class Workers:
                     yield tag, outcome
             refill()
 
-    def outcome(self, future: ProcessFuture) -> Any:
+    def outcome(self, future: Future[Any]) -> Any:
         """What a finished call gave, or the ClipError that tells why it gave nothing."""
         try:
             return future.result()
         except ClipError as error:
             return error
-        except ProcessExpired as error:
-            return WorkerDiedError(self._cause(error.exitcode))
-        except Exception as error:  # one clip's surprise is not the run's
-            return ClipError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        worker: _Worker | None = getattr(self._own, "worker", None)
+        if worker is None or worker.calls >= _CLIPS_A_PROCESS:
+            self._stop(worker)
+            worker = self._own.worker = self._start()
+        try:
+            outcome = worker.call(function, args)
+        except (EOFError, OSError) as error:
+            self._own.worker = None
+            raise WorkerDiedError(self._cause(self._stop(worker))) from error
+        if isinstance(outcome, ClipError):
+            raise outcome
+        return outcome
+
+    def _start(self) -> "_Worker":
+        with self._starting:  # multiprocessing's bookkeeping of children takes one thread at a time
+            if self._closed:
+                raise ClipError("the run was stopped")
+            self._workers.append(_Worker(self._job))
+            return self._workers[-1]
+
+    def _stop(self, worker: "_Worker | None") -> int:
+        """Wait for the worker to end, which its closed pipe makes it do; gives its exit status."""
+        if worker is None:
+            return 0
+        with self._starting:
+            if worker in self._workers:
+                self._workers.remove(worker)
+            return worker.join()
 
     def _cause(self, exitcode: int) -> str:
         if exitcode == OUT_OF_MEMORY:
@@ -80,9 +118,56 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.stop()
-        self._pool.join()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._starting:
+            self._closed = True
+            for worker in self._workers:
+                worker.process.kill()  # its thread then gets the end of its pipe
+        self._threads.shutdown()
+        for worker in list(self._workers):
+            self._stop(worker)
 
 
-class WorkerDiedError(ClipError):
-    """The worker process died on this clip."""
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self, job: Job) -> None:
+        context = fork_server()
+        self._pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.calls = 0
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """What the function gives, or a ClipError. Raises EOFError or OSError where the process has died."""
+        self.calls += 1
+        self._pipe.send((function, args))
+        return self._pipe.recv()
+
+    def join(self) -> int:
+        """Close the pipe, wait for the process, give its exit status."""
+        self._pipe.close()
+        self.process.join()
+        return self.process.exitcode or 0
+
+
+def _serve(pipe: Connection, job: Job) -> None:
+    """What a worker process does, until nobody is at the other end."""
+    start(job)
+    while True:
+        try:
+            function, args = pipe.recv()
+        except EOFError:
+            return
+        outcome: Any
+        try:
+            outcome = function(*args)
+        except ClipError as error:
+            outcome = error
+        except Exception as error:  # one clip's surprise is not the run's
+            outcome = ClipError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        try:
+            pipe.send(outcome)
+        except BrokenPipeError:
+            return

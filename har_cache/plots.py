@@ -1,0 +1,136 @@
+"""Pictures of a run: its training curves and its confusion matrix, as PNG files that survive a grey-scale print."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+
+from .files import write_file
+
+_DPI = 150
+_INK, _FAINT = "#222222", "#d9d9d9"
+# Apart in lightness as well as in hue, and in their dashes.
+_STYLES: dict[str, dict[str, Any]] = {
+    "train": {"color": "#d98200", "linestyle": (0, (4, 1.5)), "label": "training"},
+    "val": {"color": "#0b4f8a", "linestyle": "-", "label": "validation"},
+}
+_SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#b9d3ea", "#4a8fc7", "#0b4f8a", "#04203d"])
+_CELL_IN = {"few": 0.55, "many": 0.235}  # inches; below and above _FEW classes
+_FEW = 20
+
+
+def plot_curves(metrics_csv: Path, out: Path) -> None:
+    """Draw loss and accuracy per epoch, training and validation, from `metrics.csv` to the PNG `out`.
+
+    The best epoch, that of the highest validation accuracy, and of the lowest loss among equals, is marked. Empty
+    cells are gaps. Raises CacheError where the picture cannot be written.
+    """
+    columns = _columns(metrics_csv)
+    figure = Figure(figsize=(10.5, 4.2), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    _draw(loss, columns, "loss", 1.0)
+    _draw(accuracy, columns, "accuracy", 100.0)
+    loss.set(title="Loss", ylabel="cross-entropy (nats)")
+    accuracy.set(title="Accuracy", ylabel="top-1 (% of clips)", ylim=(0, 102))
+    _mark_best(loss, accuracy, columns)
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    _save(figure, out)
+
+
+def plot_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path, title: str = "") -> None:
+    """Draw a confusion matrix, int (classes, classes) with true classes as rows, to the PNG `out`.
+
+    Each row is shown as shares of its clips, in percent, on a scale that lets rare confusions be seen; numbers stand
+    in the cells that matter. Raises CacheError where the picture cannot be written.
+    """
+    clips = matrix.sum(1)
+    shares = 100 * matrix / np.maximum(clips, 1)[:, None]
+    few = len(classes) <= _FEW
+    side = max(2.2, len(classes) * _CELL_IN["few" if few else "many"])
+    longest = max(map(len, classes))
+    margin = 0.6 + longest * (0.09 if few else 0.075)
+    figure = Figure(figsize=(side + margin + 1.1, side + margin + 0.5), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap=_SHARES, norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
+    _label_classes(axes, classes, clips, 9 if few else 8.5)
+    _write_shares(axes, shares, 8.5 if few else 6.2, 0.5 if few else 4.5)
+    axes.set_title(title or "Confusion matrix", fontsize=12, color=_INK, loc="left")
+    bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.015, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
+    bar.set_label("% of the true class's clips", color=_INK)
+    bar.outline.set_visible(False)
+    _save(figure, out)
+
+
+def best_epoch(columns: dict[str, list[float]]) -> int | None:
+    """The row of the highest validation accuracy, of the lowest loss among equals; None without validation."""
+    pairs = enumerate(zip(columns["val_accuracy"], columns["val_loss"], strict=True))
+    rows = [(accuracy, -loss, -row) for row, (accuracy, loss) in pairs if not math.isnan(accuracy + loss)]
+    return -max(rows)[2] if rows else None
+
+
+def _columns(metrics_csv: Path) -> dict[str, list[float]]:
+    with metrics_csv.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    return {name: [float(row[name] or "nan") for row in rows] for name in names}
+
+
+def _draw(axes: Axes, columns: dict[str, list[float]], what: str, scale: float) -> None:
+    marker = "o" if len(columns["epoch"]) < 3 else ""
+    for subset, style in _STYLES.items():
+        values = [scale * value for value in columns[f"{subset}_{what}"]]
+        axes.plot(columns["epoch"], values, linewidth=1.8, marker=marker, markersize=4, **style)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(color=_FAINT, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#888888")
+    axes.tick_params(colors=_INK)
+
+
+def _mark_best(loss: Axes, accuracy: Axes, columns: dict[str, list[float]]) -> None:
+    row = best_epoch(columns)
+    if row is None:
+        return
+    epoch, value = columns["epoch"][row], 100 * columns["val_accuracy"][row]
+    label = f"best epoch {epoch:.0f}: {value:.1f}%"
+    for axes, height in ((loss, columns["val_loss"][row]), (accuracy, value)):
+        axes.axvline(epoch, color="#888888", linewidth=1, linestyle=":")
+        axes.plot(epoch, height, "D", color="#111111", markersize=6.5, markeredgecolor="white", zorder=5, label=label)
+
+
+def _label_classes(axes: Axes, classes: Sequence[str], clips: np.ndarray, size: float) -> None:
+    places = range(len(classes))
+    axes.set_xticks(places, classes, rotation=90, fontsize=size, color=_INK)
+    names = [f"{name} ({n})" for name, n in zip(classes, clips, strict=True)]
+    axes.set_yticks(places, names, fontsize=size, color=_INK)
+    axes.set_xlabel("predicted class", color=_INK)
+    axes.set_ylabel("true class (clips)", color=_INK)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(MultipleLocator(1, offset=0.5))
+    axes.grid(which="minor", color="#ececec", linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_color(_FAINT)
+
+
+def _write_shares(axes: Axes, shares: np.ndarray, size: float, least: float) -> None:
+    for row, column in np.argwhere(shares >= least):
+        share = shares[row, column]
+        ink = "white" if share > 22 else _INK
+        axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=size, color=ink)
+
+
+def _save(figure: Figure, out: Path) -> None:
+    image = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(image, format="png", dpi=_DPI, facecolor="white", bbox_inches="tight", metadata={"Software": None})
+    write_file(out, image.getvalue())

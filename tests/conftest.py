@@ -1,0 +1,54 @@
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# Tests run in as many processes as there are cores. Before torch is imported, or it does not see this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The first example of a test may import torch, and machines that run tests are busy: time says nothing.
+settings.register_profile("har-cache", deadline=None)
+settings.load_profile("har-cache")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A data set and its finished cache. Tests read both, and change only copies."""
+
+    data: Path
+    cache: Path
+
+    def settings(self, **changes: Any) -> Any:
+        """The settings that the cache was made with, some of them changed."""
+        from har_cache.extract import Settings
+
+        same = {"weights": "random", "shard_clips": 2, "workers": 2}
+        return Settings(**{"data": self.data, "cache": self.cache, **same, **changes})
+
+    def copy(self, folder: Path) -> "Finished":
+        """Both of them again, to be changed at will."""
+        shutil.copytree(self.data, folder / "data")
+        shutil.copytree(self.cache, folder / "cache")
+        return Finished(folder / "data", folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 2 actions with 8 clips each, and split lists."""
+    from har_cache.sample import draw
+
+    return draw(tmp_path_factory.mktemp("drawn") / "data", classes=2, clips=8, workers=1).path
+
+
+@pytest.fixture(scope="session")
+def finished(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The finished cache of `sample_data`: random weights, PCA, everything else as by default; 8 shards of 2 clips."""
+    from har_cache.extract import extract
+
+    made = Finished(sample_data, tmp_path_factory.mktemp("finished") / "cache")
+    extract(made.settings())
+    return made

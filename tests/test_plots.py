@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from har_cache.errors import HarCacheError
+from har_cache.plots import best_epoch, plot_confusion, plot_curves
+
+HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds\n"
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as picture:
+        return picture.size
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["1,1.0,0.3,1.1,0.3,0.01,2"],
+        ["1,1.0,0.3,,,0.01,2", "2,0.5,0.6,,,0.01,2"],
+        ["1,1.0,0.3,nan,nan,0.01,2", "2,0.5,0.6,1,0.5,0.01,2"],
+        [],
+    ],
+    ids=["one epoch", "no validation", "a gap", "nothing yet"],
+)
+def test_curves_of_any_length(tmp_path, rows):
+    (tmp_path / "metrics.csv").write_text(HEADER + "\n".join(rows))
+    plot_curves(tmp_path / "metrics.csv", tmp_path / "curves.png")
+    width, height = _size(tmp_path / "curves.png")
+    assert width > 2 * height > 800
+
+
+def test_the_same_metrics_give_the_same_picture(tmp_path):
+    (tmp_path / "metrics.csv").write_text(HEADER + "1,1,0.3,1,0.3,0.01,2\n2,0.5,0.6,1,0.5,0.01,2\n")
+    for name in ("a.png", "b.png"):
+        plot_curves(tmp_path / "metrics.csv", tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss_then_comes_first():
+    nan = float("nan")
+    assert best_epoch({"val_accuracy": [0.5, 0.7, 0.7, nan], "val_loss": [1.0, 0.9, 0.8, 0.1]}) == 2
+    assert best_epoch({"val_accuracy": [0.7, 0.7], "val_loss": [0.8, 0.8]}) == 0
+    assert best_epoch({"val_accuracy": [nan], "val_loss": [nan]}) is None
+
+
+def test_a_confusion_matrix_grows_with_its_classes(tmp_path):
+    names = [f"class_with_a_name_{i}" for i in range(51)]
+    for count in (1, 2, 8, 51):
+        matrix = np.full((count, count), 1) + 20 * np.eye(count, dtype=int)
+        matrix[0] = 0  # a class without clips is an empty row
+        plot_confusion(matrix, names[:count], tmp_path / f"{count}.png")
+    # 51 rows that are about as high as a line of small print, at 150 dots an inch.
+    assert _size(tmp_path / "51.png")[1] > 51 * 30
+    assert _size(tmp_path / "2.png")[1] < _size(tmp_path / "8.png")[1] < _size(tmp_path / "51.png")[1]
+
+
+def test_a_darker_cell_is_a_larger_share_in_grey_as_well(tmp_path):
+    from har_cache.plots import _SHARES
+
+    red, green, blue, _ = _SHARES(np.linspace(0, 1, 64)).T
+    grey = 0.299 * red + 0.587 * green + 0.114 * blue
+    assert (np.diff(grey) < 0).all()
+    assert grey[0] - grey[-1] > 0.8
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(HarCacheError, match="nowhere"):
+        plot_confusion(np.eye(2, dtype=int), "ab", tmp_path / "nowhere" / "c.png")
