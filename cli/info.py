@@ -31,11 +31,11 @@ def _text(cache: Path, manifest: dict[str, Any]) -> str:
     lines = [
         f"{cache}: {counts['clips']} clips of {len(manifest['classes'])} classes, "
         f"{counts['frames']} frames, {counts['shards']} shards",
-        f"  fingerprint  {manifest['fingerprint']}",
-        *(f"  {key:<12} {_plain(value)}" for key, value in recipe.items() if key != "schema"),
-        f"  splits       {manifest['splits']['from']}",
-        f"  made with    {', '.join(f'{name} {version}' for name, version in manifest['versions'].items())}",
-        f"  failures     {counts['failures']}",
+        f"  fingerprint    {manifest['fingerprint']}",
+        *(f"  {key:<14} {_plain(value)}" for key, value in recipe.items() if key != "schema"),
+        f"  splits         {manifest['splits']['from']}",
+        f"  made with      {', '.join(f'{name} {version}' for name, version in manifest['versions'].items())}",
+        f"  failures       {counts['failures']}",
         *(f"    {failure['key']}: {failure['reason']}" for failure in manifest["failures"][:20]),
     ]
     return "\n".join(lines)

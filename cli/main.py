@@ -2,7 +2,7 @@
 
 import typer
 
-from . import evaluate, extract, info, report, sample, verify
+from . import evaluate, extract, info, report, sample, train_head, verify
 
 app = typer.Typer(
     name="har-cache",
@@ -16,6 +16,7 @@ app.command("sample")(sample.sample)
 app.command("extract")(extract.extract)
 app.command("info")(info.info)
 app.command("verify")(verify.verify)
+app.command("train-head")(train_head.train_head)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 

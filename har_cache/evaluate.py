@@ -147,6 +147,7 @@ def _about(run: Run, split: int, cache: FeatureCache, clips: int) -> dict[str, A
         "train_clips": subsets.count("train"),
         "val_clips": subsets.count("val"),
         "fingerprint": cache.fingerprint,
+        "model_sha256": run.config["model_sha256"],
         "projection_fit": cache.recipe.projection_fit,
         "projection_saw_test_clips": "test clips included" in cache.recipe.projection_fit,
         "clips": clips,

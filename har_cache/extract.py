@@ -143,6 +143,8 @@ def _check(settings: Settings) -> None:
         raise HarCacheError(f"--workers {settings.workers}: expected at least 1")
     if settings.shard_clips < 1:
         raise HarCacheError(f"--shard-clips {settings.shard_clips}: expected at least 1")
+    if not 0 < settings.stall_s < float("inf"):
+        raise HarCacheError(f"--clip-timeout {settings.stall_s:g}: expected seconds, more than 0")
 
 
 def _describe(index: ClipIndex, listener: Listener) -> None:

@@ -10,17 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT = 320, 240
+from .painting import HEIGHT, WIDTH, Part, Rgb, Vector, paint, scenery
 
-Rgb = tuple[int, int, int]
-Vector = NDArray[np.float64]
-
-_SCALE = 2  # drawn this many times larger, then averaged down: antialiasing
-_MARGIN = 24  # pixels of scenery beyond each edge, for a camera that moves
-_HORIZON, _GROUND = 130, 226  # rows to which feet come at infinite distance, and where most actions happen
-_WALL_ENDS = 150  # row
 _YAW = {"fr": 30, "ba": 150, "le": 60, "ri": 60}  # away from facing the camera
 _NOISE = {"goo": 0.8, "med": 2.0, "bad": 3.5}  # standard deviation, grey levels
 
@@ -44,20 +36,6 @@ class Look:
     shoes: Rgb
     shirt: tuple[Rgb, Rgb]  # cloth and stripes
     trousers: tuple[Rgb, Rgb]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A limb, or anything else: a tapered capsule from a to b; a ball where they are the same."""
-
-    a: Vector
-    b: Vector
-    radius_a: float
-    radius_b: float
-    colour: Rgb
-    stripe: Rgb | None = None
-    rings: int = 0  # stripes across the limb; with 0, one along it
-    nearness: float = 1.0  # magnifies; 1 where most actions happen
 
 
 @dataclass(frozen=True)
@@ -109,14 +87,15 @@ def draw_frames(
     progress = _progress(time, look.tempo, rng)
     swing = 5 * np.sin(rng.uniform(0, 2 * np.pi) + time * rng.uniform(0.08, 0.16))
     steps = rng.uniform(2.5, 4.0)
+    beat = np.sin(rng.uniform(0, 2 * np.pi) + time * 2 * np.pi / rng.uniform(9, 13))
     look = replace(look, height=look.height * rng.uniform(0.95, 1.05))
     place = np.array([rng.uniform(-10, 10), rng.uniform(-4, 4)])
     camera = _camera_path(time, rng) if moving else np.zeros((frames, 2))
-    scenery = _scenery(look)
+    room, turn = scenery(look.wall, look.floor), _turn(look)
     grain = rng.normal(0, _NOISE[look.quality], (HEIGHT + 64, WIDTH + 64, 1)).astype(np.int16)
     for t in time:
-        pose = _pose(action, progress[t], swing[t], steps)
-        picture = _paint([*_person(pose, look), _pouf(look)], look, scenery, place, camera[t])
+        pose = _pose(action, progress[t], swing[t], steps, beat[t])
+        picture = paint([*_person(pose, look), _pouf(look)], room, turn, look.height, place, camera[t])
         top, left = rng.integers(0, 64, 2)
         noisy = picture + grain[top : top + HEIGHT, left : left + WIDTH]
         yield np.clip(noisy, 0, 255).astype(np.uint8)
@@ -140,8 +119,11 @@ def _camera_path(time: NDArray[np.int64], rng: np.random.Generator) -> NDArray[n
 # ---------------------------------------------------------------------------------------------- the body
 
 
-def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
-    """The body when the action is `done` (0 to 1). All begin upright, or nearly, with the arms hanging."""
+def _pose(action: str, done: float, swing: float, steps: float, beat: float) -> Pose:
+    """The body when the action is `done` (0 to 1). All begin upright, or nearly, with the arms hanging.
+
+    `swing` is that of idle arms (degrees), `steps` how many are walked, `beat` (-1 to 1) the bobbing of a stretch.
+    """
     left, right = 8 + swing, 8 - swing
     between = np.sin(np.pi * done)
     if action == "sit":
@@ -155,8 +137,9 @@ def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
         shins = (thigh - max(0, knee), -thigh - max(0, -knee))
         return Pose(4, (thigh, -thigh), shins, (left - thigh, right + thigh), 20, 10, 0.42 + 0.95 * done**1.5)
     if action == "bend":
+        done *= 0.78 + 0.22 * beat  # bobbing towards the toes
         leg, reach = 12 * done, 14 * done
-        return Pose(104 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 8 * done)
+        return Pose(110 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 8 * done)
     raise ValueError(f"no such action: {action}")
 
 
@@ -205,8 +188,8 @@ def _leg(hip: Vector, thigh: float, shin: float, look: Look) -> list[Part]:
 def _arm(neck: Vector, side: int, lift: float, pose: Pose, look: Look) -> list[Part]:
     g = look.girth
     shoulder = neck + _at(x=0.065 * side * (1 + g))
-    elbow = shoulder + 0.18 * _down(lift, pose.spread, side)
-    hand = elbow + 0.17 * _down(lift + pose.elbows, pose.spread, side)
+    elbow = shoulder + 0.19 * _down(lift, pose.spread, side)
+    hand = elbow + 0.18 * _down(lift + pose.elbows, pose.spread, side)
     return [
         Part(shoulder, elbow, 0.052 * g, 0.044 * g, *look.shirt, rings=3),
         Part(elbow, hand, 0.044 * g, 0.034 * g, *look.shirt, rings=3),
@@ -229,61 +212,11 @@ def _down(angle: float, azimuth: float = 0.0, side: int = 1) -> Vector:
     return _at(side * np.sin(a) * np.sin(z), -np.cos(a), np.sin(a) * np.cos(z))
 
 
-# ------------------------------------------------------------------------------------------- the picture
-
-
-def _paint(parts: list[Part], look: Look, scenery: Image.Image, place: Vector, camera: Vector) -> NDArray[np.uint8]:
-    """Paint the parts onto the scenery, far ones first: uint8 (240, 320, 3)."""
-    left, top = np.rint((_MARGIN - camera) * _SCALE).astype(int)
-    canvas = scenery.crop((left, top, left + WIDTH * _SCALE, top + HEIGHT * _SCALE))
-    brush = ImageDraw.Draw(canvas)
-    turn = _turn(look)
-    seen = [replace(part, a=turn @ part.a, b=turn @ part.b) for part in parts]
-    for part in sorted(seen, key=lambda part: (part.nearness, part.a[2] + part.b[2])):
-        feet = np.array([WIDTH / 2, _HORIZON + (_GROUND - _HORIZON) * part.nearness]) + place + camera
-        unit = look.height * part.nearness * _SCALE
-        _capsule(brush, part, feet * _SCALE, unit)
-    return np.asarray(canvas.reduce(_SCALE))
-
-
 def _turn(look: Look) -> NDArray[np.float64]:
     """Body axes to camera axes, (3, 3)."""
     yaw, pitch = np.radians(look.yaw), np.radians(look.pitch)
     cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
     return np.array([[cy, 0, sy], [sy * sp, cp, -cy * sp], [-sy * cp, sp, cy * cp]])
-
-
-def _capsule(brush: ImageDraw.ImageDraw, part: Part, origin: Vector, unit: float) -> None:
-    a, b = (origin + end[:2] * (unit, -unit) for end in (part.a, part.b))
-    ra, rb = part.radius_a * unit, part.radius_b * unit
-    along = b - a
-    across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
-
-    def band(start: float, end: float, share: float, grow: float, fill: Rgb) -> None:
-        """The limb between two places along it (0 to 1), over a share of its breadth."""
-        p, q = a + along * start, a + along * end
-        wide_p = across * share * (ra + (rb - ra) * start + grow)
-        wide_q = across * share * (ra + (rb - ra) * end + grow)
-        brush.polygon([*(p + wide_p), *(q + wide_q), *(q - wide_q), *(p - wide_p)], fill=fill)
-
-    outline = (part.colour[0] // 3, part.colour[1] // 3, part.colour[2] // 3)
-    for grow, fill in ((1.2 * _SCALE, outline), (0.0, part.colour)):
-        for centre, radius in ((a, ra + grow), (b, rb + grow)):
-            brush.ellipse((*(centre - radius), *(centre + radius)), fill=fill)
-        band(0, 1, 1, grow, fill)
-    if part.stripe is not None:
-        for ring in range(part.rings):
-            band((ring + 0.25) / part.rings, (ring + 0.75) / part.rings, 1, 0, part.stripe)
-        if not part.rings:
-            band(0, 1, 0.3, 0, part.stripe)
-
-
-def _scenery(look: Look) -> Image.Image:
-    """Wall and floor, larger than the picture by the margin on every side."""
-    size = ((WIDTH + 2 * _MARGIN) * _SCALE, (HEIGHT + 2 * _MARGIN) * _SCALE)
-    scenery = Image.new("RGB", size, look.wall)
-    ImageDraw.Draw(scenery).rectangle((0, (_WALL_ENDS + _MARGIN) * _SCALE, *size), fill=look.floor)
-    return scenery
 
 
 def _colour(hue: float, saturation: float, value: float) -> Rgb:

@@ -61,14 +61,20 @@ def prepare(wish: Wish, clips: Sequence[Clip], workers: int, stall_s: float, say
     """The recipe of a new cache and the bytes of its `encoder.safetensors`.
 
     Frames to fit on come from clips that no split tests on, so that one cache serves all splits honestly; where there
-    is no such clip, from all clips, and `say` and the recipe tell. Raises HarCacheError, WeightsError.
+    is no such clip that can be decoded, from all clips, and `say` and the recipe tell. Raises HarCacheError, WeightsError.
     """
     weights = find_weights(wish.weights, wish.seed)
     fit_clips = [clip for clip in clips if not clip.tested] or list(clips)
     model = load_state(new_model(), {**weights.backbone, **_classifier(random_projection(0))})
     job = Job(wish.decoder, stall_s=stall_s)
     with one_thread():
-        crops = _probe_crops(fit_clips, job, workers, say)
+        try:
+            crops = _probe_crops(fit_clips, job, workers, say)
+        except HarCacheError:
+            if len(fit_clips) == len(clips):
+                raise
+            fit_clips = list(clips)  # a few clips that no split tests on, and all of them bad
+            crops = _probe_crops(fit_clips, job, workers, say)
         if weights.name == "random":
             say(f"Calibrating BatchNorm of the random weights on {len(crops)} frames")
             calibrate(model, normalise(crops).split(_CALIBRATION_BATCH))

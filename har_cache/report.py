@@ -43,8 +43,9 @@ def report(run_path: Path, data: Path | None = None) -> Path:
 
 
 def _evaluations(run: Run) -> list[Evaluation]:
-    """All evaluations of a run, that on its own split first."""
+    """All evaluations of the model that the run holds now, that on its own split first."""
     found = [_read(path) for path in sorted((run.path / "evaluate").glob(f"split*/{METRICS}"))]
+    found = [evaluation for evaluation in found if evaluation.metrics["model_sha256"] == run.config["model_sha256"]]
     if not found:
         raise HarCacheError(f"{run.path} has not been evaluated yet: run `har-cache evaluate {run.path}` first")
     return sorted(found, key=lambda evaluation: evaluation.metrics["split"] != run.config["split"])

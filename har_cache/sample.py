@@ -21,9 +21,10 @@ import av
 import numpy as np
 
 from .errors import HarCacheError
-from .figures import HEIGHT, WIDTH, draw_frames
+from .figures import draw_frames
 from .files import make_directory, remove_stale_temporaries, write_file
 from .machine import cores
+from .painting import HEIGHT, WIDTH
 from .screenplay import MIN_CLIPS, PAIRS, Performance, deal, plan
 
 FPS = 30

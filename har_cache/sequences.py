@@ -17,9 +17,9 @@ _CENTRED = 0.5
 
 
 class Batch(NamedTuple):
-    """Clips as the head takes them: `mask` is true for steps that are frames, which come first in each row."""
+    """Clips as a model takes them: `mask` is true for steps that are frames, which come first in each row."""
 
-    embeddings: Tensor  # float16 (clips, steps, 256); arbitrary where the mask is false
+    inputs: Tensor  # here float16 (clips, steps, 256); arbitrary where the mask is false
     mask: Tensor  # bool (clips, steps)
     labels: Tensor  # int64 (clips)
 
@@ -77,24 +77,29 @@ class Sequences:
         total, squares = torch.zeros(2, dim, dtype=torch.float64, device=self.device)
         for view in self.embeddings:
             for part in rows.split(_BLOCK_ROWS):
-                block = view[part].double() if len(part) < 4096 else view[part].float()
-                total += block.sum(0)
-                squares += block.square().sum(0)
+                block = view[part].float()
+                total += block.sum(0, dtype=torch.float64)
+                squares += block.square_().sum(0, dtype=torch.float64)
         count = len(rows) * self.views
         mean = total / count
         return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
 
     def _gather(self, clips: Tensor, frames: int, places: Tensor, views: Tensor) -> Batch:
+        rows, mask = self._rows(clips, frames, places, views)
+        embeddings = self.embeddings.flatten(0, 1).index_select(0, rows.flatten())
+        return Batch(embeddings.unflatten(0, rows.shape), mask, self.labels[clips])
+
+    def _rows(self, clips: Tensor, frames: int, places: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of all views one after another, int64 (n, frames), and which of them are frames, bool (n, frames)."""
         first = self.offsets[clips][:, None]
         count = self.offsets[clips + 1][:, None] - first
         segments = count.clamp(max=frames)
         step = torch.arange(frames, device=self.device)
         mask = step < segments
-        # In float64: float32 would draw the wrong frame of very long clips.
-        frame = ((step + places.double()) * count / segments).long().minimum(count - 1)
-        rows = views[:, None] * self.embeddings.shape[1] + first + frame * mask
-        embeddings = self.embeddings.flatten(0, 1).index_select(0, rows.flatten())
-        return Batch(embeddings.unflatten(0, rows.shape), mask, self.labels[clips])
+        start = step * count // segments
+        width = (step + 1) * count // segments - start
+        frame = start + (places * width).long().minimum(width - 1)  # rounding may make it the whole width
+        return views[:, None] * self.embeddings.shape[1] + first + frame * mask, mask
 
 
 class TrainBatches:
@@ -113,7 +118,7 @@ class TrainBatches:
         return -(-len(self._clips) // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(epoch_seed(self._seed, self.epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, self.epoch))
         n, device = len(self._clips), self._sequences.device
         order = self._clips[torch.randperm(n, generator=generator)].to(device)
         jitter = torch.rand(n, self._frames, generator=generator).to(device)
@@ -136,15 +141,13 @@ class EvalBatches:
         return (self._sequences.eval_batch(part, self._frames) for part in self._parts)
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for this epoch of a run with this seed: neighbours have nothing in common."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+def derive_seed(*numbers: int) -> int:
+    """A seed that these numbers decide: a seed and an epoch, say. Neighbours have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 @torch.inference_mode()
-def predict(
-    head: nn.Module, sequences: Sequences, clips: np.ndarray, frames: int, offsets: int = 3
-) -> np.ndarray:
+def predict(head: nn.Module, sequences: Sequences, clips: np.ndarray, frames: int, offsets: int = 3) -> np.ndarray:
     """Class probabilities, float32 (n, classes), of the clips with these indices.
 
     Averaged over the views, and over `offsets` ways to take one frame from each of `frames` segments, evenly spread
@@ -155,7 +158,7 @@ def predict(
     found = []
     for part in torch.from_numpy(clips).to(sequences.device).split(_EVAL_BATCH):
         batches = (sequences.eval_batch(part, frames, place, view) for place, view in ways)
-        found.append(sum(head(batch.embeddings, batch.mask).float().softmax(1) for batch in batches) / len(ways))
+        found.append(sum(head(batch.inputs, batch.mask).float().softmax(1) for batch in batches) / len(ways))
     return torch.cat(found).cpu().numpy()
 
 
@@ -163,8 +166,7 @@ def _first_bad_row(embeddings: Tensor) -> int | None:
     """The first row with a NaN or an infinity in any view, in blocks, so that no copy of everything is made."""
     for start in range(0, embeddings.shape[1], _BLOCK_ROWS):
         block = embeddings[:, start : start + _BLOCK_ROWS]
-        # A float16 is not finite where all its exponent bits are set; as integers this costs a third.
-        bad = (block.view(torch.int16) & 0x7C00) == 0x7C00
-        if bad.any():
-            return start + int(bad.any(2).any(0).nonzero()[0])
+        # Extremes carry a NaN along; a mask of what is finite costs ninety times as much in float16.
+        if not all(extreme.isfinite() for extreme in block.aminmax()):
+            return start + int((~block.isfinite()).any(2).any(0).nonzero()[0])
     return None

@@ -236,7 +236,7 @@ def _clip_entry(result: ClipResult) -> dict[str, Any]:
 
 def _failures_csv(failures: Sequence[Mapping[str, str]]) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["key", "reason"], lineterminator="\n")
+    writer = csv.DictWriter(text, ["key", "reason"])  # of the csv dialects, the one that quotes line breaks of any kind
     writer.writeheader()
     writer.writerows(failures)
     return text.getvalue().encode()

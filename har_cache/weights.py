@@ -4,6 +4,7 @@ The encoder is torchvision's `mnasnet0_5` with its classifier replaced by `Linea
 """
 
 import hashlib
+import pickle
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def _imagenet_state() -> Mapping[str, Tensor]:
     try:
         _check_hash(folder / PurePosixPath(weights.url).name)
         return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # no network; a file whose hash does not match
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no network; a file whose hash does not match
         raise WeightsError(
             f"ImageNet weights cannot be had ({_one_line(error)}). Fetch {weights.url} on a machine with a network "
             f"and put it into {folder}, or pass the file with --weights PATH; --weights random is for demos and tests"
@@ -184,4 +185,6 @@ def _check_fit(backbone: Mapping[str, Tensor], source: str) -> None:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to load the file as code
+        return "it does not hold tensors alone, and loading anything else could run code"
     return " ".join(str(error).split())[:300] or type(error).__name__

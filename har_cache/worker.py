@@ -30,7 +30,6 @@ OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
 _CHUNK_BYTES = 32 << 20
 _LONGEST_SAMPLED = 1000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-_PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,6 @@ def start(job: Job) -> None:
     _job = job
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
-    _die_with_parent()
     _keep_freed_memory()
     _encoder = Encoder(job.encoder, job.precision, job.views) if job.encoder else None
     _rings = {name: Ring(name) for name in job.rings}  # once: the kernel then has to map each page only once
@@ -198,14 +196,6 @@ def _chunks(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
     for chunk in read_chunks(path, _job.decoder, _chunk_size(info.width * info.height * 3)):
         yield chunk
         _rearm()
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process, whatever it is doing, once the server that it was forked from is gone (which
-    itself goes when the run is killed).
-    """
-    with contextlib.suppress(OSError, AttributeError):  # no Linux
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _keep_freed_memory() -> None:

@@ -14,8 +14,6 @@ from har_cache.projection import fit_pca
 from har_cache.transform import crop, normalise
 from har_cache.weights import calibrate, load_state, random_model
 
-torch.set_num_threads(1)  # test processes run side by side, one a core
-
 
 def pictures(count: int, height: int = 240, width: int = 320, seed: int = 0) -> Tensor:
     """Frames with large shapes and some texture: uint8 (count, height, width, 3)."""

@@ -1,7 +1,9 @@
 import json
+import multiprocessing
 import pickle
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -114,8 +116,6 @@ def test_arrays_hold_every_clip_at_its_offsets(cache):
 
 
 def test_arrays_are_not_held_twice(tmp_path):
-    import tracemalloc
-
     write_cache(tmp_path, random_embeddings({f"a/{i}": 500 for i in range(12)}), shard_clips=2)
     cache = FeatureCache(tmp_path)
     tracemalloc.start()
@@ -226,8 +226,6 @@ class Clips:
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_two_dataloader_workers_read_all_clips(path, embeddings, start):
-    import multiprocessing
-
     from torch.utils.data import DataLoader
 
     if start not in multiprocessing.get_all_start_methods():

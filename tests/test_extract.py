@@ -103,7 +103,13 @@ def test_odd_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path, enco
         pixels = {"mjpeg": "yuvj420p"}.get(codec, "yuv420p")
         write_video(path, moving_frames(15 + i, width, height), codec, pixels)
     settings = Settings(
-        tmp_path / "data", tmp_path / "cache", weights=str(encoder), precision="fp32", decoder=decoder, workers=2
+        tmp_path / "data",
+        tmp_path / "cache",
+        weights=str(encoder),
+        views=("center", "flip"),
+        precision="fp32",
+        decoder=decoder,
+        workers=2,
     )
     report = extract(settings)
     assert report.failures == {}
@@ -111,8 +117,9 @@ def test_odd_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path, enco
     cache, model = FeatureCache(settings.cache), plain_model(settings.cache / "encoder.safetensors")
     assert cache.classes == ("a[1]", "b & c")
     assert {key: cache[key].shape[1] for key in cache} == {key: 15 + i for i, key in enumerate(ODD_CLIPS)}
-    reference = {key: plain_embeddings(settings.data / key, model) for key in ODD_CLIPS}
-    assert least_faithful(cache, reference) >= 0.9999
+    for view in (0, 1):
+        reference = {key: plain_embeddings(settings.data / key, model, flip=view == 1) for key in ODD_CLIPS}
+        assert least_faithful(cache, reference, view) >= 0.9999
     assert verify(settings.cache, settings.data) == []
 
 
@@ -183,27 +190,27 @@ def test_a_damaged_plan_or_encoder_is_named_with_a_way_out(finished: Finished, t
         extract(own.settings())
 
 
-def test_a_full_disk_keeps_what_was_finished(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = Finished(finished.data, tmp_path / "cache")
+def test_a_full_disk_keeps_what_was_finished(small: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
     def fsync(descriptor: int) -> None:
         nonlocal calls
         calls += 1
-        if calls > 20:
+        if calls > 12:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(CacheError, match="No space left on device.*kept") as caught:
+    with monkeypatch.context() as patch, pytest.raises(CacheError, match=r"No space left on device.*kept") as caught:
         patch.setattr(os, "fsync", fsync)
-        extract(own.settings())
+        extract(small)
     assert "\n" not in str(caught.value)
-    kept = shard_files(own.cache)
-    assert kept and kept.items() < shard_files(finished.cache).items()
-    assert not (own.cache / "manifest.json").exists()
-    extract(own.settings())
-    assert contents(own.cache) == contents(finished.cache)
+    kept = shard_files(small.cache)
+    assert 2 <= len(kept) < 6
+    assert not (small.cache / "manifest.json").exists()
+
+    report = extract(small)
+    assert report.finished_before == 1
+    assert kept.items() < shard_files(small.cache).items()
+    assert verify(small.cache, small.data) == []
 
 
 # ------------------------------------------------------------------------------------------ other recipes
@@ -350,7 +357,7 @@ def test_bad_files_are_rows_with_a_reason_and_harm_no_other_clip(small: Settings
 def test_nothing_but_bad_clips_is_an_error_with_a_reason(small: Settings) -> None:
     for path in small.data.rglob("*.avi"):
         path.write_bytes(b"")
-    with pytest.raises(HarCacheError, match="none of the 3 clips.*empty file"):
+    with pytest.raises(HarCacheError, match=r"none of the 3 clips.*empty file"):
         extract(small)
 
 
@@ -371,12 +378,10 @@ def test_nothing_but_bad_clips_is_an_error_with_a_reason(small: Settings) -> Non
         ({"stall_s": 0.0}, "--clip-timeout 0"),
         ({"stall_s": -1.0}, "--clip-timeout -1"),
         ({"stall_s": float("nan")}, "--clip-timeout nan"),
-        ({"executor": "slurm"}, "slurm"),
+        ({"stall_s": float("inf")}, "--clip-timeout inf"),
     ],
 )
 def test_impossible_settings_are_named(small: Settings, change: dict[str, Any], named: str) -> None:
-    if not set(change) <= set(vars(small)):
-        pytest.skip("no such setting in this version")
     with pytest.raises(HarCacheError, match=named) as caught:
         extract(Settings(**{**vars(small), **change}))
     assert "\n" not in str(caught.value)
@@ -386,7 +391,7 @@ def test_impossible_settings_are_named(small: Settings, change: dict[str, Any], 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_is_refused_where_there_is_none() -> None:
     assert resolve_device("auto") == resolve_device("cpu") == "cpu"
-    with pytest.raises(HarCacheError, match="--device cuda.*--device cpu"):
+    with pytest.raises(HarCacheError, match=r"--device cuda.*--device cpu"):
         resolve_device("cuda")
 
 

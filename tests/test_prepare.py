@@ -83,6 +83,13 @@ def test_projection_fitted_on_test_clips_is_told(clips: list[Clip], encoder: Pat
     assert [line for line in said if line.startswith("WARNING") and "test clips" in line]
 
 
+def test_bad_clips_that_no_split_tests_on_do_not_stop_the_run(clips: list[Clip], encoder: Path) -> None:
+    tested, bad = clips[0], clips[3]
+    recipe, _, said = prepared([tested, bad], weights=str(encoder), projection="pca")
+    assert recipe.projection_fit == "12 frames of 1 clips (test clips included)"
+    assert [line for line in said if line.startswith("WARNING") and "test clips" in line]
+
+
 def test_number_of_workers_changes_nothing(clips: list[Clip]) -> None:
     assert prepared(clips, 1, projection="pca")[:2] == prepared(clips, 3, projection="pca")[:2]
 

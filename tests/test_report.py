@@ -104,6 +104,14 @@ def test_a_run_that_is_not_evaluated_is_refused(run):
         report(run)
 
 
+def test_an_evaluation_of_the_model_that_was_there_before_does_not_count(run):
+    evaluate(run)
+    config = run / "config.json"
+    config.write_text(config.read_text().replace("0" * 64, "1" * 64))
+    with pytest.raises(HarCacheError, match="not been evaluated"):
+        report(run)
+
+
 def test_a_damaged_evaluation_is_named(run):
     evaluate(run)
     for content in ("{", "[]", '{"schema": "har-evaluation/0"}'):

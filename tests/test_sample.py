@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from har_cache import sample
+from har_cache.clips import source_of
 from har_cache.errors import HarCacheError
+from har_cache.hmdb51 import parse_tags
 from har_cache.screenplay import MIN_CLIPS, PAIRS, deal, plan
 
 SMALL = {"classes": 2, "clips": MIN_CLIPS, "workers": 1}
@@ -19,6 +21,10 @@ SMALL = {"classes": 2, "clips": MIN_CLIPS, "workers": 1}
 def contents(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def title(action: str, file: str) -> str:
+    return source_of(action, file).removeprefix(f"{action}/")
 
 
 def pictures(path: Path) -> np.ndarray:
@@ -58,6 +64,19 @@ def test_clips_are_what_hmdb51_clips_are(drawn: sample.SampleReport) -> None:
     assert (drawn.classes, drawn.clips, drawn.frames) == (2, 2 * MIN_CLIPS, frames)
 
 
+def test_names_say_what_is_drawn() -> None:
+    for pair, actions in enumerate(PAIRS):
+        for performance in plan(pair, 20, 0):
+            look = performance.look
+            files = [Path(name).name for name in performance.names]
+            for action, file in zip(actions, files, strict=True):
+                tags = parse_tags(action, file)
+                assert tags is not None
+                assert (tags.body, tags.people, tags.viewpoint, tags.quality) == ("f", 1, look.view, look.quality)
+                assert tags.camera == ("cm" if performance.moving else "nm")
+            assert len({title(action, file) for action, file in zip(actions, files, strict=True)}) == 1
+
+
 def test_a_twin_is_the_clip_played_backwards(drawn: sample.SampleReport) -> None:
     for performance in plan(0, MIN_CLIPS, 0)[:3]:
         forwards, backwards = (pictures(drawn.path / "videos" / name) for name in performance.names)
@@ -67,9 +86,7 @@ def test_a_twin_is_the_clip_played_backwards(drawn: sample.SampleReport) -> None
 
 def test_twins_are_on_the_same_side_of_every_split(drawn: sample.SampleReport) -> None:
     for k in (1, 2, 3):
-        sides = {
-            action: (drawn.path / "splits" / f"{action}_test_split{k}.txt").read_text() for action in PAIRS[0]
-        }
+        sides = {action: (drawn.path / "splits" / f"{action}_test_split{k}.txt").read_text() for action in PAIRS[0]}
         assert sides["sit"].replace("_sit_f_", "_stand_f_") == sides["stand"]
 
 
@@ -145,17 +162,12 @@ def test_a_plan_holds_every_clip_once(clips: int, seed: int) -> None:
     assert [len(performances) for performances in plans] == [clips] * len(PAIRS)
     names = [name for performances in plans for p in performances for name in p.names]
     assert len(set(names)) == 2 * clips * len(PAIRS)
-    titles = [
-        {p.names[0].split("/")[1].rsplit(f"_{p.action}_", 1)[0] for p in performances}
-        for performances in plans
-    ]
+    titles = [{title(p.action, Path(p.names[0]).name) for p in performances} for performances in plans]
     assert sum(map(len, titles)) == len(set().union(*titles))  # no source in two pairs
 
 
 @given(
-    counts=st.lists(st.integers(1, 9), min_size=4, max_size=30).filter(
-        lambda counts: sum(counts) >= MIN_CLIPS
-    ),
+    counts=st.lists(st.integers(1, 9), min_size=4, max_size=30).filter(lambda counts: sum(counts) >= MIN_CLIPS),
     seed=st.integers(0, 2**32),
 )
 @settings(deadline=None)
@@ -164,9 +176,7 @@ def test_splits_mean_what_those_of_hmdb51_mean(counts: list[int], seed: int) -> 
     splits = deal(sources, np.random.default_rng(seed))
     assert len(splits) == 3
     for subset in splits:
-        trained, tested = (
-            {s for s, which in zip(sources, subset, strict=True) if which == k} for k in (1, 2)
-        )
+        trained, tested = ({s for s, which in zip(sources, subset, strict=True) if which == k} for k in (1, 2))
         assert trained and tested and trained.isdisjoint(tested)
         assert subset.count(2) <= len(sources) / 3
         assert len(subset) == len(sources)

@@ -65,7 +65,7 @@ def refusal(image):
     st.integers(1, 3),
     st.integers(0, 2**32),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_is_written_comes_back(clips, views, seed):
     shard = make_shard([n for _, n in clips], views, [key for key, _ in clips], seed)
     image = to_image(shard)

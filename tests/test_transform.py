@@ -39,7 +39,7 @@ def assert_official(frames):
 @example(224, 224)
 @example(255, 378)
 @example(489, 255)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_every_size_gives_the_official_pixels_bit_for_bit(height, width):
     assume(max(height, width) <= 6 * min(height, width))
     assert_official(noise(height, width))

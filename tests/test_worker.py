@@ -107,7 +107,7 @@ def test_batches_do_not_depend_on_chunks(frames: int, size: int) -> None:
     chunks = iter([video[i : i + size] for i in range(0, frames, size)])
     batches = [batch[:, 0, 0, 0].tolist() for batch in worker._batches(chunks, worker.Stopwatch())]
     assert [len(batch) for batch in batches[:-1]] == [CPU_BATCH] * (len(batches) - 1)
-    assert sum(batches, []) == list(range(frames))
+    assert [frame for batch in batches for frame in batch] == list(range(frames))
 
 
 @given(st.integers(1, 3 * 8192 * 8192))

@@ -4,10 +4,13 @@ Each process has a thread and a pipe here to itself, and shares no lock with ano
 hold up the others, and whose call died with it is never in doubt.
 """
 
+import fcntl
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -162,7 +165,8 @@ def _serve(pipe: Connection, job: Job) -> None:
             return
         outcome: Any
         try:
-            outcome = function(*args)
+            with _dying_with_parent(pipe):
+                outcome = function(*args)
         except ClipError as error:
             outcome = error
         except Exception as error:  # one clip's surprise is not the run's
@@ -171,3 +175,17 @@ def _serve(pipe: Connection, job: Job) -> None:
             pipe.send(outcome)
         except BrokenPipeError:
             return
+
+
+@contextmanager
+def _dying_with_parent(pipe: Connection) -> Iterator[None]:
+    """Have the kernel end this process, whatever it is doing, when the other end of the pipe is closed: with SIGIO,
+    which any change of the pipe brings, and while a call is running there is no other change.
+    """
+    flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC)
+    try:
+        yield
+    finally:
+        fcntl.fcntl(pipe, fcntl.F_SETFL, flags)

@@ -1,0 +1,223 @@
+"""Stage two: a cache -> a trained head, in a run directory."""
+
+import dataclasses
+import importlib.metadata
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.model_selection import StratifiedGroupKFold
+
+from . import machine, run
+from .cache import FeatureCache
+from .clips import SPLITS, TRAIN
+from .errors import CacheError, HarCacheError
+from .extract import resolve_device
+from .head import Head, HeadSettings
+from .journal import Listener, Silence
+from .plots import plot_curves
+from .run import Run, RunError
+from .sequences import EvalBatches, Sequences, TrainBatches
+from .training import Classifier, TrainSettings, fit
+
+ALL = "all"
+_VAL_FOLDS = 7
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to train on what, and where to put it; see `har-cache train-head --help`."""
+
+    cache: Path
+    run: Path
+    split: str = "1"
+    head: HeadSettings = field(default_factory=HeadSettings)
+    training: TrainSettings = field(default_factory=TrainSettings)
+    device: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+
+
+def train_head(settings: Settings, listener: Listener | None = None) -> list[Run]:
+    """Train a head on the split, or one on each; gives the finished runs, in the order of the splits.
+
+    Raises HarCacheError: bad settings; a cache that is unfinished, damaged or cannot be trained on; a run directory
+    that is in use. What finished before stays.
+    """
+    listener = listener or Silence()
+    splits = _check(settings)
+    paths = {split: run.split_path(settings.run, split) if settings.split == ALL else settings.run for split in splits}
+    device = resolve_device(settings.device)
+    _check_directories(settings, paths.values())
+    cache = FeatureCache(settings.cache)
+    plans = {split: _plan(settings, cache, split, device) for split in splits}
+    sequences = Sequences.from_cache(cache, device)
+    _limit_threads()
+    return [_train(settings, paths[split], plans[split], cache, sequences, listener) for split in splits]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One split's training: the config to be written, and the indices of its clips."""
+
+    config: dict[str, Any]
+    train: np.ndarray
+    val: np.ndarray
+
+
+def hold_out(labels: np.ndarray, sources: np.ndarray, seed: int) -> np.ndarray:
+    """Which clips validate, bool (clips): about a seventh, whole sources, all classes alike.
+
+    Every class keeps a clip to train on: one of a single source does not validate. Raises HarCacheError where that
+    leaves no clip to validate.
+    """
+    groups = np.unique(sources, return_inverse=True)[1]
+    most = max(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    if most < 2:
+        raise HarCacheError("every class has a single source in the training list: none can be held out to validate on")
+    folds = min(_VAL_FOLDS, most)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer sources than folds: dealt with below
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        held = [test for _, test in splitter.split(labels, labels, groups)]
+    masks = [_without_whole_classes(fold, labels) for fold in held]
+    share = np.bincount(labels) / folds
+    return min(masks, key=lambda mask: np.abs(np.bincount(labels[mask], minlength=len(share)) - share).sum())
+
+
+def _without_whole_classes(fold: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The clips of a fold as bool (clips), less the classes that it holds all clips of."""
+    mask = np.zeros(len(labels), bool)
+    mask[fold] = True
+    whole = np.setdiff1d(labels, labels[~mask])
+    return mask & ~np.isin(labels, whole)
+
+
+def _check(settings: Settings) -> tuple[int, ...]:
+    """The splits to train."""
+    settings.head.check()
+    settings.training.check()
+    names = {ALL: SPLITS, **{str(split): (split,) for split in SPLITS}}
+    if settings.split not in names:
+        raise HarCacheError(f"--split {settings.split}: expected one of 1, 2, 3, {ALL}")
+    if settings.resume and settings.overwrite:
+        raise HarCacheError("--resume goes on with a run, --overwrite starts it over: give one of them")
+    return names[settings.split]
+
+
+def _check_directories(settings: Settings, paths: Iterable[Path]) -> None:
+    """Refuse runs that are in the way, before anything is read."""
+    if settings.split == ALL and run.read_config(settings.run):
+        raise RunError(f"{settings.run}: holds the run of one split; choose another --run directory for --split all")
+    for path in paths:
+        config = run.read_config(path)
+        if config and not (settings.resume or settings.overwrite):
+            raise RunError(
+                f"{path}: holds a finished run; choose another --run directory, or pass --overwrite to replace it"
+                if run.is_finished(config)
+                else f"{path}: holds an unfinished run; go on with --resume, or start over with --overwrite"
+            )
+
+
+def _plan(settings: Settings, cache: FeatureCache, split: int, device: str) -> _Plan:
+    train, val = _subsets(cache, split, settings.training.seed)
+    config = {
+        "schema": run.SCHEMA,
+        "stage": "head",
+        "split": split,
+        "cache": str(settings.cache),
+        "fingerprint": cache.fingerprint,
+        "classes": list(cache.classes),
+        "head": dataclasses.asdict(settings.head),
+        "training": dataclasses.asdict(settings.training),
+        "device": device,
+        "projection_fit": cache.recipe.projection_fit,
+        "versions": _versions(),
+    }
+    return _Plan(config, train, val)
+
+
+def _subsets(cache: FeatureCache, split: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of the clips to train on, and of those to validate on."""
+    if len(cache.classes) < 2:
+        raise CacheError(f"{cache.path}: holds one class ({cache.classes[0]}); there is nothing to tell apart")
+    clips = np.flatnonzero(cache.subsets[:, split - 1] == TRAIN)
+    if len(np.unique(cache.labels[clips])) < 2:
+        what = "clips of one class only" if len(clips) else "no clip"
+        raise CacheError(f"{cache.path}: of the training list of split {split} it holds {what}; choose another --split")
+    held = hold_out(cache.labels[clips], np.array(cache.sources)[clips], seed)
+    return clips[~held], clips[held]
+
+
+def _train(
+    settings: Settings, path: Path, plan: _Plan, cache: FeatureCache, sequences: Sequences, listener: Listener
+) -> Run:
+    if _begin(settings, path, plan, cache):
+        listener.say(
+            f"Split {plan.config['split']}: training on {len(plan.train)} clips of {len(cache.classes)} classes, "
+            f"validating on {len(plan.val)} of other sources"
+        )
+        _fit(settings, path, plan, sequences, listener)
+    return Run.open(path)
+
+
+def _begin(settings: Settings, path: Path, plan: _Plan, cache: FeatureCache) -> bool:
+    """Claim the directory; false where the run in it is finished."""
+    run.create(path)
+    if settings.overwrite:
+        run.clear(path)
+    config = run.read_config(path)
+    clips = {cache.keys[i]: "train" for i in plan.train} | {cache.keys[i]: "val" for i in plan.val}
+    if config is None:
+        run.clear(path)
+        run.write_clips(path, dict(sorted(clips.items())))
+        run.write_config(path, plan.config)
+        return True
+    changed = _differences(config, plan.config)
+    changed += ["clips of the training list"] if run.read_clips(path) != clips else []
+    if changed:
+        raise RunError(f"{path}: was begun with other settings ({'; '.join(changed)}); give the same, or --overwrite")
+    return not run.is_finished(config)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What a resumed run must share with its beginning, and does not."""
+    found = [f"{name}" for name in ("stage", "split", "fingerprint", "classes") if old[name] != new[name]]
+    for part in ("head", "training"):
+        names = sorted({*old[part], *new[part]})
+        found += [
+            f"{name} {old[part].get(name)}, now {new[part].get(name)}"
+            for name in names
+            if old[part].get(name) != new[part].get(name)
+        ]
+    return found
+
+
+def _fit(settings: Settings, path: Path, plan: _Plan, sequences: Sequences, listener: Listener) -> None:
+    training = settings.training
+    batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
+    held_out = EvalBatches(sequences, plan.val, training.frames)
+    torch.manual_seed(training.seed)
+    head = Head(len(plan.config["classes"]), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
+    module = Classifier(head, training, len(batches))
+    best = fit(module, batches, held_out, path, sequences.device.type, listener, settings.resume)
+    digest = run.save_model(head, path)
+    plot_curves(path / run.METRICS, path / run.CURVES)
+    chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}
+    run.write_config(path, {**plan.config, "model_sha256": digest, "best": chosen})
+
+
+def _limit_threads() -> None:
+    """Not more threads than a container's CPU quota has cores: torch counts the machine's, and waits for all."""
+    if torch.get_num_threads() > machine.cores():
+        torch.set_num_threads(machine.cores())
+
+
+def _versions() -> dict[str, str]:
+    return {
+        name: importlib.metadata.version(name) for name in ("har-cache", "torch", "lightning", "numpy", "scikit-learn")
+    }

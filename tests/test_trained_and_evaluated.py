@@ -1,0 +1,34 @@
+"""Stage two from end to end: a cache, a head trained on it, its evaluation and its page."""
+
+import caches
+import numpy as np
+
+from har_cache.evaluate import evaluate
+from har_cache.head import HeadSettings
+from har_cache.report import report
+from har_cache.train_head import Settings, train_head
+from har_cache.training import TrainSettings
+
+
+def test_order_is_learnt_and_the_figures_say_so(tmp_path):
+    caches.write_cache(tmp_path / "cache", caches.action_embeddings(sources=9), shard_clips=24)
+    training = TrainSettings(epochs=8, frames=8, batch_size=8)
+    train_head(Settings(tmp_path / "cache", tmp_path / "run", head=HeadSettings(hidden=16), training=training))
+
+    (evaluation,) = evaluate(tmp_path / "run", device="cpu")
+    metrics = evaluation.metrics
+    assert (metrics["train_clips"], metrics["val_clips"]) == _counts(tmp_path / "run" / "clips.csv")
+    assert metrics["leakage"]["clean"]["clips"] == metrics["clips"] == 24
+    assert metrics["top1"] > 0.9
+    assert metrics["linear_on_mean"]["top1"] < 0.75  # the classes of a pair differ in order alone
+
+    (other,) = evaluate(tmp_path / "run", split=2, device="cpu")
+    assert other.metrics["leakage"]["seen"]["clips"] == 24
+    page = report(tmp_path / "run").read_text("utf-8")
+    assert "Leakage: 0 seen, 0 siblings" in page
+    assert metrics["fingerprint"] in page
+
+
+def _counts(path):
+    subsets = np.array([line.rsplit(",", 1)[1] for line in path.read_text().splitlines()[1:]])
+    return (subsets == "train").sum(), (subsets == "val").sum()
