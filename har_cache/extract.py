@@ -217,8 +217,11 @@ def _run(
 ) -> None:
     """Make the shards that have no record yet."""
     paths = {clip.key: clip.path for clip in index.clips}
+    later = _mended_later(plan)
     tasks = [
-        local.ShardTask(i, tuple((key, paths.get(key, index.root / key)) for key in plan.shards[i]))
+        local.ShardTask(
+            i, tuple((key, paths.get(key, index.root / key)) for key in plan.shards[i] if key not in later[i])
+        )
         for i, record in enumerate(records)
         if record is None
     ]
@@ -235,12 +238,29 @@ def _run(
         report.book(result, seconds)
         listener.clip(result)
 
-    started = time.perf_counter()
-    for shard in local.run(tasks, job, wish.device, workers, on_clip):
+    def commit(shard: int, results: Sequence[ClipResult]) -> None:
         before = time.perf_counter()
-        records[shard.index] = store.commit(shard.index, plan.recipe, shard.results)
+        replaced = [ClipResult(key, reason="mended: its frames are in a later shard") for key in later[shard]]
+        records[shard] = store.commit(shard, plan.recipe, [*results, *replaced])
         report.busy_s["write"] = report.busy_s.get("write", 0.0) + time.perf_counter() - before
+
+    started = time.perf_counter()
+    for task in tasks:
+        if not task.clips:
+            commit(task.index, [])
+    for shard in local.run([task for task in tasks if task.clips], job, wish.device, workers, on_clip):
+        commit(shard.index, shard.results)
     report.seconds = time.perf_counter() - started
+
+
+def _mended_later(plan: Plan) -> list[list[str]]:
+    """For each shard, its clips that a later shard holds too: they had failed here. Redone, they stay failures here."""
+    later: set[str] = set()
+    found: list[list[str]] = []
+    for shard in reversed(plan.shards):
+        found.insert(0, [key for key in shard if key in later])
+        later |= set(shard)
+    return found
 
 
 def _manifest_extra(index: ClipIndex, plan: Plan) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from .errors import HarCacheError
 from .recipe import EMBEDDING
-from .weights import new_model
 
 CELLS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _KERNEL = 3
@@ -113,13 +112,13 @@ class BidirectionalRNN(nn.Module):
 class CNNBidirectionalRNN(nn.Module):
     """Encoder and head in one: what stage three trains, and what predicts from frames alone.
 
-    The encoder is torchvision's `mnasnet0_5` with a `Linear(1280, 256)` as its classifier, as in
-    `encoder.safetensors`; default: with fresh random weights.
+    The encoder is torchvision's `mnasnet0_5` with a `Linear(1280, 256)` as its classifier, as `weights.load_encoder`
+    gives it.
     """
 
-    def __init__(self, head: Head, encoder: nn.Module | None = None) -> None:
+    def __init__(self, encoder: nn.Module, head: Head) -> None:
         super().__init__()
-        self.encoder = encoder or new_model()
+        self.encoder = encoder
         self.head = head
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:

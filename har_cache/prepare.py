@@ -61,7 +61,7 @@ def prepare(wish: Wish, clips: Sequence[Clip], workers: int, stall_s: float, say
     """The recipe of a new cache and the bytes of its `encoder.safetensors`.
 
     Frames to fit on come from clips that no split tests on, so that one cache serves all splits honestly; where there
-    is no such clip that can be decoded, from all clips, and `say` and the recipe tell. Raises HarCacheError, WeightsError.
+    is no such clip that can be decoded, from all clips, and `say` and the recipe tell. Raises HarCacheError.
     """
     weights = find_weights(wish.weights, wish.seed)
     fit_clips = [clip for clip in clips if not clip.tested] or list(clips)

@@ -322,6 +322,22 @@ def test_a_mended_clip_is_tried_again_and_no_failure_any_more(small: Settings) -
     assert verify(small.cache, small.data) == []
 
 
+def test_a_mended_clip_is_not_doubled_when_its_first_shard_is_redone(small: Settings) -> None:
+    bad = small.data / "a" / "2.avi"
+    good = bad.read_bytes()
+    bad.write_bytes(b"")
+    extract(small)
+    bad.write_bytes(good)
+    extract(small)
+    keys = sorted(FeatureCache(small.cache).keys)
+
+    for shard in (small.cache / "shards").glob("*.h5"):
+        shard.write_bytes(b"damaged")
+    extract(small)
+    assert sorted(FeatureCache(small.cache).keys) == keys
+    assert verify(small.cache, small.data) == []
+
+
 def test_bad_files_are_rows_with_a_reason_and_harm_no_other_clip(small: Settings, tmp_path: Path) -> None:
     folder = small.data / "a"
     whole = write_video(tmp_path / "whole.avi", moving_frames(60, 320, 240)).read_bytes()

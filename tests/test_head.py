@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from har_cache.errors import HarCacheError
 from har_cache.head import CELLS, BidirectionalRNN, CNNBidirectionalRNN, Head, HeadSettings
+from har_cache.weights import random_model
 
 lengths_of_clips = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 
@@ -104,8 +105,7 @@ def test_settings_that_make_no_sense_are_named(settings: HeadSettings, message: 
 
 
 def test_encoder_and_head_in_one_give_the_head_s_logits_of_the_embeddings() -> None:
-    model = CNNBidirectionalRNN(make_head()).eval()
-    assert isinstance(model.encoder.classifier, torch.nn.Linear)
+    model = CNNBidirectionalRNN(random_model(0), make_head()).eval()
     frames = torch.randn(2, 3, 3, 224, 224)
     mask = torch.tensor([[True, True, True], [True, True, False]])
     with torch.no_grad():
