@@ -87,14 +87,13 @@ def draw_frames(
     progress = _progress(time, look.tempo, rng)
     swing = 5 * np.sin(rng.uniform(0, 2 * np.pi) + time * rng.uniform(0.08, 0.16))
     steps = rng.uniform(2.5, 4.0)
-    beat = np.sin(rng.uniform(0, 2 * np.pi) + time * 2 * np.pi / rng.uniform(9, 13))
     look = replace(look, height=look.height * rng.uniform(0.95, 1.05))
     place = np.array([rng.uniform(-10, 10), rng.uniform(-4, 4)])
     camera = _camera_path(time, rng) if moving else np.zeros((frames, 2))
     room, turn = scenery(look.wall, look.floor), _turn(look)
     grain = rng.normal(0, _NOISE[look.quality], (HEIGHT + 64, WIDTH + 64, 1)).astype(np.int16)
     for t in time:
-        pose = _pose(action, progress[t], swing[t], steps, beat[t])
+        pose = _pose(action, progress[t], swing[t], steps)
         picture = paint([*_person(pose, look), _pouf(look)], room, turn, look.height, place, camera[t])
         top, left = rng.integers(0, 64, 2)
         noisy = picture + grain[top : top + HEIGHT, left : left + WIDTH]
@@ -119,10 +118,10 @@ def _camera_path(time: NDArray[np.int64], rng: np.random.Generator) -> NDArray[n
 # ---------------------------------------------------------------------------------------------- the body
 
 
-def _pose(action: str, done: float, swing: float, steps: float, beat: float) -> Pose:
+def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
     """The body when the action is `done` (0 to 1). All begin upright, or nearly, with the arms hanging.
 
-    `swing` is that of idle arms (degrees), `steps` how many are walked, `beat` (-1 to 1) the bobbing of a stretch.
+    `swing` is that of idle arms (degrees), `steps` how many are walked.
     """
     left, right = 8 + swing, 8 - swing
     between = np.sin(np.pi * done)
@@ -137,9 +136,8 @@ def _pose(action: str, done: float, swing: float, steps: float, beat: float) -> 
         shins = (thigh - max(0, knee), -thigh - max(0, -knee))
         return Pose(4, (thigh, -thigh), shins, (left - thigh, right + thigh), 20, 10, 0.42 + 0.95 * done**1.5)
     if action == "bend":
-        done *= 0.78 + 0.22 * beat  # bobbing towards the toes
         leg, reach = 12 * done, 14 * done
-        return Pose(110 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 8 * done)
+        return Pose(104 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 8 * done)
     raise ValueError(f"no such action: {action}")
 
 
@@ -188,8 +186,8 @@ def _leg(hip: Vector, thigh: float, shin: float, look: Look) -> list[Part]:
 def _arm(neck: Vector, side: int, lift: float, pose: Pose, look: Look) -> list[Part]:
     g = look.girth
     shoulder = neck + _at(x=0.065 * side * (1 + g))
-    elbow = shoulder + 0.19 * _down(lift, pose.spread, side)
-    hand = elbow + 0.18 * _down(lift + pose.elbows, pose.spread, side)
+    elbow = shoulder + 0.18 * _down(lift, pose.spread, side)
+    hand = elbow + 0.17 * _down(lift + pose.elbows, pose.spread, side)
     return [
         Part(shoulder, elbow, 0.052 * g, 0.044 * g, *look.shirt, rings=3),
         Part(elbow, hand, 0.044 * g, 0.034 * g, *look.shirt, rings=3),

@@ -12,25 +12,30 @@ from .recipe import EMBEDDING
 
 CELLS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _KERNEL = 3
+_LEAST_STD = 1e-3  # of a dimension that hardly changes
 _MASKED = -1e4  # below any activation, and representable in float16
 
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """The head's shape. `hidden`: units of each direction of each layer; `width`: channels of the transition."""
+    """The head's shape. `hidden`: units of each direction of each layer; `width`: channels of the transition;
+    `appearance`: units of what is seen on average; `forget`: how often training hides that.
+    """
 
     cell: str = "gru"
     hidden: int = 128
     layers: int = 1
     width: int = 256
+    appearance: int = 64
     dropout: float = 0.5
     input_dropout: float = 0.3
+    forget: float = 0.5
 
     def check(self) -> None:
         """Raise HarCacheError, naming the option, where one makes no sense."""
         if self.cell not in CELLS:
             raise HarCacheError(f"--cell {self.cell}: expected one of {', '.join(CELLS)}")
-        for name in ("hidden", "layers", "width"):
+        for name in ("hidden", "layers", "width", "appearance"):
             if getattr(self, name) < 1:
                 raise HarCacheError(f"--{name} {getattr(self, name)}: expected at least 1")
         if not 0 <= self.dropout < 1:
@@ -39,6 +44,10 @@ class HeadSettings:
 
 class Head(nn.Module):
     """Embeddings of a clip's frames, in order -> logits of its classes.
+
+    The RNN sees each frame less the mean of its clip: how the clip moves, whatever stands around. What the mean
+    itself tells, the scene and the people, joins before the classifier, and is hidden in a part of the training
+    clips: it is easier to learn by heart than movement is, and would leave nothing to be learnt.
 
     `mean` and `std`, each (256), standardise the embeddings; they are those of the training clips.
     """
@@ -56,15 +65,18 @@ class Head(nn.Module):
         super().__init__()
         s = settings
         self.register_buffer("mean", torch.zeros(EMBEDDING) if mean is None else mean.clone())
-        self.register_buffer("std", torch.ones(EMBEDDING) if std is None else std.clamp(min=1e-3))
-        self.project = nn.Sequential(nn.Linear(2 * EMBEDDING, s.hidden), nn.LayerNorm(s.hidden))
-        self.input_dropout = nn.Dropout(s.input_dropout)
+        self.register_buffer("std", torch.ones(EMBEDDING) if std is None else std.clamp(min=_LEAST_STD))
+        self.project = nn.Sequential(
+            nn.Linear(EMBEDDING, s.hidden), nn.LayerNorm(s.hidden), nn.Dropout(s.input_dropout)
+        )
         sizes = [s.hidden] + [2 * s.hidden] * (s.layers - 1)
         self.layers = nn.ModuleList(BidirectionalRNN(s.cell, size, s.hidden) for size in sizes)
         self.dropout = nn.Dropout(s.dropout)
         self.transition = nn.Conv1d(2 * s.hidden, s.width, _KERNEL, padding=_KERNEL // 2)
         self.norm = nn.LayerNorm(s.width)
-        self.classifier = nn.Linear(2 * s.width, classes)
+        self.appearance = nn.Sequential(nn.Linear(EMBEDDING, s.appearance), nn.LayerNorm(s.appearance), nn.ReLU())
+        self.forget = nn.Dropout(s.forget)
+        self.classifier = nn.Linear(2 * s.width + s.appearance, classes)
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """Embeddings (b, t, 256), mask (b, t) that is true for frames, which come first -> logits (b, classes).
@@ -72,20 +84,16 @@ class Head(nn.Module):
         What stands where the mask is false changes nothing, nor does more of it. Every clip needs a frame.
         """
         here = mask.unsqueeze(2)
-        x = self.input_dropout(self.project(self._inputs(embeddings, here)))
+        x = ((embeddings.float() - self.mean) / self.std).masked_fill(~here, 0)
+        average = x.sum(1) / here.sum(1)
+        x = self.project(x - average.unsqueeze(1))
         for layer in self.layers:
             x = self.dropout(layer(x, mask))
         x = x * here  # so that the convolution sees at a clip's end what it sees at the end of the tensor: zeros
         x = self.transition(x.transpose(1, 2)).transpose(1, 2)
-        return self.classifier(self.dropout(masked_pool(F.relu(self.norm(x)), mask)))
-
-    def _inputs(self, embeddings: Tensor, here: Tensor) -> Tensor:
-        """(b, t, 512): each frame less the mean of its clip, and its change from the frame before."""
-        x = (embeddings.float() - self.mean) / self.std
-        x = x.masked_fill(~here, 0)
-        centred = (x - x.sum(1, keepdim=True) / here.sum(1, keepdim=True)) * here
-        change = F.pad(centred.diff(dim=1), (0, 0, 1, 0)) * here
-        return torch.cat([centred, change], dim=2)
+        moving = self.dropout(masked_pool(F.relu(self.norm(x)), mask))
+        seen = self.appearance(self.dropout(average)) * self.forget(average.new_ones(len(average), 1))
+        return self.classifier(torch.cat([moving, seen], dim=1))
 
 
 class BidirectionalRNN(nn.Module):

@@ -456,7 +456,8 @@ def test_clips_that_break_the_decoder_cost_nothing_but_themselves(small: list[st
         env=fake_decoders.on_path(tmp_path),
         preexec_fn=drop_privileges if os.geteuid() == 0 else None,
     ) as command:
-        assert command.process.wait(180) == 3, command.errors.read_text()
+        # Were sampling to wait the default 60 s for the one that hangs, twice, this would not do.
+        assert command.process.wait(100) == 3, command.errors.read_text()
         assert command.all_gone()
     errors = command.errors.read_text()
     assert "Traceback" not in errors

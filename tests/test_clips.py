@@ -95,9 +95,7 @@ def test_files_that_cannot_be_decoded_are_clips(tmp_path: Path) -> None:
     (tmp_path / "climb/unreadable.avi").chmod(0)
     (tmp_path / "climb/dangling.avi").symlink_to("nowhere.avi")
     (tmp_path / "climb/circle.avi").symlink_to("circle.avi")
-    assert keys(read_index(tmp_path)) == [
-        f"climb/{name}.avi" for name in ("circle", "dangling", "empty", "unreadable")
-    ]
+    assert keys(read_index(tmp_path)) == [f"climb/{name}.avi" for name in ("circle", "dangling", "empty", "unreadable")]
 
 
 def test_pipes_and_sockets_are_no_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +145,7 @@ def test_source_stands_before_the_last_class(source: str, class_name: str, tags:
         assert source_of(class_name, f"{source}_{class_name}_{tags}.avi") == f"{class_name}/{source}"
 
 
-@pytest.mark.parametrize(
-    "folder", ["splits", "testTrainMulti_7030_splits", "splits/testTrainMulti_7030_splits"]
-)
+@pytest.mark.parametrize("folder", ["splits", "testTrainMulti_7030_splits", "splits/testTrainMulti_7030_splits"])
 def test_lists_are_found_beside_the_videos(tmp_path: Path, folder: str) -> None:
     write(tmp_path, "climb/a.avi", "climb/b.avi", "climb/c.avi")
     write_list(tmp_path / folder, "climb", 1, "a.avi 1 \nb.avi 2 \nc.avi 0 \n")
@@ -208,9 +204,7 @@ def test_forms_of_lists(tmp_path: Path, text: str, expected: dict[str, int]) -> 
     st.dictionaries(file_names, st.sampled_from([UNUSED, TRAIN, TEST])),
     st.sampled_from(["\n", " \n", " \r\n"]),
 )
-def test_lists_round_trip(
-    tmp_path_factory: pytest.TempPathFactory, numbers: dict[str, int], end: str
-) -> None:
+def test_lists_round_trip(tmp_path_factory: pytest.TempPathFactory, numbers: dict[str, int], end: str) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip_test_split1.txt"
     path.write_text("".join(f"{name} {number}{end}" for name, number in numbers.items()), newline="")
     assert read_list(path) == numbers

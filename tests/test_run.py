@@ -22,7 +22,7 @@ def write_run(path: Path, split: int = 1, finished: bool = True) -> Head:
         "cache": "somewhere",
         "fingerprint": "f" * 64,
         "classes": ["a", "b", "c"],
-        "head": {"cell": "gru", "hidden": 4, "layers": 1, "width": 6},
+        "head": {"cell": "gru", "hidden": 4, "width": 6},
         "training": {"frames": 8},
     }
     run.write_clips(path, {'a/1, or "2".avi': "train", "a/\n.avi": "val"})
