@@ -9,6 +9,7 @@ CACHE   ?= data/caches/$(notdir $(patsubst %/,%,$(DATA)))
 # The drawn sample needs no ImageNet weights (and no network); real data does.
 WEIGHTS ?= $(if $(filter $(SAMPLE),$(DATA)),random,imagenet)
 ARGS    ?=
+EXTRACT_ARGS ?= $(if $(filter extract,$(MAKECMDGOALS)),$(ARGS))
 
 RUN     ?= data/runs/$(notdir $(patsubst %/,%,$(DATA)))
 HAR_CACHE := $(VENV)/bin/har-cache
@@ -40,15 +41,20 @@ $(SAMPLE)/sample.json: | $(INSTALLED)
 
 # Always asked: extract itself knows what is done, and does only the rest.
 extract: $(INSTALLED) $(if $(filter $(SAMPLE),$(DATA)),$(SAMPLE)/sample.json) ## Stage one: videos -> cache
-	$(HAR_CACHE) extract --data $(DATA) --cache $(CACHE) --weights $(WEIGHTS) $(ARGS)
+	$(HAR_CACHE) extract --data $(DATA) --cache $(CACHE) --weights $(WEIGHTS) $(EXTRACT_ARGS)
 
-train-head: ## Stage two: cache -> head (not in this version yet)
-evaluate: ## Honest figures of a run (not in this version yet)
+train-head: extract ## Stage two: cache -> head, validated on held-out sources
+	$(HAR_CACHE) train-head --cache $(CACHE) --run $(RUN) $(if $(wildcard $(RUN)/*),--overwrite) $(ARGS)
+
+evaluate: $(INSTALLED) ## Honest figures of the run, and a page of them
+	@test -d $(RUN) || $(MAKE) --no-print-directory train-head
+	$(HAR_CACHE) evaluate $(RUN)
+	$(HAR_CACHE) report $(RUN) --data $(DATA)
+
 finetune: ## Stage three: raw frames, end to end (not in this version yet)
-train-head evaluate finetune:
-	@echo "make $@: this stage is not in this version yet" >&2; exit 1
+	@echo "make finetune: stage three is not in this version yet" >&2; exit 1
 
-demo: extract ## Everything that works so far, on the sample data set
+demo: extract ## Everything of stage one, from the environment to a verified cache, on the sample data set
 	$(HAR_CACHE) info $(CACHE)
 	$(HAR_CACHE) verify $(CACHE) --data $(DATA)
 
@@ -60,8 +66,8 @@ lint: $(INSTALLED) ## Check style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-clean: ## Remove the sample, its cache and build leftovers (not the environment)
-	rm -rf $(SAMPLE) data/caches build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## Remove the sample, caches, runs and build leftovers (not the environment)
+	rm -rf $(SAMPLE) data/caches data/runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find har_cache cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help setup sample extract train-head evaluate finetune demo test lint clean
