@@ -148,7 +148,7 @@ def _check(settings: Settings) -> None:
 
 
 def _describe(index: ClipIndex, listener: Listener) -> None:
-    splits = "official lists" if index.splits_from == "lists" else "none on disk: drawn by source, seeded"
+    splits = "found on disk" if index.splits_from == "lists" else "none on disk: drawn by source, seeded"
     listener.say(f"{len(index.clips)} clips of {len(index.classes)} classes in {index.root}; split lists: {splits}")
     for what, keys in (
         ("in the split lists, but not on disk", list(index.missing)),

@@ -124,7 +124,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 def test_extract_tells_what_it_did_on_stderr(small: list[str], tmp_path: Path) -> None:
     result = run(*small)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert f"3 clips of 1 classes in {tmp_path / 'data' / 'videos'}; split lists: official lists" in result.stderr
+    assert f"3 clips of 1 classes in {tmp_path / 'data' / 'videos'}; split lists: found on disk" in result.stderr
     assert "Extracted 3 clips, 33 frames" in result.stderr and "frames/s" in result.stderr
     assert all(stage in result.stderr for stage in ("decode", "transform", "encode", "write"))
     assert f"{tmp_path / 'cache'}: 3 clips, 33 frames in 3 shards" in result.stderr
