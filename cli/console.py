@@ -1,5 +1,6 @@
 """What people see of a run: one line at a time, a progress bar on a terminal, errors without a traceback."""
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -40,6 +41,16 @@ def friendly(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         say("Interrupted. What was finished is kept; run the same command again to go on.")
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the end: an import of compiled modules that is interrupted may raise anything."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Progress:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Debug, Progress, friendly, say
+from .console import Debug, Progress, friendly, say, uninterrupted
 
 if TYPE_CHECKING:
     from har_cache.extract import Report
@@ -49,7 +49,8 @@ def extract(
         from har_cache.executors.server import fork_server
 
         fork_server()  # imports torch in parallel with the next line
-        from har_cache import extract as stage
+        with uninterrupted():
+            from har_cache import extract as stage
 
         settings = stage.Settings(
             data=data,
