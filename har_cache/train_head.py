@@ -70,31 +70,29 @@ class _Plan:
 
 
 def hold_out(labels: np.ndarray, sources: np.ndarray, seed: int) -> np.ndarray:
-    """Which clips validate, bool (clips): about a seventh, whole sources, all classes alike.
+    """Which clips validate, bool (clips): about a seventh, all classes alike, whole sources (`<class>/<source>`).
 
-    Every class keeps a clip to train on: one of a single source does not validate. Raises HarCacheError where that
-    leaves no clip to validate.
+    A film that several classes were cut from is held out of all of them: the same place and people under another
+    name would make validation look better than a test does. Every class keeps a clip to train on: one of a single
+    source does not validate. Raises HarCacheError where that leaves no clip to validate.
     """
-    groups = np.unique(sources, return_inverse=True)[1]
+    groups = np.unique([source.partition("/")[2] for source in sources], return_inverse=True)[1]
     most = max(len(np.unique(groups[labels == label])) for label in np.unique(labels))
-    if most < 2:
-        raise HarCacheError("every class has a single source in the training list: none can be held out to validate on")
     folds = min(_VAL_FOLDS, most)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer sources than folds: dealt with below
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        held = [test for _, test in splitter.split(labels, labels, groups)]
-    masks = [_without_whole_classes(fold, labels) for fold in held]
+    masks = [mask for mask in _folds(labels, groups, folds, seed) if mask.any()] if folds > 1 else []
+    if not masks:
+        raise HarCacheError("every class has a single source in the training list: none can be held out to validate on")
     share = np.bincount(labels) / folds
     return min(masks, key=lambda mask: np.abs(np.bincount(labels[mask], minlength=len(share)) - share).sum())
 
 
-def _without_whole_classes(fold: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The clips of a fold as bool (clips), less the classes that it holds all clips of."""
-    mask = np.zeros(len(labels), bool)
-    mask[fold] = True
-    whole = np.setdiff1d(labels, labels[~mask])
-    return mask & ~np.isin(labels, whole)
+def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
+    """The clips of each fold as bool (clips), less the classes that it holds all clips of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer sources than folds
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        held = [np.isin(np.arange(len(labels)), test) for _, test in splitter.split(labels, labels, groups)]
+    return [fold & np.isin(labels, labels[~fold]) for fold in held]
 
 
 def _check(settings: Settings) -> tuple[int, ...]:

@@ -241,9 +241,17 @@ def test_about_a_seventh_of_every_class_is_held_out() -> None:
     assert counts.min() >= 4 and counts.max() <= 16 and counts.mean() == pytest.approx(10, abs=1)
 
 
+def test_a_film_is_held_out_of_every_class() -> None:
+    labels = np.repeat(np.arange(6), 20)
+    sources = np.array([f"{label}/film{i // 2}" for label in range(6) for i in range(20)])
+    held = hold_out(labels, sources, 0)
+    films = np.array([source.split("/")[1] for source in sources])
+    assert held.any() and not set(films[held]) & set(films[~held])
+
+
 def test_holding_out_is_seeded() -> None:
     labels = np.repeat(np.arange(4), 30)
-    sources = np.array([f"{i // 3}" for i in range(120)])
+    sources = np.array([f"{i // 30}/film{i // 3}" for i in range(120)])
     assert (hold_out(labels, sources, 1) == hold_out(labels, sources, 1)).all()
     assert any((hold_out(labels, sources, 1) != hold_out(labels, sources, seed)).any() for seed in (2, 3))
 
