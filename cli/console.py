@@ -28,6 +28,11 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def plural(count: int, noun: str) -> str:
+    """`1 clip`, `2 clips`, `3 classes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 @contextmanager
 def friendly(debug: bool) -> Iterator[None]:
     """Errors meant for the user become one line and exit code 1; Ctrl-C becomes exit code 130."""
@@ -59,7 +64,7 @@ class Progress:
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._total = self._clips = self._frames = self._failures = 0
-        self._started = self._logged = time.monotonic()
+        self._started = self._logged = 0.0
 
     def say(self, text: str) -> None:
         """One line, above the bar."""
@@ -70,7 +75,8 @@ class Progress:
 
     def begin(self, clips: int) -> None:
         """Start counting."""
-        self._total, self._started = clips, time.monotonic()
+        self._total = clips
+        self._started = self._logged = time.monotonic()
         if sys.stderr.isatty():
             from tqdm import tqdm
 

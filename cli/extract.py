@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Debug, Progress, friendly, say, uninterrupted
+from .console import Debug, Progress, friendly, plural, say, uninterrupted
 
 if TYPE_CHECKING:
     from har_cache.extract import Report
@@ -37,6 +37,9 @@ def extract(
     seed: Annotated[int, typer.Option(help="For random weights and projections, and drawn splits.")] = 0,
     clip_timeout: Annotated[float, typer.Option(help="Give up on a clip after so many seconds without a frame.")] = 60,
     allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Exit with 0 although clips failed.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed clips again though their files have not changed.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache made with another recipe.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -66,6 +69,7 @@ def extract(
             shard_clips=shard_clips,
             seed=seed,
             overwrite=overwrite,
+            retry_failed=retry_failed,
             stall_s=clip_timeout,
         )
         progress = Progress()
@@ -82,7 +86,8 @@ def _summarise(report: "Report", cache: Path) -> None:
     counts = report.manifest["counts"]
     if report.seconds:
         rate = report.frames / report.seconds
-        say(f"Extracted {report.clips} clips, {report.frames} frames in {report.seconds:.1f} s: {rate:.0f} frames/s")
+        done = f"{plural(report.clips, 'clip')}, {plural(report.frames, 'frame')}"
+        say(f"Extracted {done} in {report.seconds:.1f} s: {rate:.0f} frames/s")
         total = sum(report.busy_s.values()) or 1.0
         say("Time went into " + ", ".join(f"{stage} {s / total:.0%}" for stage, s in report.busy_s.items()))
     else:
@@ -90,7 +95,8 @@ def _summarise(report: "Report", cache: Path) -> None:
     if report.failures:
         from har_cache.extract import by_reason
 
-        say(f"{len(report.failures)} clips failed (named in {cache / 'failures.csv'}):")
+        say(f"{plural(len(report.failures), 'clip')} failed (named in {cache / 'failures.csv'}):")
         for reason, count in by_reason(report.failures).most_common():
             say(f"  {count} x {reason}")
-    say(f"{cache}: {counts['clips']} clips, {counts['frames']} frames in {counts['shards']} shards")
+    held = f"{plural(counts['clips'], 'clip')}, {plural(counts['frames'], 'frame')}"
+    say(f"{cache}: {held} in {plural(counts['shards'], 'shard')}")

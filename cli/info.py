@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import Debug, Json, friendly
+from .console import Debug, Json, friendly, plural
+
+_MOST = 20  # failures that are listed
 
 
 def info(
@@ -29,15 +31,17 @@ def _summary(manifest: dict[str, Any]) -> dict[str, Any]:
 def _text(cache: Path, manifest: dict[str, Any]) -> str:
     counts, recipe = manifest["counts"], manifest["recipe"]
     lines = [
-        f"{cache}: {counts['clips']} clips of {len(manifest['classes'])} classes, "
-        f"{counts['frames']} frames, {counts['shards']} shards",
+        f"{cache}: {plural(counts['clips'], 'clip')} of {plural(len(manifest['classes']), 'class')}, "
+        f"{plural(counts['frames'], 'frame')}, {plural(counts['shards'], 'shard')}",
         f"  fingerprint    {manifest['fingerprint']}",
         *(f"  {key:<14} {_plain(value)}" for key, value in recipe.items() if key != "schema"),
         f"  splits         {manifest['splits']['from']}",
         f"  made with      {', '.join(f'{name} {version}' for name, version in manifest['versions'].items())}",
         f"  failures       {counts['failures']}",
-        *(f"    {failure['key']}: {failure['reason']}" for failure in manifest["failures"][:20]),
+        *(f"    {failure['key']}: {failure['reason']}" for failure in manifest["failures"][:_MOST]),
     ]
+    if counts["failures"] > _MOST:
+        lines.append(f"    and {counts['failures'] - _MOST} more, in {cache / 'failures.csv'}")
     return "\n".join(lines)
 
 

@@ -15,9 +15,9 @@ from .baseline import linear_on_mean, mean_embeddings
 from .cache import FeatureCache
 from .clips import SPLITS, TEST
 from .errors import CacheError, HarCacheError
-from .extract import resolve_device
 from .files import make_directory, write_file
 from .leakage import CLEAN, SEEN, SIBLING, groups
+from .machine import resolve_device
 from .metrics import accuracy
 from .plots import plot_confusion
 from .run import Run, split_runs

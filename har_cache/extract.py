@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from . import machine
 from .clips import ClipIndex, read_index
 from .encoder import PRECISIONS, VIEWS
@@ -22,8 +20,6 @@ from .store import ClipResult, Plan, Record, Store, standing_failures
 from .video import resolve_decoder
 from .weights import load_encoder
 from .worker import Job, source_sha256
-
-_WORKER_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,7 @@ class Settings:
     shard_clips: int = 64
     seed: int = 0
     overwrite: bool = False
+    retry_failed: bool = False
     stall_s: float = 60.0
 
 
@@ -98,8 +95,9 @@ def extract(settings: Settings, listener: Listener | None = None) -> Report:
     """Bring the cache up to date with the data set; gives what was done.
 
     Shards that are finished stay as they are, missing ones are made, new clips become new shards, and clips that
-    failed are tried again once their file has changed. Raises HarCacheError: bad settings or data, an existing cache
-    of another recipe, a directory that cannot be written; finished shards are kept in any case.
+    failed are tried again once their file has changed, or where `retry_failed` asks for it. Raises HarCacheError: bad
+    settings or data, an existing cache of another recipe, a directory that cannot be written; finished shards are kept
+    in any case.
     """
     listener = listener or Silence()
     _check(settings)
@@ -109,7 +107,7 @@ def extract(settings: Settings, listener: Listener | None = None) -> Report:
     store.create()
     plan, wish = _plan(settings, index, store, listener)
     records = [store.done(plan, i) for i in range(len(plan.shards))]
-    plan = _with_new_clips(plan, records, index, settings.shard_clips, store)
+    plan = _with_new_clips(plan, records, index, settings, store)
     records += [None] * (len(plan.shards) - len(records))
     report = Report(finished_before=sum(len(r.clips) for r in records if r))
     _run(settings, wish, plan, records, index, store, listener, report)
@@ -117,20 +115,6 @@ def extract(settings: Settings, listener: Listener | None = None) -> Report:
     report.failures = {f["key"]: f["reason"] for f in standing_failures(done)}
     report.manifest = store.finish(plan, done, _manifest_extra(index, plan))
     return report
-
-
-def resolve_device(name: str) -> str:
-    """`cpu` or `cuda` for `auto`, `cpu`, `cuda`. Raises HarCacheError where there is no such device."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise HarCacheError(f"--device {name}: expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise HarCacheError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def default_workers() -> int:
-    """One worker a core, as far as memory goes."""
-    return max(1, min(machine.cores(), machine.memory_bytes() // _WORKER_BYTES))
 
 
 def _check(settings: Settings) -> None:
@@ -172,11 +156,13 @@ def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener
         settings.views,
         settings.precision,
         recipe.decoder if recipe and settings.decoder == "auto" else resolve_decoder(settings.decoder),
-        resolve_device(recipe.device if recipe and settings.device == "auto" else settings.device),
+        machine.resolve_device(recipe.device if recipe and settings.device == "auto" else settings.device),
         settings.seed,
     )
     if plan is None:
-        new, encoder = prepare(wish, index.clips, settings.workers or default_workers(), settings.stall_s, listener.say)
+        new, encoder = prepare(
+            wish, index.clips, settings.workers or machine.default_workers(), settings.stall_s, listener.say
+        )
         store.clear()  # only now: whatever was wrong with the wish has shown itself
         store.write_encoder(encoder)
         plan = Plan(new)
@@ -190,17 +176,21 @@ def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener
 
 
 def _with_new_clips(
-    plan: Plan, records: Sequence[Record | None], index: ClipIndex, shard_clips: int, store: Store
+    plan: Plan, records: Sequence[Record | None], index: ClipIndex, settings: Settings, store: Store
 ) -> Plan:
-    """The plan, extended by clips it does not know, and by failed ones whose file has changed since."""
+    """The plan, extended by clips it does not know, and by failed ones to be tried again."""
     paths = {clip.key: clip.path for clip in index.clips}
     new = paths.keys() - plan.keys
     standing = {f["key"] for f in standing_failures(r for r in records if r)}
     failed = {f["key"]: f["source_sha256"] for r in records if r for f in r.failures if f["key"] in standing}
-    mended = {key for key, digest in failed.items() if key in paths and source_sha256(paths[key]) != digest}
-    if not new | mended:
+    again = {
+        key
+        for key, digest in failed.items()
+        if key in paths and (settings.retry_failed or source_sha256(paths[key]) != digest)
+    }
+    if not new | again:
         return plan
-    plan = plan.extended(new | mended, shard_clips)
+    plan = plan.extended(new | again, settings.shard_clips)
     store.write_plan(plan)
     return plan
 
@@ -230,7 +220,7 @@ def _run(
         raise CacheError(f"{store.root}: encoder.safetensors is damaged; restore it, or start over with --overwrite")
     if not tasks:
         return
-    workers = settings.workers or default_workers()
+    workers = settings.workers or machine.default_workers()
     job = Job(wish.decoder, fold(load_encoder(encoder)), plan.recipe.precision, plan.recipe.views, settings.stall_s)
     listener.begin(sum(len(task.clips) for task in tasks))
 

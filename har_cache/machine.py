@@ -5,6 +5,9 @@ import os
 from functools import cache
 from pathlib import Path
 
+from .errors import HarCacheError
+
+_WORKER_BYTES = 1 << 30
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
@@ -64,3 +67,19 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def resolve_device(name: str) -> str:
+    """`cpu` or `cuda` for `auto`, `cpu`, `cuda`. Raises HarCacheError where there is no such device."""
+    import torch  # only here: most that this module tells needs no torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise HarCacheError(f"--device {name}: expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise HarCacheError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def default_workers() -> int:
+    """One worker a core, as far as memory goes."""
+    return max(1, min(cores(), memory_bytes() // _WORKER_BYTES))

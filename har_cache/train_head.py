@@ -16,9 +16,9 @@ from . import machine, run
 from .cache import FeatureCache
 from .clips import SPLITS, TRAIN
 from .errors import CacheError, HarCacheError
-from .extract import resolve_device
 from .head import Head, HeadSettings
 from .journal import Listener, Silence
+from .machine import resolve_device
 from .plots import plot_curves
 from .run import Run, RunError
 from .sequences import EvalBatches, Sequences, TrainBatches

@@ -463,7 +463,7 @@ def test_clips_that_break_the_decoder_cost_nothing_but_themselves(small: list[st
     assert "Traceback" not in errors
     reasons = {
         "a/hang.avi": "the decoder hangs: no frame for 2 s (tried twice)",
-        "a/hog.avi": "decoding it takes more than the 2 GiB of memory a worker may use",
+        "a/hog.avi": "decoding it takes more than the 2 GiB of memory a worker may use (tried twice)",
         "a/segfault.avi": "the decoder crashes: SIGSEGV (tried twice)",
     }
     if (folder / "unreadable.avi").exists():

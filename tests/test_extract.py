@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from videos import moving_frames, write_audio, write_video
 
 from har_cache import FeatureCache
 from har_cache.errors import CacheError, HarCacheError
-from har_cache.extract import Settings, default_workers, extract, resolve_device
+from har_cache.extract import Settings, extract
+from har_cache.machine import default_workers, resolve_device
 from har_cache.store import ClipResult
 from har_cache.verify import verify
 from har_cache.weights import save_encoder
@@ -319,6 +321,17 @@ def test_a_mended_clip_is_tried_again_and_no_failure_any_more(small: Settings) -
     assert (small.cache / "failures.csv").read_text() == "key,reason\n"
     assert before.items() < shard_files(small.cache).items()
     assert FeatureCache(small.cache)["a/2.avi"].shape[1] == 12
+    assert verify(small.cache, small.data) == []
+
+
+def test_clips_that_failed_for_no_fault_of_their_own_are_tried_again_when_asked(small: Settings) -> None:
+    extract(small)
+    folder = small.data / "a"
+    (folder / "late.avi").write_bytes((folder / "1.avi").read_bytes())
+    hurried = extract(replace(small, stall_s=1e-4))
+    assert list(hurried.failures) == ["a/late.avi"] and "hangs" in hurried.failures["a/late.avi"]
+    assert extract(small).failures == hurried.failures
+    assert extract(replace(small, retry_failed=True)).failures == {}
     assert verify(small.cache, small.data) == []
 
 

@@ -110,7 +110,7 @@ def test_crash_hang_and_hog_cost_nothing_but_themselves(workers: Workers, tmp_pa
     assert reasons == {
         "segfault": "the decoder crashes: SIGSEGV (tried twice)",
         "hang": "the decoder hangs: no frame for 1 s (tried twice)",
-        "hog": "decoding it takes more than the 1 GiB of memory a worker may use",
+        "hog": "decoding it takes more than the 1 GiB of memory a worker may use (tried twice)",
     }
 
 

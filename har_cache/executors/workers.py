@@ -110,7 +110,8 @@ class Workers:
 
     def _cause(self, exitcode: int) -> str:
         if exitcode == OUT_OF_MEMORY:
-            return f"decoding it takes more than the {self._job.memory_bytes / 2**30:g} GiB of memory a worker may use"
+            allowed = f"{self._job.memory_bytes / 2**30:g} GiB"
+            return f"decoding it takes more than the {allowed} of memory a worker may use (tried twice)"
         if exitcode == -signal.SIGALRM:
             return f"the decoder hangs: no frame for {self._job.stall_s:g} s (tried twice)"
         if exitcode < 0:
