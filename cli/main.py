@@ -2,7 +2,7 @@
 
 import typer
 
-from . import evaluate, extract, info, report, sample, train_head, verify
+from . import bench, evaluate, extract, info, report, sample, train_head, verify
 
 app = typer.Typer(
     name="har-cache",
@@ -19,6 +19,7 @@ app.command("verify")(verify.verify)
 app.command("train-head")(train_head.train_head)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
+app.command("bench")(bench.bench)
 
 
 if __name__ == "__main__":

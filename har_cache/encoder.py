@@ -111,7 +111,7 @@ def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: s
     if asked != "auto" and asked not in PRECISIONS:
         raise HarCacheError(f"--precision {asked}: expected one of auto, {', '.join(PRECISIONS)}")
     reference = Encoder(folded, "fp32", device=device)(crops.to(device))[0]
-    for precision in _favoured(device) if asked == "auto" else [asked]:
+    for precision in favoured(device) if asked == "auto" else [asked]:
         if precision == "fp32":
             break
         embeddings = Encoder(folded, precision, device=device)(crops.to(device))[0]
@@ -127,7 +127,8 @@ def centred_cosine(reference: Tensor, embeddings: Tensor) -> Tensor:
     return F.cosine_similarity(embeddings - mean, reference - mean)
 
 
-def _favoured(device: str) -> Iterator[str]:
+def favoured(device: str) -> Iterator[str]:
+    """Precisions in the order that this hardware is known to favour, fp32 last."""
     flags = machine.cpu_flags()
     if device != "cpu" or flags & {"avx512_fp16", "amx_fp16"}:
         yield from ("fp16", "fp16-mixed")

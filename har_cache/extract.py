@@ -1,6 +1,5 @@
 """Stage one: plan -> executor -> commit -> report."""
 
-import importlib.metadata
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -258,19 +257,8 @@ def _manifest_extra(index: ClipIndex, plan: Plan) -> dict[str, Any]:
     return {
         "classes": sorted({*index.classes, *(key.split("/", 1)[0] for key in plan.keys)}),
         "splits": {"from": index.splits_from, "subsets": {key: list(value) for key, value in subsets.items()}},
-        "versions": versions(),
+        "versions": machine.versions(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what takes part in making embeddings."""
-    found = {}
-    for name in ("har-cache", "torch", "torchvision", "decord", "av", "h5py", "numpy", "scikit-learn"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def by_reason(failures: Mapping[str, str]) -> Counter[str]:

@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 CLASSES = 51
 CLIPS = 6766
+FRAMES = 640_000  # about
+TRAIN_CLIPS = 3570  # of each split
 SPLIT_LISTS = 153
 
 # Field of `Tags` -> code in the file name -> words for people.

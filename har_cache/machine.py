@@ -1,9 +1,14 @@
 """What this machine offers to a process: cores, memory, instruction sets. Containers and quotas included."""
 
+import contextlib
+import importlib.metadata
 import math
 import os
+import platform
+import subprocess
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .errors import HarCacheError
 
@@ -83,3 +88,43 @@ def resolve_device(name: str) -> str:
 def default_workers() -> int:
     """One worker a core, as far as memory goes."""
     return max(1, min(cores(), memory_bytes() // _WORKER_BYTES))
+
+
+def describe() -> dict[str, Any]:
+    """The machine for a report of measurements: CPU, cores, quota, memory, GPU, versions, and the code's commit."""
+    import torch
+
+    cpu = next(
+        (line.partition(":")[2] for line in _read(Path("/proc/cpuinfo")).splitlines() if "model name" in line), ""
+    )
+    return {
+        "cpu": cpu.strip() or platform.processor() or platform.machine(),
+        "cores": cores(),
+        "cpu_quota": cpu_quota(),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(terse=True),
+        "versions": {"python": platform.python_version(), **versions()},
+        "commit": _commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what takes part in making embeddings and training on them."""
+    found = {}
+    for name in ("har-cache", "torch", "torchvision", "decord", "av", "h5py", "lightning", "numpy", "scikit-learn"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, if it does."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        run = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run.stdout.strip()

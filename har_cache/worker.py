@@ -90,13 +90,12 @@ def start(job: Job) -> None:
 
 def embed(path: Path) -> Embedded:
     """Decode, transform and encode a whole clip. Raises ClipError; dies on a stall or for want of memory."""
-    assert _encoder is not None
     clock = Stopwatch()
     parts = []
-    with _bounded():
+    with bounded():
         info = probe(path)
-        for crops in _batches(_chunks(path, info), clock):
-            parts.append(_encoder(crops).to(torch.float16).numpy())
+        for crops in batches(chunks(path, info), clock):
+            parts.append(encoder()(crops).to(torch.float16).numpy())
             clock.lap("encode")
     embeddings = np.concatenate(parts, axis=1)
     check_finite(embeddings)
@@ -107,15 +106,21 @@ def decode(path: Path, ring: str) -> Decoded:
     """Decode a whole clip into the ring of that name, one of the job's. Raises ClipError or dies as `embed` does."""
     clock = Stopwatch()
     frames = 0
-    with _bounded():
+    with bounded():
         info = probe(path)
-        for chunk in _chunks(path, info):
+        for chunk in chunks(path, info):
             clock.lap("decode")
             _rings[ring].write(chunk, _rearm)
             clock.lap("hand over")
             frames += len(chunk)
         clock.lap("decode")
     return Decoded(frames, info.fps, info.declared_frames, source_sha256(path), clock.seconds["decode"])
+
+
+def encoder() -> Encoder:
+    """This process's encoder. Raises AssertionError where its job has none."""
+    assert _encoder is not None
+    return _encoder
 
 
 def check_finite(embeddings: np.ndarray) -> None:
@@ -128,10 +133,10 @@ def sample(path: Path, count: int) -> np.ndarray:
     """`count` frames spread evenly over the clip (all where it has fewer): uint8 (n, 3, 224, 224)."""
     crops: list[Tensor] = []
     first = 0
-    with _bounded():
+    with bounded():
         info = probe(path)
         wanted = _spread(info.declared_frames or _counted(path, info), count)
-        for chunk in _chunks(path, info):
+        for chunk in chunks(path, info):
             chosen = [i - first for i in wanted if first <= i < first + len(chunk)]
             crops += [crop(torch.from_numpy(chunk[chosen])).to(torch.uint8)] if chosen else []
             first += len(chunk)
@@ -144,9 +149,8 @@ def sample(path: Path, count: int) -> np.ndarray:
 
 def features(path: Path, count: int) -> np.ndarray:
     """Pooled features before the projection of the frames that `sample` takes: float32 (n, 1280)."""
-    assert _encoder is not None
-    batches = torch.from_numpy(sample(path, count)).split(CPU_BATCH)
-    return torch.cat([_encoder.features(batch.float()) for batch in batches]).numpy()
+    crops = torch.from_numpy(sample(path, count)).split(CPU_BATCH)
+    return torch.cat([encoder().features(part.float()) for part in crops]).numpy()
 
 
 def source_sha256(path: Path) -> str:
@@ -173,7 +177,7 @@ class Stopwatch:
 
 
 @contextlib.contextmanager
-def _bounded() -> Iterator[None]:
+def bounded() -> Iterator[None]:
     """Kill this process when no chunk comes for `stall_s` (a kernel timer: it works whatever holds the GIL), and
     when memory runs out: a decoder that has just failed to get memory is in no known state.
     """
@@ -192,7 +196,8 @@ def _rearm() -> None:
     signal.setitimer(signal.ITIMER_REAL, _job.stall_s)
 
 
-def _chunks(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
+def chunks(path: Path, info: VideoInfo) -> Iterator[np.ndarray]:
+    """All frames of a clip, as many at a time as a batch holds where memory allows; each puts the watchdog off."""
     for chunk in read_chunks(path, _job.decoder, _chunk_size(info.width * info.height * 3)):
         yield chunk
         _rearm()
@@ -224,7 +229,7 @@ def _chunk_size(frame_bytes: int) -> int:
     return size
 
 
-def _batches(chunks: Iterator[np.ndarray], clock: Stopwatch) -> Iterator[Tensor]:
+def batches(chunks: Iterator[np.ndarray], clock: Stopwatch) -> Iterator[Tensor]:
     """Crops in batches of CPU_BATCH, the clip's last one smaller: the same batches whatever the chunks."""
     waiting: list[Tensor] = []
     for chunk in chunks:
@@ -242,7 +247,7 @@ def _batches(chunks: Iterator[np.ndarray], clock: Stopwatch) -> Iterator[Tensor]
 def _counted(path: Path, info: VideoInfo) -> int:
     """The frames of a clip that declares no number (MKV, WebM), as far as they are sampled."""
     frames = 0
-    for chunk in _chunks(path, info):
+    for chunk in chunks(path, info):
         frames += len(chunk)
         if frames >= _LONGEST_SAMPLED:
             break

@@ -105,7 +105,7 @@ def test_no_file_has_no_sha256(tmp_path: Path) -> None:
 def test_batches_do_not_depend_on_chunks(frames: int, size: int) -> None:
     video = np.broadcast_to(np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, 256, 256, 3)).copy()
     chunks = iter([video[i : i + size] for i in range(0, frames, size)])
-    batches = [batch[:, 0, 0, 0].tolist() for batch in worker._batches(chunks, worker.Stopwatch())]
+    batches = [batch[:, 0, 0, 0].tolist() for batch in worker.batches(chunks, worker.Stopwatch())]
     assert [len(batch) for batch in batches[:-1]] == [CPU_BATCH] * (len(batches) - 1)
     assert [frame for batch in batches for frame in batch] == list(range(frames))
 

@@ -1,0 +1,93 @@
+"""`har-cache bench`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import Debug, Json, friendly, say, uninterrupted
+
+if TYPE_CHECKING:
+    from har_cache.bench import Figure, Result
+
+
+def bench(
+    data: Annotated[Path, typer.Option(help="Data set; up to 64 of its clips are used.")],
+    baseline: Annotated[bool, typer.Option("--baseline", help="Measure the plain way too, and what is saved.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long each part is measured in each run.")] = 3.0,
+    repeats: Annotated[int, typer.Option(help="Runs; the median is shown.")] = 3,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What this machine does, part by part, each beside its limit. Leave the machine alone meanwhile."""
+    with friendly(debug):
+        with uninterrupted():
+            from har_cache.bench import Settings
+            from har_cache.bench import bench as measure
+
+        result = measure(Settings(data, baseline, device, workers, seconds, repeats), say)
+        typer.echo(json.dumps(_content(result), indent=2) if as_json else _text(result))
+
+
+def _content(result: "Result") -> dict[str, Any]:
+    figures = [
+        {
+            "part": figure.part,
+            "unit": figure.unit,
+            "median": figure.median,
+            "spread": figure.spread,
+            "runs": list(figure.runs),
+            "limit": figure.limit,
+            "limit_is": figure.limit_is or None,
+            "ratio": figure.ratio,
+        }
+        for figure in result.figures
+    ]
+    return {
+        "machine": result.machine,
+        "device": result.device,
+        "workers": result.workers,
+        "precision": result.precision,
+        "figures": figures,
+        "bound_by": result.bound_by,
+        "faster_than_plain": _times_plain(result),
+        "hours_for_hmdb51": result.hours,
+    }
+
+
+def _text(result: "Result") -> str:
+    machine = result.machine
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
+        + (f", {machine['gpu']}" if machine["gpu"] else "")
+        + f"; {result.workers} workers, device {result.device}, precision {result.precision}",
+        "",
+        f"{'part':<20} {'speed':>18} {'spread':>7} {'limit':>10} {'ratio':>6}  the limit is",
+        *(_line(figure) for figure in result.figures),
+        "",
+        f"Stage one is bound by: {result.bound_by}",
+    ]
+    if times := _times_plain(result):
+        lines.append(f"Against the plain way: {times:.1f} times as fast")
+    lines += [f"HMDB51, {what}: {hours:.2f} h" for what, hours in result.hours.items()]
+    return "\n".join(lines)
+
+
+def _line(figure: "Figure") -> str:
+    speed = f"{figure.median:,.0f} {figure.unit}" if figure.median >= 10 else f"{figure.median:.2f} {figure.unit}"
+    limit = f"{figure.limit:,.0f}" if figure.limit else ""
+    ratio = f"{figure.ratio:.2f}" if figure.ratio else ""
+    return f"{figure.part:<20} {speed:>18} {figure.spread:>6.0%} {limit:>10} {ratio:>6}  {figure.limit_is}".rstrip()
+
+
+def _times_plain(result: "Result") -> float | None:
+    """The median, over runs, of the pipeline's speed to the plain way's."""
+    import statistics
+
+    runs = {figure.part: figure.runs for figure in result.figures}
+    if "plain way" not in runs:
+        return None
+    return statistics.median(ours / plain for ours, plain in zip(runs["pipeline"], runs["plain way"], strict=True))

@@ -1,0 +1,144 @@
+"""Stage one, part by part and as a whole: the same code, the same batches, all cores at once."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..clips import read_index
+from ..encoder import PRECISIONS, Encoder, favoured
+from ..errors import ClipError, DataError
+from ..executors.batches import BATCH
+from ..executors.workers import Workers
+from ..extract import Settings, extract
+from ..fused import FoldedEncoder, fold
+from ..store import Store
+from ..transform import CROP, crop
+from ..video import read_chunks
+from ..weights import load_encoder
+from ..worker import Job
+from . import rates
+from .ledger import Ledger
+
+UNIT = "frames/s"
+_MOST_CLIPS = 64
+_PIPELINE = 4  # times the seconds of a part, since the start of its processes is counted in
+
+
+class Extraction:
+    """Stage one on some clips of a data set, ready to be measured; `precision` is what `auto` chose for them."""
+
+    def __init__(self, data: Path, folder: Path, device: str, workers: int, seconds: float, stack: ExitStack) -> None:
+        """Raises HarCacheError on data of which no clip can be decoded. `folder`: an empty one, for caches."""
+        clips = read_index(data).clips
+        self._clips = clips[:: -(-len(clips) // _MOST_CLIPS)]
+        self.paths = tuple(clip.path for clip in self._clips)
+        self._folder, self._device, self._workers, self._seconds = folder, device, workers, seconds
+        self._settings = Settings(folder, folder / "cache", weights="random", device=device, workers=workers)
+        self._frames = self._first_run(data)
+        plan = Store(folder / "cache").read_plan()
+        assert plan is not None
+        self.precision = plan.recipe.precision
+        model = load_encoder(Store(folder / "cache").encoder_bytes())
+        self._operations = _operations(model)
+        self._pool = stack.enter_context(Workers(Job(plan.recipe.decoder), workers))
+        self._encoders = {
+            name: self._encoder(fold(model), name, stack)
+            for name in PRECISIONS
+            if name in {"fp32", self.precision, *favoured(device)}
+        }
+
+    def measure(self, ledger: Ledger) -> None:
+        """Every part once, and the whole."""
+        decode = self._everywhere(self._pool, rates.decode, self.paths)
+        ledger.book(
+            "decode", UNIT, decode, self._everywhere(self._pool, rates.bare_decode, self.paths), "the codec alone"
+        )
+        transform, copied = self._transform()
+        ledger.book("transform", UNIT, transform, copied, "copying the same bytes")
+        speeds = {name: encoder() for name, encoder in self._encoders.items()}
+        for name, speed in speeds.items():
+            limit = self._products(name) / self._operations
+            ledger.book(f"encode {name}", UNIT, speed, limit, "matrix products of as many operations")
+        parts = (decode, transform, speeds[self.precision])
+        predicted = 1 / sum(1 / part for part in parts) if self._device == "cpu" else min(parts)
+        ledger.book("pipeline", UNIT, self._pipeline(predicted), predicted, "what its parts allow")
+
+    def _first_run(self, data: Path) -> int:
+        """Make the encoder, and see how many frames there are."""
+        report = extract(replace(self._settings, data=self._linked("videos", 1)))
+        if not report.frames:
+            raise DataError(f"{data}: none of the {len(self._clips)} clips tried can be decoded")
+        return report.frames
+
+    def _linked(self, name: str, times: int) -> Path:
+        """A data set of the clips, each of them `times` times."""
+        for clip, copy in itertools.product(self._clips, range(times)):
+            link = self._folder / name / Path(clip.key).parent / f"{copy}_{clip.path.name}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(clip.path.absolute())
+        return self._folder / name
+
+    def _pipeline(self, expected: float) -> float:
+        times = max(1, round(_PIPELINE * self._seconds * expected / self._frames))
+        name = f"videos{times}"
+        data = self._folder / name if (self._folder / name).exists() else self._linked(name, times)
+        encoder = self._folder / "cache" / "encoder.safetensors"
+        settings = replace(self._settings, data=data, cache=self._folder / "again", precision=self.precision)
+        report = extract(replace(settings, weights=str(encoder), overwrite=True))
+        return report.frames / report.seconds
+
+    def _everywhere(self, pool: Workers, part: Callable[..., rates.Count], *args: Any) -> float:
+        """What all workers together do in a second."""
+        calls = ((None, (*args, self._seconds)) for _ in range(self._workers))
+        total = 0.0
+        for _, outcome in pool.run(part, calls):
+            if isinstance(outcome, ClipError):
+                raise outcome
+            count, seconds = outcome
+            total += count / seconds
+        return total
+
+    def _transform(self) -> tuple[float, float]:
+        if self._device == "cpu":
+            path = self.paths[0]
+            return self._everywhere(self._pool, rates.transform, path), self._everywhere(self._pool, rates.copy, path)
+        frames = torch.from_numpy(next(read_chunks(self.paths[0], "pyav", BATCH))).to(self._device)
+        crops = crop(frames)
+        here = rates.on_device(lambda: len(crop(frames)), self._seconds, self._device)
+        copied = rates.on_device(lambda: len(frames.clone()) + 0 * len(crops.clone()), self._seconds, self._device)
+        return here, copied
+
+    def _encoder(self, folded: FoldedEncoder, precision: str, stack: ExitStack) -> Callable[[], float]:
+        """What measures the encoder at one precision."""
+        if self._device == "cpu":
+            pool = stack.enter_context(Workers(Job("pyav", folded, precision), self._workers))
+            return lambda: self._everywhere(pool, rates.encode, self.paths[0])
+        encoder = Encoder(folded, precision, device=self._device)
+        crops = torch.rand(BATCH, 3, CROP, CROP, device=self._device).mul_(255).round_()
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        return lambda: rates.on_device(lambda: encoder(crops).shape[1], self._seconds, self._device)
+
+    def _products(self, precision: str) -> float:
+        """Operations a second of matrix products at the lowest precision in use."""
+        dtype = {"fp": "float", "bf": "bfloat"}[precision[:2]] + precision[2:4]
+        if self._device == "cpu":
+            return self._everywhere(self._pool, rates.multiply, dtype)
+        return rates.on_device(rates.products(dtype, self._device, 4096), self._seconds, self._device)
+
+
+def _operations(model: torch.nn.Module) -> int:
+    """Multiplications and additions that one frame takes."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(torch.zeros(1, 3, CROP, CROP))
+    return int(counter.get_total_flops())
+
+
+def cycled(paths: Sequence[Path], count: int) -> list[Path]:
+    """`count` of them, from the start again where there are fewer."""
+    return list(itertools.islice(itertools.cycle(paths), count))

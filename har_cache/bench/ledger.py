@@ -1,0 +1,61 @@
+"""What a benchmark has measured: speeds, run by run, each beside its limit."""
+
+import statistics
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A part's speed, one number a run, beside that of its limit, in the same unit; `limit_is` says what that is."""
+
+    part: str
+    unit: str
+    runs: tuple[float, ...]
+    limits: tuple[float, ...] = ()
+    limit_is: str = ""
+
+    @property
+    def median(self) -> float:
+        """The median of the runs."""
+        return statistics.median(self.runs)
+
+    @property
+    def spread(self) -> float:
+        """From the slowest run to the fastest, as a share of the median."""
+        return (max(self.runs) - min(self.runs)) / self.median
+
+    @property
+    def limit(self) -> float | None:
+        """The median of the limits."""
+        return statistics.median(self.limits) if self.limits else None
+
+    @property
+    def ratio(self) -> float | None:
+        """Speed to limit: the median of what the runs gave, so that a machine that slows down slows both."""
+        if not self.limits:
+            return None
+        return statistics.median(run / limit for run, limit in zip(self.runs, self.limits, strict=True))
+
+
+@dataclass
+class Ledger:
+    """Figures that grow by a run at a time."""
+
+    _figures: dict[str, Figure] = field(default_factory=dict)
+
+    def book(self, part: str, unit: str, speed: float, limit: float | None = None, limit_is: str = "") -> None:
+        """Take down one run of a part, and what it could have been at most."""
+        known = self._figures.get(part, Figure(part, unit, (), (), limit_is))
+        limits = known.limits if limit is None else (*known.limits, limit)
+        self._figures[part] = Figure(part, unit, (*known.runs, speed), limits, limit_is)
+
+    def __getitem__(self, part: str) -> Figure:
+        return self._figures[part]
+
+    def __contains__(self, part: str) -> bool:
+        return part in self._figures
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """All of them, in the order of their first runs."""
+        return tuple(self._figures.values())

@@ -1,0 +1,97 @@
+"""Stage two on a stand-in for HMDB51's cache: opening it, and an epoch of training, beside what they cannot beat."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..cache import FeatureCache
+from ..head import Head
+from ..journal import Row, Silence
+from ..sequences import Batch, EvalBatches, Sequences, TrainBatches
+from ..training import Classifier, TrainSettings, fit, parameter_groups
+from .ledger import Ledger
+from .standin import write_standin
+
+FRAMES, _BATCH = 32, 64
+_STEPS = 20
+_MB = 1e6
+
+
+class _Epochs(Silence):
+    """Keeps the seconds of each epoch, its validation included."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def epoch(self, row: Row, best: bool) -> None:
+        self.seconds.append(row["seconds"])
+
+
+class HeadTraining:
+    """A cache of HMDB51's size, ready to be opened and trained on."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        """`folder`: where the cache and runs may be written."""
+        self._folder, self._device, self._runs = folder, device, 0
+        self._cache = write_standin(folder / "standin")
+        self._sequences = Sequences.from_cache(self._cache, device)
+
+    def measure(self, ledger: Ledger) -> None:
+        """Open the cache once, and train for two epochs, of which the second counts."""
+        files = sorted((self._cache.path / "shards").glob("*.h5"))
+        size = sum(file.stat().st_size for file in files) / _MB
+        hashed = _seconds(lambda: [hashlib.sha256(file.read_bytes()).digest() for file in files])
+        opened = _seconds(lambda: Sequences.from_cache(FeatureCache(self._cache.path)))
+        ledger.book("open the cache", "MB/s", size / opened, size / hashed, "reading and hashing its files")
+
+        clips = np.arange(_STEPS * _BATCH)
+        batches = TrainBatches(self._sequences, clips, FRAMES, _BATCH, seed=0)
+        bare = self._bare(list(batches))
+        ours = self._ours(batches, EvalBatches(self._sequences, clips[:_BATCH], FRAMES))
+        what = f"a bare loop over ready batches of {_BATCH} x {FRAMES} frames"
+        ledger.book("train the head", "clips/s", len(clips) / ours, len(clips) / bare, what)
+
+    def _model(self) -> Head:
+        torch.manual_seed(0)
+        return Head(len(self._cache.classes)).to(self._device)
+
+    def _ours(self, batches: TrainBatches, held_out: EvalBatches) -> float:
+        self._runs += 1
+        path = self._folder / f"run{self._runs}"
+        path.mkdir()
+        epochs = _Epochs()
+        module = Classifier(self._model(), TrainSettings(epochs=2), _STEPS)
+        fit(module, batches, held_out, path, self._device, epochs, resume=False)
+        return epochs.seconds[1]
+
+    def _bare(self, batches: Iterable[Batch]) -> float:
+        model, settings = self._model().train(), TrainSettings()
+        optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.lr)
+        amp = self._device == "cuda" and torch.cuda.is_bf16_supported()
+
+        def epoch() -> None:
+            for inputs, mask, labels in batches:
+                with torch.autocast(self._device, torch.bfloat16, enabled=amp):
+                    logits = model(inputs, mask)
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+            if self._device == "cuda":
+                torch.cuda.synchronize()
+
+        epoch()
+        return _seconds(epoch)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
