@@ -98,8 +98,6 @@ class _Download:
     def _complete(self, archive: Archive, wanted: dict[str, Path]) -> None:
         """Bring what is wanted, and take what has arrived out of `wanted`."""
         before = len(wanted)
-        for folder in sorted({path.parent for path in wanted.values()}):
-            make_directory(folder)
         for path in self._sources.local:
             self._take_folder(path, wanted) if path.is_dir() else self._take_archive(path, wanted)
         if len(wanted) == before:
@@ -202,7 +200,7 @@ class _Download:
             yield
         finally:
             self._listener.close()
-            for folder in folders:
+            for folder in filter(Path.is_dir, folders):
                 sync_directory(folder)
 
 

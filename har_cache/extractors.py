@@ -33,10 +33,15 @@ def find_extractors() -> tuple[Extractor, ...]:
 
     Some builds lack what RAR needs (Debian's 7z does): that shows when they are used, and the next one is.
     """
-    found = [(name, shutil.which(name)) for name in _ARGUMENTS]
+    found = [(name, shutil.which(name)) for name in _ARGUMENTS if not _is_unrar_free(shutil.which(name))]
     if bundled := _bundled_7zz():
         found.append(("7zz", bundled))
     return tuple(Extractor(name, (path, *_ARGUMENTS[name])) for name, path in found if path)
+
+
+def _is_unrar_free(program: str | None) -> bool:
+    """Debian calls this one `unrar` too; it cannot write to stdout."""
+    return program is not None and Path(program).resolve().name == "unrar-free"
 
 
 def _bundled_7zz() -> str | None:

@@ -37,9 +37,9 @@ _SPLIT = 0x0003  # RAR flags of a member that begins or ends in another file
 class Request:
     """What to send: members of `archive` whose last path component is in `names`.
 
-    `max_members` and `max_bytes` cap what the archive may hold, wanted or not. `command` writes the contents of all members
-    to stdout, one after another, when called with the archive as its last argument; it is not needed where nothing is
-    compressed, and always used with `direct` false.
+    `max_members` and `max_bytes` cap what the archive may hold, wanted or not. `command`, with the archive as its last
+    argument, writes the contents of all members to stdout, one after another; it is used where something is compressed,
+    or `direct` is false.
     """
 
     archive: str
@@ -173,7 +173,11 @@ def _send_extracted(
 ) -> None:
     """Cut what the extractor sends at the sizes that the archive's list gives, in its order, to the last of `names`."""
     with subprocess.Popen(
-        [*command, archive], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*command, archive],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        restore_signals=False,  # SIGXFSZ stays ignored: unar tries to save its settings, and may not die of that
     ) as extractor:
         assert extractor.stdout is not None
         try:

@@ -44,7 +44,7 @@ class Limits:
     """What one archive may cost: entries in it, bytes it unpacks to, seconds without a byte, seconds of CPU time."""
 
     max_members: int = 20_000
-    max_bytes: int = 4 << 30
+    max_bytes: int = 8 << 30
     stall_s: float = 120.0
     cpu_s: int = 3600
 
@@ -63,8 +63,8 @@ def unpack(
     where something is compressed, or `direct` is false. Members that are not wanted, or not there, are no error.
 
     Raises BadArchiveError where the archive is damaged or holds what it should not, or no extractor can unpack it;
-    NoExtractorError where one is needed and none is here; DownloadError where a file cannot be written. Files that are in
-    place by then stay.
+    NoExtractorError where one is needed and none is here; DownloadError where a file cannot be written. What is in
+    place by then stays.
     """
     left = dict(wanted)
     failures = []
@@ -122,6 +122,7 @@ def incoming(staging: Path, target: Path) -> Iterator["tempfile._TemporaryFileWr
     `staging`: a folder of the same file system. Raises DownloadError where it cannot be written.
     """
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=staging, delete=False) as file:
             try:
                 yield file
