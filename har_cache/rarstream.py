@@ -172,13 +172,7 @@ def _send_extracted(
     command: tuple[str, ...], archive: str, members: Iterable[rarfile.RarInfo], names: set[str], out: IO[bytes]
 ) -> None:
     """Cut what the extractor sends at the sizes that the archive's list gives, in its order, to the last of `names`."""
-    with subprocess.Popen(
-        [*command, archive],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        restore_signals=False,  # SIGXFSZ stays ignored: unar tries to save its settings, and may not die of that
-    ) as extractor:
+    with _started([*command, archive]) as extractor:
         assert extractor.stdout is not None
         try:
             for info in members:
@@ -192,6 +186,19 @@ def _send_extracted(
                     deque(chunks, maxlen=0)
         finally:
             extractor.kill()
+
+
+def _started(command: list[str]) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            restore_signals=False,  # SIGXFSZ stays ignored: unar tries to save its settings, and may not die of that
+        )
+    except OSError as error:
+        raise _StopError(FAILED, f"cannot be started: {error.strerror}") from None
 
 
 def _exactly(source: IO[bytes], size: int) -> Iterator[bytes]:

@@ -21,7 +21,6 @@ from pathlib import Path
 from . import rarstream
 from .errors import DownloadError
 from .extractors import HOW_TO_GET_ONE, Extractor
-from .files import place
 
 _CHUNK = 1 << 20
 _LONGEST_HEADER = 4096
@@ -119,6 +118,7 @@ def _parse(header: bytes) -> tuple[str, int, int]:
 def incoming(staging: Path, target: Path) -> Iterator["tempfile._TemporaryFileWrapper[bytes]"]:
     """A file that is at `target` once it was written without an error, and nowhere otherwise.
 
+    A kill leaves all of it or nothing; a crash of the machine may leave an empty file, unless the caller syncs.
     `staging`: a folder of the same file system. Raises DownloadError where it cannot be written.
     """
     try:
@@ -126,7 +126,9 @@ def incoming(staging: Path, target: Path) -> Iterator["tempfile._TemporaryFileWr
         with tempfile.NamedTemporaryFile(dir=staging, delete=False) as file:
             try:
                 yield file
-                place(file, Path(file.name), target)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                Path(file.name).replace(target)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise

@@ -152,9 +152,7 @@ def test_a_range_from_elsewhere_is_not_taken(site: Website, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_redirects_are_followed_also_in_the_middle(
-    site: Website, mirror: Website, tmp_path: Path, status: int
-) -> None:
+def test_redirects_are_followed_also_in_the_middle(site: Website, mirror: Website, tmp_path: Path, status: int) -> None:
     site.always[NAME] = Fault(status=status, location=mirror.url + NAME)
     mirror.faults[NAME] = [Fault(breaks_at=1_000_000)]
     get(tmp_path, site)
@@ -203,9 +201,7 @@ def test_without_a_length_the_checksum_decides(site: Website, mirror: Website, t
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_what_is_not_there_is_not_asked_for_again(
-    site: Website, mirror: Website, tmp_path: Path, status: int
-) -> None:
+def test_what_is_not_there_is_not_asked_for_again(site: Website, mirror: Website, tmp_path: Path, status: int) -> None:
     site.always[NAME] = Fault(status=status)
     ear = get(tmp_path, site, mirror)
     assert len(site.asked) == 1 and str(status) in ear.said[0]
@@ -264,9 +260,7 @@ def test_any_file_will_do_without_a_checksum(site: Website, tmp_path: Path) -> N
     assert (tmp_path / "file.rar").read_bytes() == b"anything"
 
 
-def test_no_room_is_said_before_anything_comes(
-    site: Website, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_room_is_said_before_anything_comes(site: Website, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(DownloadError, match="room for 1000"):
         get(tmp_path, site)
@@ -275,5 +269,5 @@ def test_no_room_is_said_before_anything_comes(
 
 def test_a_place_that_cannot_be_written_is_one_line(site: Website, tmp_path: Path) -> None:
     (tmp_path / "file.rar.part").mkdir()
-    with pytest.raises(HarCacheError, match="file.rar.part"):
+    with pytest.raises(HarCacheError, match=r"file[.]rar[.]part"):
         get(tmp_path, site)
