@@ -112,7 +112,7 @@ class Progress:
             self._bar.update(count)
         elif time.monotonic() - self._logged > _LOG_EVERY_S:
             self._logged = time.monotonic()
-            say(f"{self._what}: {self._amount(self._done)} of {self._amount(self._total)}")
+            say(f"{self._what}: {self._so_far()}")
 
     def close(self) -> None:
         """Take the bar away."""
@@ -120,7 +120,8 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def _amount(self, count: int | None) -> str:
-        if count is None:
-            return "unknown size"
-        return f"{count / 2**20:.1f} MiB" if self._unit == "B" else f"{count} {self._unit}s"
+    def _so_far(self) -> str:
+        if self._unit != "B":
+            return f"{self._done} of {self._total} {self._unit}s"
+        total = f" of {self._total / 2**20:.1f}" if self._total else ""
+        return f"{self._done / 2**20:.1f}{total} MiB"
