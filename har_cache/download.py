@@ -4,7 +4,6 @@ The split lists come first, since they name the clips. Everything that is in pla
 continued by the next one, and one that finds all clips and lists does nothing.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from .holdings import Holdings
 from .part import Wanted
 from .sources import Sources, regular_files
 from .unpack import BadArchiveError, Limits, incoming, unpack
+from .workplace import alone, scratch
 
 ARCHIVES = "archives"
 MISSING = "missing.txt"
@@ -62,7 +62,7 @@ def download(settings: Settings, listener: Listener) -> Report:
     if not holdings.missing_lists() and not holdings.missing_clips():
         return _report(holdings, 0, [])
     make_directory(settings.out)
-    with _alone(settings.out), _staging(settings.out) as staging:
+    with alone(settings.out), scratch(settings.out / _STAGING) as staging:
         return _Download(settings, holdings, staging, listener).run()
 
 
@@ -231,30 +231,3 @@ def _report(holdings: Holdings, arrived: int, problems: list[str]) -> Report:
         missing=tuple(sorted(f"{holdings.class_of[name]}/{name}" for name in missing)),
         problems=tuple(problems),
     )
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other runs out of the folder; the lock goes with the process, however it ends."""
-    path = folder / ".lock"
-    try:
-        file = path.open("w")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DownloadError(f"{folder}: another download is at work here; wait for it, or end it") from None
-    except OSError as error:
-        raise DownloadError(f"{path}: cannot be locked: {error.strerror}; choose another folder") from error
-    with file:
-        yield
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """An empty folder for what is being unpacked, gone at the end, or at the beginning of the next run."""
-    path = folder / _STAGING
-    try:
-        shutil.rmtree(path, ignore_errors=True)
-        make_directory(path)
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

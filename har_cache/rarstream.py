@@ -1,10 +1,13 @@
 """The wanted members of one RAR archive, as a stream on stdout. Runs in a process of its own that may be killed.
 
 `python -m har_cache.rarstream` reads a request (one line of JSON, see `Request`) from stdin. For each member whose
-file name is wanted it writes a line of JSON (name, size, crc) and then exactly `size` bytes. Nothing is ever written
-to disk, here or by the extractor that is started for compressed archives: both may not write a single byte to a file
-(RLIMIT_FSIZE), and the extractor sends everything it unpacks through a pipe. So neither the paths in an archive nor
-its links can lead anywhere. An archive with anything in it that a data set has no use for is refused as a whole.
+file name is wanted it writes a line of JSON (name, size, crc) and then exactly `size` bytes; an empty line is a sign
+of life while others are passed over.
+
+Nothing is written to disk, here or by the extractor that is started for compressed archives: both may not add a byte
+to any file (RLIMIT_FSIZE), and the extractor sends all that it unpacks through a pipe. So neither the paths in an
+archive nor its links lead anywhere. An archive with an entry that a data set has no use for (a link, a path that leads
+outside, an encrypted or split file) is refused as a whole.
 
 Exit status: 0 all was sent; REFUSED, NEEDS_EXTRACTOR, FAILED with one line on stderr.
 """
@@ -184,6 +187,8 @@ def _send_extracted(
                     _send_member(info, chunks, out)
                 else:
                     deque(chunks, maxlen=0)
+                    out.write(b"\n")
+                    out.flush()
         finally:
             extractor.kill()
 

@@ -91,7 +91,9 @@ def _place_members(
 ) -> Iterator[str]:
     spent = 0
     with _stream(request, staging, limits.stall_s) as stream:
-        while header := stream.line():
+        while (header := stream.line()) is not None:
+            if not header:  # a sign of life
+                continue
             name, size, crc = _parse(header)
             spent += size
             if name not in wanted or size < 0 or spent > limits.max_bytes:
@@ -149,15 +151,15 @@ class _Stream:
         self._stall_s = stall_s
         self._buffer = b""
 
-    def line(self) -> bytes:
-        """The next line; empty at the end of all."""
+    def line(self) -> bytes | None:
+        """The next line; None at the end of all."""
         while b"\n" not in self._buffer:
             if len(self._buffer) > _LONGEST_HEADER:
                 raise _FailedError("sends what makes no sense")
             chunk = self._receive()
             if not chunk:
                 self._check_end()
-                return b""
+                return None
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line

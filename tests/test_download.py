@@ -9,13 +9,13 @@ from editions import OFFICIAL_LISTS, Copy, archive, class_rar, full_copy, small_
 from rars import RAR5, SYMLINK, Member, compressed, write_rar
 from websites import Ear, Fault, Website, website
 
-from har_cache import download as module
 from har_cache.clips import read_index
 from har_cache.download import Report, Settings, download
 from har_cache.errors import DownloadError
 from har_cache.fetch import Patience
 from har_cache.hmdb51 import CLASSES, CLIPS, OFFICIAL, SPLIT_LISTS
 from har_cache.unpack import Limits, NoExtractorError
+from har_cache.workplace import alone
 
 VIDEOS, LISTS = "/hmdb51_org.rar", "/test_train_splits.rar"
 
@@ -343,7 +343,7 @@ def test_an_empty_file_left_by_a_crash_of_the_machine_is_brought_again(copy: Cop
 def test_two_at_once_do_not_mix(copy: Copy) -> None:
     out = copy.folder.parent / "out"
     out.mkdir()
-    with module._alone(out), pytest.raises(DownloadError, match="another download is at work"):
+    with alone(out), pytest.raises(DownloadError, match="another download is at work"):
         get(copy, copy.folder)
     assert complete(copy, get(copy, copy.folder))
 

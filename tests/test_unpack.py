@@ -255,6 +255,12 @@ def test_an_extractor_that_hangs_is_killed_with_all_that_it_started(tmp_path: Pa
     assert not _lives(child)
 
 
+def test_an_extractor_is_not_taken_for_dead_while_members_are_passed_over(tmp_path: Path) -> None:
+    archive = write_rar(tmp_path / "x.rar", [Member(f"{i}", b"x") for i in range(9)])
+    script = "import sys, time\nfor _ in range(9): print('x', end='', flush=True); time.sleep(0.5)"
+    assert get(archive, ["8"], [python("slow", script)], Limits(stall_s=3), direct=False) == {"8": b"x"}
+
+
 def test_an_extractor_that_sends_without_end_is_left_and_killed(tmp_path: Path) -> None:
     archive = write_rar(tmp_path / "x.rar", [Member("1", b"one"), Member("2", b"two")])
     script = "import sys\nsys.stdout.write('onetwo')\nwhile True: sys.stdout.write('x' * 65536)"
