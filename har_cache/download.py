@@ -83,28 +83,33 @@ class _Download:
         """Lists first, then clips."""
         self._sources.check()
         if lists := self._holdings.missing_lists():
-            self._complete(self._edition.lists, lists)
+            self._complete(self._edition.lists, lists, len(self._edition.list_names))
             if lists:
                 raise DownloadError(f"{len(lists)} of {len(self._edition.list_names)} lists are missing: {some(lists)}")
         clips = self._holdings.missing_clips()
         before = len(clips)
         if clips:
-            self._complete(self._edition.videos, clips)
+            self._complete(self._edition.videos, clips, self._edition.clips)
         report = _report(self._holdings, before - len(clips), self._problems)
         if not report.clips:
             raise DownloadError("; ".join(self._problems) or "no clip of HMDB51 was found in what --from names")
         _note_missing(self._settings.out / MISSING, report.missing)
         return report
 
-    def _complete(self, archive: Archive, wanted: dict[str, Path]) -> None:
-        """Bring what is wanted, and take what has arrived out of `wanted`."""
+    def _complete(self, archive: Archive, wanted: dict[str, Path], total: int) -> None:
+        """Bring what is wanted, and take what has arrived out of `wanted`.
+
+        Files and folders that --from names stand for the archive as soon as they hold anything of it, now or in an
+        earlier run: nobody who has a copy wants 2 GB fetched for what that copy lacks without having said so.
+        """
         before = len(wanted)
         for path in self._sources.local:
             if path.is_dir():
                 self._take_folder(path, archive, wanted)
             elif path.name not in {self._edition.videos.name, self._edition.lists.name} - {archive.name}:
                 self._take_archive(path, wanted)
-        if len(wanted) == before:
+        held = len(wanted) < before or (self._sources.local and len(wanted) < total)
+        if not held or (len(wanted) == before and self._sources.urls_given(archive)):
             self._take_archive(self._fetched(archive), wanted)
 
     def _fetched(self, archive: Archive) -> Path:

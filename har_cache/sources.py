@@ -30,8 +30,11 @@ class Sources:
 
     def urls(self, archive: Archive) -> list[str]:
         """Where to fetch an archive: from the URLs that were given for it, or from where it is published."""
-        given = [url for source in self.given if _is_url(source) and (url := self._url_of(source, archive))]
-        return given or [mirror + archive.name for mirror in self.edition.mirrors]
+        return self.urls_given(archive) or [mirror + archive.name for mirror in self.edition.mirrors]
+
+    def urls_given(self, archive: Archive) -> list[str]:
+        """Those of the user's URLs that may have the archive."""
+        return [url for source in self.given if _is_url(source) and (url := self._url_of(source, archive))]
 
     def _url_of(self, source: str, archive: Archive) -> str | None:
         """Where `source` has the archive. One that names an archive has that one, any other is a folder with both."""

@@ -171,6 +171,8 @@ def test_what_a_folder_lacks_is_named(copy: Copy) -> None:
     keys = sorted(f"{path.parent.name}/{path.name}" for path in lost)
     assert list(report.missing) == keys and (report.clips, report.classes) == (11, 3)
     assert (again / "missing.txt").read_text().splitlines() == keys
+    report = get(copy, out, out=again)  # has the same to say, and fetches nothing
+    assert list(report.missing) == keys and report.arrived == 0
     report = get(copy, copy.folder, out=again)
     assert report.arrived == 4 and not report.missing and tree(again) == copy.tree()
 
