@@ -184,7 +184,7 @@ def test_damage_never_gives_a_wrong_file(tmp_path: Path, version: int) -> None:
 
 
 @FORMATS
-@pytest.mark.parametrize("extractor", EXTRACTORS, ids=lambda e: e.name)
+@pytest.mark.parametrize("extractor", EXTRACTORS, ids=lambda extractor: getattr(extractor, "name", "none"))
 def test_each_extractor_here_gives_the_same(tmp_path: Path, version: int, extractor: Extractor) -> None:
     names = [name for name in ODD_NAMES if not name.startswith("@")]
     members = [Member("chew", kind=FOLDER), Member("chew/junk", b"skipped")]
@@ -199,7 +199,7 @@ def test_each_extractor_here_gives_the_same(tmp_path: Path, version: int, extrac
     assert got == {name: member.data for name, member in zip(names, members[2:], strict=True)}
 
 
-@pytest.mark.parametrize("extractor", EXTRACTORS, ids=lambda e: e.name)
+@pytest.mark.parametrize("extractor", EXTRACTORS, ids=lambda extractor: getattr(extractor, "name", "none"))
 def test_each_extractor_here_decompresses(tmp_path: Path, extractor: Extractor) -> None:
     contents = {f"{i}.avi": random.Random(i).randbytes(30_000) + b"\xff" * 99 for i in range(3)}
     archive = write_rar(tmp_path / "x.rar", [compressed(f"clap/{n}", data) for n, data in contents.items()])
