@@ -2,7 +2,7 @@
 
 import typer
 
-from . import bench, evaluate, extract, info, report, sample, train_head, verify
+from . import bench, download, evaluate, extract, info, report, sample, train_head, verify
 
 app = typer.Typer(
     name="har-cache",
@@ -13,6 +13,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich alone takes longer to import than all of --help
 )
 app.command("sample")(sample.sample)
+app.command("download")(download.download)
 app.command("extract")(extract.extract)
 app.command("info")(info.info)
 app.command("verify")(verify.verify)

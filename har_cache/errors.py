@@ -19,3 +19,7 @@ class WeightsError(HarCacheError):
 
 class CacheError(HarCacheError):
     """A cache directory is unusable: incomplete, damaged, or made with another recipe."""
+
+
+class DownloadError(HarCacheError):
+    """A data set cannot be fetched, or what came is not what it should be."""

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import CacheError
 
@@ -38,16 +38,30 @@ def write_file(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
+                place(file, Path(temporary), path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise CacheError(f"{path}: cannot be written: {error.strerror}; what was finished before is kept") from error
+
+
+def place(file: IO[bytes], temporary: Path, path: Path) -> None:
+    """Move the open file at `temporary` to `path`: its content is on the disk before its name is. Raises OSError."""
+    file.flush()
+    os.fchmod(file.fileno(), 0o644)
+    os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def sync_directory(path: Path) -> None:
+    """Put the names in a directory on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_directory(path: Path) -> None:
@@ -102,11 +116,3 @@ def read_file(path: Path) -> bytes:
 
 def _canonical(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

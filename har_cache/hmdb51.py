@@ -1,4 +1,4 @@
-"""What is true of HMDB51 alone: how much it holds, and the tags in its file names.
+"""What is true of HMDB51 alone: where it is, how much it holds, and the tags in its file names.
 
 H. Kuehne, H. Jhuang, E. Garrote, T. Poggio, T. Serre, "HMDB: a large video database for human motion
 recognition", ICCV 2011. Its annotators marked what can be seen in each clip, and how well; the marks are in
@@ -15,6 +15,13 @@ CLIPS = 6766
 FRAMES = 640_000  # about
 TRAIN_CLIPS = 3570  # of each split
 SPLIT_LISTS = 153
+
+CLASS_NAMES = tuple(
+    """brush_hair cartwheel catch chew clap climb climb_stairs dive draw_sword dribble drink eat fall_floor fencing
+    flic_flac golf handstand hit hug jump kick kick_ball kiss laugh pick pour pullup punch push pushup ride_bike
+    ride_horse run shake_hands shoot_ball shoot_bow shoot_gun sit situp smile smoke somersault stand swing_baseball
+    sword sword_exercise talk throw turn walk wave""".split()  # noqa: SIM905
+)
 
 # Field of `Tags` -> code in the file name -> words for people.
 TAG_WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -39,6 +46,46 @@ class Tags:
     people: int  # how many take part in the action
     viewpoint: str  # fr, ba, le or ri
     quality: str  # goo, med or bad
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file of the official site, and what no copy of it may exceed."""
+
+    name: str
+    sha256: str
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What a complete copy of the data set holds, and where it is published."""
+
+    classes: tuple[str, ...]
+    clips: int
+    videos: Archive  # a RAR of one RAR a class
+    lists: Archive
+    mirrors: tuple[str, ...]  # folders that hold both archives, in the order in which they are tried
+
+    @property
+    def list_names(self) -> tuple[str, ...]:
+        """The file names of all split lists."""
+        return tuple(f"{name}_test_split{split}.txt" for name in self.classes for split in (1, 2, 3))
+
+
+_PATH = "serre-lab.clps.brown.edu/wp-content/uploads/2013/10/"
+
+# The checksums are those that others have published (torchvision among them); to be confirmed by the first download
+# from the official site that is seen to work.
+OFFICIAL = Edition(
+    classes=CLASS_NAMES,
+    clips=CLIPS,
+    videos=Archive("hmdb51_org.rar", "9e714a0d8b76104d76e932764a7ca636f929fff66279cda3f2e326fa912a328e", 4 << 30),
+    lists=Archive(
+        "test_train_splits.rar", "229c94f845720d01eb3946d39f39292ea962d50a18136484aa47c1eba251d2b7", 64 << 20
+    ),
+    mirrors=(f"https://{_PATH}", f"http://{_PATH}"),
+)
 
 
 def parse_tags(class_name: str, file_name: str) -> Tags | None:
