@@ -82,7 +82,7 @@ def _one(prediction: "Prediction", top: int) -> str:
     if prediction.true is not None and prediction.true not in [name for name, _ in likeliest]:
         lines.append(f"  true: {prediction.true}")
     if prediction.known in _KNOWN:
-        lines.append(f"  note: {_KNOWN[prediction.known]}; this says nothing about others")
+        lines.append(f"  note: {_KNOWN[prediction.known]}: no measure of how it does on new ones")
     return "\n".join([str(prediction.video), *lines])
 
 
