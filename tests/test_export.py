@@ -70,22 +70,24 @@ def test_a_file_that_does_not_agree_is_not_written(
     network: tuple[Path, CNNBidirectionalRNN], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = FramesToLogits(network[1])
-    wrong = 0.0
 
-    def run(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            logits = model(torch.from_numpy(frames), torch.from_numpy(mask)).numpy()
-        return logits + (wrong if len(frames) == 3 else 0)
+    def runner(wrong: float) -> Runner:
+        def run(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                logits = model(torch.from_numpy(frames), torch.from_numpy(mask)).numpy()
+            return logits + (wrong if len(frames) == 3 else 0)
+
+        return run
 
     monkeypatch.setattr(exporting, "_trace", lambda *_: None)
     monkeypatch.setattr(exporting, "_pt2_bytes", lambda *_: b"a program")
-    monkeypatch.setattr(exporting, "_pt2_runner", lambda _: run)
     for wrong in (0.002, float("nan")):
+        monkeypatch.setattr(exporting, "_pt2_runner", lambda _, wrong=wrong: runner(wrong))
         with pytest.raises(HarCacheError, match=r"model\.pt2: not written"):
             export(network[0], tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
-    wrong = 0.0002
-    assert export(network[0], tmp_path / "model.pt2").difference == pytest.approx(wrong, abs=1e-5)
+    monkeypatch.setattr(exporting, "_pt2_runner", lambda _: runner(0.0002))
+    assert export(network[0], tmp_path / "model.pt2").difference == pytest.approx(0.0002, abs=1e-5)
     assert (tmp_path / "model.pt2").read_bytes() == b"a program"
 
 
