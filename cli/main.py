@@ -2,7 +2,7 @@
 
 import typer
 
-from . import bench, download, evaluate, extract, info, report, sample, train_head, verify
+from . import bench, download, evaluate, export, extract, info, predict, report, sample, train_head, verify
 
 app = typer.Typer(
     name="har-cache",
@@ -19,6 +19,8 @@ app.command("info")(info.info)
 app.command("verify")(verify.verify)
 app.command("train-head")(train_head.train_head)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("report")(report.report)
 app.command("bench")(bench.bench)
 

@@ -92,7 +92,7 @@ class Head(nn.Module):
         x = x * here  # so that the convolution sees at a clip's end what it sees at the end of the tensor: zeros
         x = self.transition(x.transpose(1, 2)).transpose(1, 2)
         moving = self.dropout(masked_pool(F.relu(self.norm(x)), mask))
-        seen = self.appearance(self.dropout(average)) * self.forget(average.new_ones(len(average), 1))
+        seen = self.appearance(self.dropout(average)) * self.forget(average.new_ones(average.shape[0], 1))
         return self.classifier(torch.cat([moving, seen], dim=1))
 
 
@@ -131,7 +131,7 @@ class CNNBidirectionalRNN(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Normalised frames (b, t, 3, 224, 224), mask (b, t) as for the head -> logits (b, classes)."""
-        embeddings = self.encoder(frames.flatten(0, 1)).unflatten(0, mask.shape)
+        embeddings = self.encoder(frames.flatten(0, 1)).reshape(frames.shape[0], frames.shape[1], EMBEDDING)
         return self.head(embeddings, mask)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from .clips import SPLITS
 from .errors import HarCacheError
@@ -20,7 +20,9 @@ from .head import Head, HeadSettings
 SCHEMA = "har-run/1"
 CONFIG, CLIPS, METRICS, CURVES = "config.json", "clips.csv", "metrics.csv", "curves.png"
 BEST, LAST, MODEL = "best.ckpt", "last.ckpt", "model.safetensors"
-_ONE_FILE_EACH = (CONFIG, CLIPS, METRICS, CURVES, BEST, LAST, MODEL, "report.html")
+ENCODER = "encoder.safetensors"  # of the cache; a fine-tuned run has its own encoder in MODEL
+_ONE_FILE_EACH = (CONFIG, CLIPS, METRICS, CURVES, BEST, LAST, MODEL, ENCODER, "report.html")
+HEAD, FINETUNED = "head", "finetune"  # stages
 _FIELDS = {
     "stage": str,
     "split": int,
@@ -41,7 +43,7 @@ class RunError(HarCacheError):
 class Run:
     """A finished run.
 
-    `config` is the content of config.json: schema, stage, split, cache, fingerprint, classes, head, training,
+    `config` is the content of config.json: schema, stage, split, cache, fingerprint, recipe, classes, head, training,
     projection_fit, versions, best (epoch, val_loss, val_accuracy), model_sha256. `clips` says which subset each
     clip of the training list was in, `train` or `val`, by key.
     """
@@ -64,8 +66,20 @@ class Run:
     def load_head(self) -> Head:
         """The head of the best epoch, on the CPU, in eval mode. Raises HarCacheError where it does not fit."""
         head = Head(len(self.config["classes"]), self._head_settings())
-        load_model(head, self.path, self.config["model_sha256"])
+        try:
+            head.load_state_dict(self.state("head"), strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RunError(f"{self.path / MODEL}: does not fit the head that {CONFIG} describes: {reason}") from error
         return head.eval()
+
+    def state(self, part: str) -> dict[str, Tensor]:
+        """The tensors of `head` or, in a fine-tuned run, `encoder`, by their names in it. Raises HarCacheError."""
+        tensors = read_model(self.path, self.config["model_sha256"])
+        if self.config["stage"] == HEAD:
+            return tensors if part == "head" else {}
+        prefix = f"{part}."
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     def _head_settings(self) -> HeadSettings:
         try:
@@ -144,17 +158,16 @@ def save_model(model: nn.Module, path: Path) -> str:
     return sha256(data)
 
 
-def load_model(model: nn.Module, path: Path, expected_sha256: str) -> None:
-    """Fill `model` from model.safetensors, strictly. Raises HarCacheError where it is damaged or does not fit."""
+def read_model(path: Path, expected_sha256: str) -> dict[str, Tensor]:
+    """The tensors of model.safetensors. Raises HarCacheError where it is damaged."""
     file = path / MODEL
     data = read_file(file)
     if sha256(data) != expected_sha256:
         raise RunError(f"{file}: damaged or replaced (its sha256 is not that of {CONFIG}); train again")
     try:
-        model.load_state_dict(safetensors.torch.load(data), strict=True)
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RunError(f"{file}: does not fit the head that {CONFIG} describes: {reason}") from error
+        return safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise RunError(f"{file}: is no safetensors file; train again") from error
 
 
 def clear(path: Path) -> None:

@@ -16,12 +16,14 @@ from . import machine, run
 from .cache import FeatureCache
 from .clips import SPLITS, TRAIN
 from .errors import CacheError, HarCacheError
+from .files import sha256, write_file
 from .head import Head, HeadSettings
 from .journal import Listener, Silence
 from .machine import resolve_device
 from .plots import plot_curves
 from .run import Run, RunError
 from .sequences import EvalBatches, Sequences, TrainBatches
+from .store import Store
 from .training import Classifier, TrainSettings, fit
 
 ALL = "all"
@@ -62,9 +64,10 @@ def train_head(settings: Settings, listener: Listener | None = None) -> list[Run
 
 @dataclass(frozen=True)
 class _Plan:
-    """One split's training: the config to be written, and the indices of its clips."""
+    """One split's training: the config to be written, the cache's encoder, and the indices of the clips."""
 
     config: dict[str, Any]
+    encoder: bytes
     train: np.ndarray
     val: np.ndarray
 
@@ -125,10 +128,11 @@ def _plan(settings: Settings, cache: FeatureCache, split: int, device: str) -> _
     train, val = _subsets(cache, split, settings.training.seed)
     config = {
         "schema": run.SCHEMA,
-        "stage": "head",
+        "stage": run.HEAD,
         "split": split,
         "cache": str(settings.cache),
         "fingerprint": cache.fingerprint,
+        "recipe": cache.recipe.to_dict(),
         "classes": list(cache.classes),
         "head": dataclasses.asdict(settings.head),
         "training": dataclasses.asdict(settings.training),
@@ -136,7 +140,7 @@ def _plan(settings: Settings, cache: FeatureCache, split: int, device: str) -> _
         "projection_fit": cache.recipe.projection_fit,
         "versions": _versions(),
     }
-    return _Plan(config, train, val)
+    return _Plan(config, _encoder_of(cache), train, val)
 
 
 def _subsets(cache: FeatureCache, split: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -173,6 +177,7 @@ def _begin(settings: Settings, path: Path, plan: _Plan, cache: FeatureCache) -> 
     if config is None:
         run.clear(path)
         run.write_clips(path, dict(sorted(clips.items())))
+        write_file(path / run.ENCODER, plan.encoder)
         run.write_config(path, plan.config)
         return True
     changed = _differences(config, plan.config)
@@ -180,6 +185,14 @@ def _begin(settings: Settings, path: Path, plan: _Plan, cache: FeatureCache) -> 
     if changed:
         raise RunError(f"{path}: was begun with other settings ({'; '.join(changed)}); give the same, or --overwrite")
     return not run.is_finished(config)
+
+
+def _encoder_of(cache: FeatureCache) -> bytes:
+    """The file of the encoder that wrote the cache: with it, the run is enough to predict from frames."""
+    data = Store(cache.path).encoder_bytes()
+    if sha256(data) != cache.recipe.encoder_sha256:
+        raise CacheError(f"{cache.path}: encoder.safetensors is damaged; restore it, or extract with --overwrite")
+    return data
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -58,8 +58,9 @@ class StopAt(Silence):
 
 def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, cache: FeatureCache) -> None:
     (run,) = train_head(settings)
-    names = ["best.ckpt", "clips.csv", "config.json", "curves.png", "last.ckpt", "metrics.csv", "model.safetensors"]
-    assert sorted(p.name for p in settings.run.iterdir()) == names
+    names = {"best.ckpt", "clips.csv", "config.json", "curves.png", "last.ckpt", "metrics.csv", "model.safetensors"}
+    assert {p.name for p in settings.run.iterdir()} == names | {"encoder.safetensors"}
+    assert (settings.run / "encoder.safetensors").read_bytes() == (cache.path / "encoder.safetensors").read_bytes()
     config = json.loads((settings.run / "config.json").read_text())
     assert config == run.config and config["fingerprint"] == cache.fingerprint
     assert (config["stage"], config["split"], config["cache"]) == ("head", 1, str(settings.cache))
@@ -198,6 +199,14 @@ def test_a_damaged_shard_is_refused(settings: Settings, tmp_path: Path) -> None:
     shard.write_bytes(data)
     with pytest.raises(HarCacheError, match=r"00001\.h5: damaged"):
         train_head(quick(settings, cache=tmp_path / "cache"))
+
+
+def test_a_damaged_encoder_is_refused(settings: Settings, tmp_path: Path) -> None:
+    write_cache(tmp_path / "cache", action_embeddings(classes=2, sources=3))
+    (tmp_path / "cache" / "encoder.safetensors").write_bytes(b"another")
+    with pytest.raises(HarCacheError, match=r"encoder\.safetensors is damaged"):
+        train_head(quick(settings, cache=tmp_path / "cache"))
+    assert not settings.run.exists()
 
 
 def test_settings_are_checked_before_anything_is_read(settings: Settings, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from .. import worker
 from ..container import opened
 from ..encoder import CPU_BATCH
 from ..transform import crop
-from ..worker import bounded
 from ..video import probe
+from ..worker import bounded
 
 _STEPS_AHEAD = 8  # submitted to a device before waiting for it
 

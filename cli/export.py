@@ -1,0 +1,36 @@
+"""`har-cache export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import Debug, friendly, say
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory, as written by train-head or finetune.")],
+    to: Annotated[Path, typer.Option(help="File to write: .onnx, or .pt2 for torch.export.load.")],
+    video: Annotated[
+        Path | None, typer.Option(help="Check it on frames of this video; default: on those of a drawn clip.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write encoder and head as one file for other programs, checked against the model it comes from.
+
+    It takes crops as uint8 RGB (batch, frames, 3, 224, 224) and a mask, bool (batch, frames), true for frames, which
+    come first; any number of clips and frames. It gives logits (batch, classes). Classes, frames, transform and
+    fingerprint are in its metadata.
+    """
+    with friendly(debug):
+        from har_cache.export import export as write
+
+        written = write(run, to, video)
+        say(f"Checked on {written.checked_on}: logits differ by at most {written.difference:.1e} from the model's")
+        say(
+            f"{written.path}: {written.bytes / 1e6:.1f} MB, {', '.join(f'{k} {v}' for k, v in _told(written.metadata))}"
+        )
+
+
+def _told(metadata: dict[str, str]) -> list[tuple[str, str]]:
+    return [("stage", metadata["stage"]), ("split", metadata["split"]), ("frames", metadata["frames"])]

@@ -1,0 +1,92 @@
+"""`har-cache predict`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .console import Debug, Json, friendly, say
+
+if TYPE_CHECKING:
+    from har_cache.predict import Report
+    from har_cache.predictor import Prediction
+
+SOME_VIDEOS_FAILED = 3
+
+_KNOWN = {
+    "seen": "the run was trained or validated on this very clip",
+    "sibling": "the run was trained or validated on another clip of the same source",
+}
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run directory, as written by train-head or finetune.")],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Any videos that can be decoded.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    gif: Annotated[Path | None, typer.Option(help="Write an annotated film of the videos: a .gif, or an .mp4.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Name the action in videos. Nothing but the run directory is needed: no cache, no data set.
+
+    What is true is shown where a video is in a folder named like one of the run's classes. Exit code 3: some videos
+    cannot be decoded, all others are done.
+    """
+    with friendly(debug):
+        from har_cache.predict import predict as classify
+
+        report = classify(run, videos, gif, device, say)
+        typer.echo(json.dumps(_content(report, top, gif), indent=2) if as_json else _text(report, top))
+        if gif and report.film_bytes is not None:
+            say(f"{gif}: {report.film_bytes / 1e6:.1f} MB")
+        if report.failures:
+            raise typer.Exit(SOME_VIDEOS_FAILED)
+
+
+def _content(report: "Report", top: int, gif: Path | None) -> dict[str, Any]:
+    return {
+        "run": str(report.run.path),
+        "stage": report.run.config["stage"],
+        "model_sha256": report.run.config["model_sha256"],
+        "predictions": [
+            {
+                "video": str(p.video),
+                "frames": p.frames,
+                "fps": p.info.fps,
+                "true": p.true,
+                "correct": p.correct,
+                "known": p.known,
+                "top": [{"class": name, "probability": share} for name, share in p.top(top)],
+            }
+            for p in report.predictions
+        ],
+        "failures": [{"video": str(video), "reason": reason} for video, reason in report.failures.items()],
+        "film": str(gif) if gif else None,
+    }
+
+
+def _text(report: "Report", top: int) -> str:
+    parts = [_one(prediction, top) for prediction in report.predictions]
+    judged = [p.correct for p in report.predictions if p.correct is not None]
+    if len(judged) > 1:
+        parts.append(f"{sum(judged)} of {len(judged)} are right")
+    return "\n\n".join(parts)
+
+
+def _one(prediction: "Prediction", top: int) -> str:
+    likeliest = prediction.top(top)
+    wide = max(len(name) for name, _ in likeliest)
+    lines = [f"  {name:<{wide}}  {share:6.1%}{_remark(name, prediction)}".rstrip() for name, share in likeliest]
+    if prediction.true is not None and prediction.true not in [name for name, _ in likeliest]:
+        lines.append(f"  true: {prediction.true}")
+    if prediction.known in _KNOWN:
+        lines.append(f"  note: {_KNOWN[prediction.known]}: no measure of how it does on new ones")
+    return "\n".join([str(prediction.video), *lines])
+
+
+def _remark(name: str, prediction: "Prediction") -> str:
+    if name != prediction.true:
+        return ""
+    return "  true, right" if prediction.correct else "  true"
