@@ -2,7 +2,7 @@
 
 import typer
 
-from . import evaluate, extract, info, report, sample, train_head, verify
+from . import evaluate, extract, finetune, info, report, sample, train_head, verify
 
 app = typer.Typer(
     name="har-cache",
@@ -17,6 +17,7 @@ app.command("extract")(extract.extract)
 app.command("info")(info.info)
 app.command("verify")(verify.verify)
 app.command("train-head")(train_head.train_head)
+app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 

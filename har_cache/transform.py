@@ -13,11 +13,11 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRANSFORM = f"resize {RESIZE} bilinear antialias, center crop {CROP}, ImageNet mean and std"
 
 
-def crop(frames: Tensor) -> Tensor:
-    """The 224x224 pixels of each frame that the network sees.
+def crop(frames: Tensor, side: int = CROP) -> Tensor:
+    """The 224x224 pixels of each frame that the network sees; with a `side` of up to 256, more of what is around them.
 
-    frames: uint8 (n, height, width, 3). Gives float32 (n, 3, 224, 224), channels_last, whole numbers 0 to 255:
-    `Resize(256, antialias)` and `CenterCrop(224)` of `MNASNet0_5_Weights.IMAGENET1K_V1.transforms()`, which
+    frames: uint8 (n, height, width, 3). Gives float32 (n, 3, side, side), channels_last, whole numbers 0 to 255:
+    `Resize(256, antialias)` and `CenterCrop(side)` of `MNASNet0_5_Weights.IMAGENET1K_V1.transforms()`, which
     resizes in float32 and rounds. Bit for bit, since embeddings show every pixel: torch's faster uint8 kernel is off
     by one in 15% of them, and that brought the centred cosine of the worst frame down to 0.54.
     """
@@ -25,10 +25,10 @@ def crop(frames: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     short, long = min(height, width), max(height, width)
     size = (RESIZE, int(RESIZE * long / short)) if height <= width else (int(RESIZE * long / short), RESIZE)
-    top, left = round((size[0] - CROP) / 2.0), round((size[1] - CROP) / 2.0)
+    top, left = round((size[0] - side) / 2.0), round((size[1] - side) / 2.0)
     if short != RESIZE:
-        x = _resize(x, size, top + CROP, left + CROP)
-    x = x[..., top : top + CROP, left : left + CROP]
+        x = _resize(x, size, top + side, left + side)
+    x = x[..., top : top + side, left : left + side]
     return x.to(torch.float32, memory_format=torch.channels_last, copy=True).round_()
 
 
