@@ -96,7 +96,7 @@ class FineTuner(Classifier):
         backbone = [{**group, "lr": s.lr * s.backbone_lr} for group in slow if group["params"]]
         optimizer = torch.optim.AdamW([*head, *backbone], lr=s.lr)
         whole = WarmupCosine(s.epochs * self.steps, s.warmup)
-        late = _Later(whole, s.head_epochs * self.steps, max(1, round(whole.total * s.warmup)))
+        late = _Later(whole.total, s.warmup, s.head_epochs * self.steps)
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, [whole] * len(head) + [late] * len(backbone))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
@@ -125,12 +125,11 @@ def averaging(settings: TuneSettings, device: str) -> list[Callback]:
 
 
 @dataclass(frozen=True)
-class _Later:
-    """The share of the highest learning rate of what starts to learn at a step, and then has a warm-up of its own."""
+class _Later(WarmupCosine):
+    """The same for what starts to learn at a step only, and then has a warm-up of its own."""
 
-    whole: WarmupCosine
     start: int
-    rising: int
 
     def __call__(self, step: int) -> float:
-        return self.whole(step) * min(1.0, max(0, step - self.start + 1) / self.rising)
+        rising = max(1, round(self.total * self.warmup))
+        return super().__call__(step) * min(1.0, max(0, step - self.start + 1) / rising)
