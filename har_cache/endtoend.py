@@ -1,5 +1,6 @@
 """Encoder and head trained as one: what Lightning's Trainer is given in stage three."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -97,7 +98,8 @@ class FineTuner(Classifier):
         optimizer = torch.optim.AdamW([*head, *backbone], lr=s.lr)
         whole = WarmupCosine(s.epochs * self.steps, s.warmup)
         late = _Later(whole.total, s.warmup, s.head_epochs * self.steps)
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, [whole] * len(head) + [late] * len(backbone))
+        curves: list[Callable[[int], float]] = [*[whole] * len(head), *[late] * len(backbone)]
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, curves)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
