@@ -162,7 +162,7 @@ def _train(
     backbone = Backbone(network.encoder, training.unfreeze, training.train_norms, training.checkpointing)
     batches = RawTrainBatches(footage, train, training.frames, training.batch_size, training.seed)
     held_out = RawEvalBatches(footage, val, training.frames, training.batch_size)
-    module = FineTuner(CNNBidirectionalRNN(backbone, network.head), training, len(batches))
+    module = FineTuner(CNNBidirectionalRNN(backbone, network.head), training, len(batches)).train()
     pacer = Pacer(batches.clock, footage.picker.workers, device)
     callbacks = [*averaging(training, device), pacer]
     best = fit(module, batches, held_out, path, device, listener, settings.resume, training.accumulate, callbacks)

@@ -121,7 +121,7 @@ class RawTrainBatches:
         order = self._clips[torch.randperm(n, generator=generator)]
         jitter = torch.rand(n, self._frames, generator=generator)
         steps, mask = draw_frames(self._footage.lengths[order], self._frames, jitter)
-        return self._footage.batches(order, steps, mask, self._batch_size, self.clock)
+        yield from self._footage.batches(order, steps, mask, self._batch_size, self.clock)
 
 
 class RawEvalBatches:
@@ -137,4 +137,4 @@ class RawEvalBatches:
     def __iter__(self) -> Iterator[Batch]:
         lengths = self._footage.lengths[self._clips]
         steps, mask = draw_frames(lengths, self._frames, torch.tensor(CENTRED))
-        return self._footage.batches(self._clips, steps, mask, self._batch_size, Clock())
+        yield from self._footage.batches(self._clips, steps, mask, self._batch_size, Clock())
