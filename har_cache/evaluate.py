@@ -14,21 +14,21 @@ import numpy as np
 from .baseline import linear_on_mean, mean_embeddings
 from .cache import FeatureCache
 from .clips import SPLITS, TEST, read_index
-from .errors import CacheError, HarCacheError
+from .errors import HarCacheError
 from .executors.picker import Picker
 from .extract import default_workers, resolve_device
-from .files import make_directory, sha256, write_file
+from .files import make_directory, write_file
 from .footage import Footage
 from .gain import compare
 from .leakage import CLEAN, SEEN, SIBLING, groups
 from .metrics import accuracy
-from .network import load_network, load_run_encoder
+from .network import load_network
+from .own_cache import labels_for, made_with, open_cache
 from .plots import plot_confusion
 from .rawscore import OFFSETS, predict_raw
 from .run import FINETUNED, Run, split_runs
 from .scored import Scored
 from .sequences import Sequences, predict
-from .weights import save_encoder
 
 SCHEMA = "har-evaluation/1"
 METRICS, PREDICTIONS, PER_CLASS, CONFUSION = "metrics.json", "predictions.csv", "per_class.csv", "confusion.png"
@@ -93,30 +93,6 @@ def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     }
 
 
-def open_cache(runs: Sequence[Run], path: Path | None) -> FeatureCache:
-    """The cache at `path`, or where the runs had it. Raises CacheError where it is not what they were trained on, nor
-    made with what came of it.
-    """
-    wanted = path or Path(runs[0].config["cache"])
-    if path is None and not wanted.exists():
-        raise CacheError(f"{wanted}: the run's cache is not there any more; say with --cache where it is")
-    cache = FeatureCache(wanted)
-    for run in runs:
-        if cache.fingerprint != run.config["fingerprint"] and not made_with(cache, run):
-            raise CacheError(
-                f"{wanted} has fingerprint {cache.fingerprint[:12]}, but {run.path} was trained on "
-                f"{run.config['fingerprint'][:12]}: other embeddings than the model knows; choose its own with --cache"
-            )
-    return cache
-
-
-def made_with(cache: FeatureCache, run: Run) -> bool:
-    """Whether the embeddings are those of a fine-tuned run's own encoder."""
-    if run.config["stage"] != FINETUNED:
-        return False
-    return sha256(save_encoder(load_run_encoder(run))) == cache.recipe.encoder_sha256
-
-
 @dataclass(frozen=True)
 class _Raw:
     """Where raw clips are, if not where they were, and how many processes decode them."""
@@ -178,12 +154,6 @@ def _from_frames(
             f"{index.root}: no clip of the test list can be decoded; {key}: {reason}; choose its --data"
         )
     return np.array(list(found)), np.stack(list(found.values())), footage.failures
-
-
-def labels_for(run: Run, cache: FeatureCache) -> np.ndarray:
-    """int64 (clips of the cache): their classes in the order that the run knows; -1 for others."""
-    place = {name: i for i, name in enumerate(run.config["classes"])}
-    return np.array([place.get(name, -1) for name in cache.classes], np.int64)[cache.labels]
 
 
 def _labels(run: Run, cache: FeatureCache, test: np.ndarray) -> np.ndarray:

@@ -18,13 +18,13 @@ from .clips import ClipIndex, read_index
 from .encoder import true_fp32
 from .endtoend import FineTuner, TuneSettings, averaging
 from .errors import CacheError, DataError, HarCacheError
-from .evaluate import labels_for, open_cache
 from .executors.picker import Picker
 from .extract import default_workers, resolve_device
 from .footage import Footage, RawEvalBatches, RawTrainBatches
 from .head import CNNBidirectionalRNN
 from .journal import Listener, Silence
 from .network import load_network
+from .own_cache import labels_for, open_cache
 from .pace import Pace, Pacer
 from .plots import plot_curves
 from .run import Run, RunError

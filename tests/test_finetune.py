@@ -15,7 +15,7 @@ from har_cache.cache import FeatureCache
 from har_cache.clips import TEST, read_index
 from har_cache.endtoend import TuneSettings
 from har_cache.errors import HarCacheError
-from har_cache.evaluate import evaluate, labels_for
+from har_cache.evaluate import evaluate
 from har_cache.executors.picker import Picker
 from har_cache.extract import Settings as ExtractSettings
 from har_cache.extract import extract
@@ -26,6 +26,7 @@ from har_cache.head import HeadSettings
 from har_cache.headline import lines
 from har_cache.journal import Row, Silence
 from har_cache.network import load_network
+from har_cache.own_cache import labels_for
 from har_cache.rawscore import predict_raw
 from har_cache.run import Run
 from har_cache.sequences import Sequences, predict
@@ -96,7 +97,6 @@ def figures(run: Path) -> list[list[str]]:
 
 
 def test_before_the_first_step_raw_frames_give_the_logits_of_the_cache(before: Before) -> None:
-
     run, cache = Run.open(before.run), FeatureCache(before.cache)
     clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
     with Picker(16, 1, 8) as picker:
@@ -213,7 +213,6 @@ def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before
 
 
 def test_raw_predictions_are_those_of_the_cache(before: Before) -> None:
-
     run, cache = Run.open(before.run), FeatureCache(before.cache)
     clips = np.flatnonzero(cache.subsets[:, 0] == TEST)
     with Picker(24, 1, 2) as picker:
@@ -225,7 +224,6 @@ def test_raw_predictions_are_those_of_the_cache(before: Before) -> None:
 
 
 def test_a_stage_two_run_that_is_gone_is_not_compared_with(tuned: Tuned, tmp_path: Path) -> None:
-
     run = replace(tuned[2], config={**tuned[2].config, "started_from": {"run": str(tmp_path / "gone")}})
     cache = FeatureCache(Path(run.config["cache"]))
     found = compare(run, [cache.keys[0]], np.array([True]), cache, Sequences.from_cache(cache))
