@@ -42,7 +42,7 @@ def augmented(frames: Tensor, how: Augmentation) -> Tensor:
     Drawn from torch's random numbers of the device.
     """
     b, t = frames.shape[:2]
-    planes = frames.permute(0, 1, 4, 2, 3).float()  # a copy, in the layout that sampling wants
+    planes = frames.permute(0, 1, 4, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
     grid = F.affine_grid(_windows(b, how, frames.device), [b, 3 * t, CROP, CROP], align_corners=False)
     cut = F.grid_sample(planes.flatten(1, 2), grid, padding_mode="border", align_corners=False)
     matrix, shift = _colours(cut.unflatten(1, (t, 3)), how)
