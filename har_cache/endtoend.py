@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback
@@ -24,7 +25,8 @@ class TuneSettings(TrainSettings):
 
     `lr` is the head's; the backbone's is `backbone_lr` times that. `head_epochs`: at the beginning, with the head
     alone. `unfreeze`: how many of the backbone's last blocks learn, None for all. `accumulate`: batches a step. `ema`:
-    how much of the averaged weights a step keeps, 0 for no average. `train_norms`, `checkpointing`: see Backbone.
+    how much of the averaged weights a step keeps at most, 0 for no average. `train_norms`, `checkpointing`: see
+    Backbone.
     """
 
     epochs: int = 12
@@ -122,8 +124,25 @@ def averaging(settings: TuneSettings, device: str) -> list[Callback]:
     """What keeps an exponential moving average of the weights, which is then what is validated and saved."""
     if not settings.ema:
         return []
-    # Named: before the Trainer has moved the model, its own device would be the CPU.
-    return [WeightAveraging(device, use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))]
+    return [_Average(settings.ema, device)]
+
+
+class _Average(WeightAveraging):
+    """An exponential moving average that forgets fast at first: else a short training would keep where it began."""
+
+    def __init__(self, decay: float, device: str) -> None:
+        # The device is named: before the Trainer has moved the model, its own would be the CPU.
+        super().__init__(device, use_buffers=False, multi_avg_fn=self._average)
+        self._decay, self._step = decay, 0
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After every step."""
+        self._step = self._step if step_idx is None else step_idx
+        return step_idx is not None
+
+    def _average(self, averaged: Any, current: Any, count: Any) -> None:
+        kept = min(self._decay, (1 + self._step) / (10 + self._step))
+        get_ema_multi_avg_fn(kept)(averaged, current, count)
 
 
 @dataclass(frozen=True)

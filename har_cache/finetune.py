@@ -22,7 +22,7 @@ from .executors.picker import Picker
 from .extract import default_workers, resolve_device
 from .footage import Footage, RawEvalBatches, RawTrainBatches
 from .head import CNNBidirectionalRNN
-from .journal import Listener, Silence
+from .journal import Listener, Silence, by_loss
 from .network import load_network
 from .own_cache import labels_for, open_cache
 from .pace import Pace, Pacer
@@ -165,7 +165,9 @@ def _train(
     module = FineTuner(CNNBidirectionalRNN(backbone, network.head), training, len(batches)).train()
     pacer = Pacer(batches.clock, footage.picker.workers, device)
     callbacks = [*averaging(training, device), pacer]
-    best = fit(module, batches, held_out, path, device, listener, settings.resume, training.accumulate, callbacks)
+    # By the loss: accuracy jumps by whole clips, and what a step changes is little.
+    go = (path, device, listener, settings.resume, training.accumulate, callbacks, by_loss)
+    best = fit(module, batches, held_out, *go)
     digest = run.save_model(module.network, path)
     plot_curves(path / run.METRICS, path / run.CURVES)
     chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}

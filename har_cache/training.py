@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from .errors import HarCacheError
-from .journal import Journal, Listener, Row, SafeCheckpoints, load_checkpoint
+from .journal import Journal, Listener, Rank, Row, SafeCheckpoints, by_accuracy, load_checkpoint
 from .run import BEST, LAST
 from .sequences import Batch, derive_seed
 
@@ -136,13 +136,15 @@ def fit(
     resume: bool,
     accumulate: int = 1,
     callbacks: Sequence[Callback] = (),
+    rank: Rank = by_accuracy,
 ) -> Row:
     """Train, keeping checkpoints and metrics in `path`; gives the row of the best epoch, with its weights in `module`.
 
-    `accumulate`: batches a step; `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad
-    checkpoint or when training diverges, and KeyboardInterrupt on Ctrl-C: what was kept then stays.
+    `accumulate`: batches a step; `rank`: what makes an epoch the best one; `resume` goes on from last.ckpt, where
+    there is one. Raises HarCacheError on a bad checkpoint or when training diverges, and KeyboardInterrupt on Ctrl-C:
+    what was kept then stays.
     """
-    journal = Journal(path, listener)
+    journal = Journal(path, listener, rank)
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,

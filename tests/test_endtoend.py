@@ -76,5 +76,16 @@ def test_a_batch_whose_clips_have_all_failed_teaches_nothing(frames: torch.Tenso
     assert module.sums[2] == 2
 
 
+def test_the_average_forgets_fast_at_first() -> None:
+    [average] = averaging(SETTINGS, "cpu")
+    kept = []
+    for step in (0, 9, 5000):
+        assert average.should_update(step_idx=step) and not average.should_update(epoch_idx=1)  # type: ignore[attr-defined]
+        weights = [torch.ones(3)]
+        average._average(weights, [torch.zeros(3)], None)  # type: ignore[attr-defined]
+        kept.append(float(weights[0][0]))
+    assert kept == pytest.approx([0.1, 10 / 19, SETTINGS.ema])
+
+
 def test_averaging_can_be_left_out() -> None:
     assert averaging(replace(SETTINGS, ema=0.0), "cpu") == [] and len(averaging(SETTINGS, "cpu")) == 1
