@@ -12,6 +12,9 @@ ARGS    ?=
 EXTRACT_ARGS ?= $(if $(filter extract,$(MAKECMDGOALS)),$(ARGS))
 
 RUN     ?= data/runs/$(notdir $(patsubst %/,%,$(DATA)))
+TUNED   ?= $(RUN)-finetuned
+# The sample is small, and made to be tuned on a few cores.
+FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 8 --frames 32 --unfreeze 8)
 HAR_CACHE := $(VENV)/bin/har-cache
 INSTALLED := $(VENV)/.installed
 
@@ -51,8 +54,12 @@ evaluate: $(INSTALLED) ## Honest figures of the run, and a page of them
 	$(HAR_CACHE) evaluate $(RUN)
 	$(HAR_CACHE) report $(RUN) --data $(DATA)
 
-finetune: ## Stage three: raw frames, end to end (not in this version yet)
-	@echo "make finetune: stage three is not in this version yet" >&2; exit 1
+# ARGS are finetune's alone: a head that is trained on the way there gets none.
+finetune: extract ## Stage three: raw frames -> encoder and head, end to end, from the head's run on
+	@test -f $(RUN)/model.safetensors || $(MAKE) --no-print-directory train-head ARGS=
+	$(HAR_CACHE) finetune --from $(RUN) --data $(DATA) --run $(TUNED) $(if $(wildcard $(TUNED)/*),--overwrite) \
+		$(FINETUNE_ARGS) $(ARGS)
+	$(HAR_CACHE) evaluate $(TUNED)
 
 demo: extract ## Everything of stage one, from the environment to a verified cache, on the sample data set
 	$(HAR_CACHE) info $(CACHE)

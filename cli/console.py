@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from har_cache.store import ClipResult
 
 _LOG_EVERY_S = 10.0
+SOME_CLIPS_FAILED = 3
 INTERRUPTED = 130
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -13,11 +13,18 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run directory, as written by train-head.")],
+    run: Annotated[Path, typer.Argument(help="Run directory, as written by train-head or finetune.")],
     split: Annotated[
         int | None, typer.Option(min=1, max=3, help="Whose test list; default: the split it was trained on.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="The run's cache, if it has moved.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="The run's cache, if it has moved; or one that a fine-tuned run has written.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The data set of a fine-tuned run, which is scored on raw frames, if it has moved."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that decode raw frames; default: one a core.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Json = False,
     debug: Debug = False,
@@ -26,7 +33,7 @@ def evaluate(
     with friendly(debug):
         from har_cache.evaluate import evaluate as score
 
-        evaluations = score(run, split, cache, device)
+        evaluations = score(run, split, cache, device, data, workers)
         typer.echo(json.dumps(_content(evaluations), indent=2) if as_json else _text(evaluations))
 
 

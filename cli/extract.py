@@ -5,12 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Debug, Progress, friendly, plural, say, uninterrupted
+from .console import SOME_CLIPS_FAILED, Debug, Progress, friendly, plural, say, uninterrupted
 
 if TYPE_CHECKING:
     from har_cache.extract import Report
-
-SOME_CLIPS_FAILED = 3
 
 
 def extract(
@@ -20,7 +18,7 @@ def extract(
         Path | None, typer.Option(help="Folder of <class>_test_split<k>.txt; default: splits/ in --data.")
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="imagenet, random (demos and tests), or a .pth or .safetensors file.")
+        str, typer.Option(help="imagenet, random (demos, tests), a .pth or .safetensors file, or a run.")
     ] = "imagenet",
     projection: Annotated[
         str | None,

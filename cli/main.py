@@ -2,7 +2,7 @@
 
 import typer
 
-from . import bench, download, evaluate, export, extract, info, predict, report, sample, train_head, verify
+from . import bench, download, evaluate, export, extract, finetune, info, predict, report, sample, train_head, verify
 
 app = typer.Typer(
     name="har-cache",
@@ -18,6 +18,7 @@ app.command("extract")(extract.extract)
 app.command("info")(info.info)
 app.command("verify")(verify.verify)
 app.command("train-head")(train_head.train_head)
+app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)

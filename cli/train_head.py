@@ -71,17 +71,22 @@ def train_head(
 
 
 class Progress:
-    """A training's listener: a bar of steps on a terminal, a line now and then elsewhere."""
+    """A training's listener: a bar of steps on a terminal, a line now and then elsewhere; with `clips_a_step` a bar of
+    clips.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, clips_a_step: int | None = None) -> None:
+        self._clips_a_step = clips_a_step
         self._bar: tqdm | None = None
         self._epochs = 0
         self._logged = time.monotonic()
 
     def say(self, text: str) -> None:
-        """One line."""
-        self.close()
-        say(text)
+        """One line, above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            say(text)
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
         """Start counting."""
@@ -92,7 +97,8 @@ class Progress:
             self._bar = tqdm(
                 total=epochs * steps,
                 initial=done * steps,
-                unit="step",
+                unit="clip" if self._clips_a_step else "step",
+                unit_scale=self._clips_a_step or False,
                 desc="Training",
                 dynamic_ncols=True,
                 file=sys.stderr,

@@ -23,8 +23,9 @@ class FeatureCache:
 
     `cache[key]` gives float16 (views, frames, 256). Attributes, in the order of `keys`: `labels` int64 (clips),
     indices into `classes`; `frames` int64 (clips); `fps` float32 (clips), 0 where unknown; `sources`, the film or
-    upload each clip was cut from; `subsets` int8 (clips, 3): 1 train, 2 test, 0 unused, for splits 1, 2, 3.
-    `missing_subsets` maps clips that the split lists name and the cache lacks to their subsets.
+    upload each clip was cut from; `source_sha256`, of each clip's file; `subsets` int8 (clips, 3): 1 train, 2 test,
+    0 unused, for splits 1, 2, 3. `missing_subsets` maps clips that the split lists name and the cache lacks to their
+    subsets.
 
     It can be pickled and used in DataLoader workers: shards are read on first use, by each process for itself.
     Raises CacheError where the directory is no finished cache, or any file of it does not match its sha256.
@@ -52,6 +53,7 @@ class FeatureCache:
         )
         self.frames = np.array([clip["frames"] for clip in clips], np.int64)
         self.fps = np.array([clip["fps"] for clip in clips], np.float32)
+        self.source_sha256 = tuple(clip["source_sha256"] for clip in clips)
         subsets: dict[str, list[int]] = dict(self.manifest["splits"]["subsets"])
         self.subsets = np.array([subsets.pop(key, (0, 0, 0)) for key in self.keys], np.int8).reshape(-1, 3)
         self.missing_subsets = subsets

@@ -56,7 +56,7 @@ class Encoder:
         out = torch.empty(len(self.views), len(crops), EMBEDDING, device=self.device)
         for view, name in enumerate(self.views):
             seen = crops.flip(-1) if name == "flip" else crops
-            with _true_fp32(self.device):
+            with true_fp32(self.device):
                 out[view] = F.linear(self.features(seen), self.weight, self.bias)
         return out
 
@@ -64,7 +64,7 @@ class Encoder:
     def features(self, crops: Tensor) -> Tensor:
         """The pooled features before the projection: float32 (n, 1280)."""
         if self.device.type != "cpu":
-            with _true_fp32(self.device):
+            with true_fp32(self.device):
                 return _pool(_run(self.blocks, normalise(crops)))
         return torch.cat([self._cpu_batch(part) for part in crops.split(CPU_BATCH)])
 
@@ -86,7 +86,7 @@ def _pool(x: Tensor) -> Tensor:
 
 
 @contextmanager
-def _true_fp32(device: torch.device) -> Iterator[None]:
+def true_fp32(device: torch.device) -> Iterator[None]:
     """On CUDA: float32 is computed in float32 and not in TF32, by algorithms that are the same every time."""
     if device.type != "cuda":
         yield

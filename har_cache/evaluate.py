@@ -13,14 +13,20 @@ import numpy as np
 
 from .baseline import linear_on_mean, mean_embeddings
 from .cache import FeatureCache
-from .clips import SPLITS, TEST
-from .errors import CacheError, HarCacheError
+from .clips import SPLITS, TEST, read_index
+from .errors import HarCacheError
+from .executors.picker import Picker
 from .files import make_directory, write_file
+from .footage import Footage
+from .gain import compare
 from .leakage import CLEAN, SEEN, SIBLING, groups
-from .machine import resolve_device
+from .machine import default_workers, resolve_device
 from .metrics import accuracy
+from .network import load_network
+from .own_cache import labels_for, made_with, open_cache
 from .plots import plot_confusion
-from .run import Run, split_runs
+from .rawscore import OFFSETS, predict_raw
+from .run import FINETUNED, Run, split_runs
 from .scored import Scored
 from .sequences import Sequences, predict
 
@@ -37,21 +43,28 @@ class Evaluation:
 
 
 def evaluate(
-    run_path: Path, split: int | None = None, cache: Path | None = None, device: str = "auto"
+    run_path: Path,
+    split: int | None = None,
+    cache: Path | None = None,
+    device: str = "auto",
+    data: Path | None = None,
+    workers: int | None = None,
 ) -> list[Evaluation]:
     """Score a run on the test list of `split`, or else on that of the split it was trained on, and write the files.
 
     A run of the three splits gives three evaluations, and `evaluate/summary.json` beside them. `cache`: where the
-    run's cache is now, if it has moved. Raises HarCacheError: no run, no cache or another one than the run's, a test
-    list without a clip in the cache.
+    run's cache is now, if it has moved. A fine-tuned run is scored on raw frames, of the data set that it was tuned on
+    or of `data`; or on a `cache` that was extracted with its own encoder. Raises HarCacheError: no run, no cache or
+    another one than the run's, a test list without a clip in the cache.
     """
     if split not in (None, *SPLITS):
         raise HarCacheError(f"--split {split}: expected 1, 2 or 3")
     runs = [Run.open(path) for path in split_runs(run_path).values()]
-    features = _open_cache(runs, cache)
+    features = open_cache(runs, cache)
     sequences = Sequences.from_cache(features, resolve_device(device))
     means = mean_embeddings(sequences)
-    evaluations = [_evaluate(run, split or run.config["split"], features, sequences, means) for run in runs]
+    raw = _Raw(data, workers or default_workers())
+    evaluations = [_evaluate(run, split or run.config["split"], features, sequences, means, raw) for run in runs]
     if len(evaluations) > 1:
         folder = run_path / "evaluate"
         make_directory(folder)
@@ -80,26 +93,26 @@ def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     }
 
 
-def _open_cache(runs: Sequence[Run], cache: Path | None) -> FeatureCache:
-    path = cache or Path(runs[0].config["cache"])
-    if cache is None and not path.exists():
-        raise CacheError(f"{path}: the run's cache is not there any more; say with --cache where it is")
-    features = FeatureCache(path)
-    for run in runs:
-        if features.fingerprint != run.config["fingerprint"]:
-            raise CacheError(
-                f"{path} has fingerprint {features.fingerprint[:12]}, but {run.path} was trained on "
-                f"{run.config['fingerprint'][:12]}: other embeddings than the model knows; choose its own with --cache"
-            )
-    return features
+@dataclass(frozen=True)
+class _Raw:
+    """Where raw clips are, if not where they were, and how many processes decode them."""
+
+    data: Path | None
+    workers: int
 
 
-def _evaluate(run: Run, split: int, cache: FeatureCache, sequences: Sequences, means: np.ndarray) -> Evaluation:
+def _evaluate(
+    run: Run, split: int, cache: FeatureCache, sequences: Sequences, means: np.ndarray, raw: _Raw
+) -> Evaluation:
     test = np.flatnonzero(cache.subsets[:, split - 1] == TEST)
     if not len(test):
         raise HarCacheError(f"{cache.path} holds no clip of the test list of split {split}; choose another --split")
     labels = _labels(run, cache, test)
-    probabilities = predict(run.load_head(), sequences, test, run.config["training"]["frames"])
+    failed: dict[str, str] = {}
+    if run.config["stage"] == FINETUNED and not made_with(cache, run):
+        test, probabilities, failed = _from_frames(run, cache, labels, test, sequences.device.type, raw)
+    else:
+        probabilities = predict(run.load_head(), sequences, test, run.config["training"]["frames"])
     if not np.isfinite(probabilities).all():
         raise HarCacheError(f"{run.path}: the model's probabilities are not finite; train it again")
     keys = [cache.keys[i] for i in test]
@@ -116,17 +129,36 @@ def _evaluate(run: Run, split: int, cache: FeatureCache, sequences: Sequences, m
         **_about(run, split, cache, len(test)),
         **scored.figures(),
         "linear_on_mean": _baseline(run, cache, means, labels, test),
-        "missing": _missing(cache, split),
+        "missing": {**_missing(cache, split), **{key: f"failed: {reason}" for key, reason in failed.items()}},
     }
+    if run.config["stage"] == FINETUNED:
+        right = probabilities.argmax(1) == labels[test]
+        content["stage_two"] = compare(run, keys, right, cache, sequences)
     folder = run.path / "evaluate" / f"split{split}"
     _write(folder, content, scored)
     return Evaluation(folder, content)
 
 
+def _from_frames(
+    run: Run, cache: FeatureCache, labels: np.ndarray, test: np.ndarray, device: str, raw: _Raw
+) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """The clips that decode, their probabilities by the whole network, and the others with the reason."""
+    index = read_index(raw.data or Path(run.config["data"]))
+    frames = run.config["training"]["frames"]
+    with Picker(OFFSETS * frames, raw.workers, 2 * raw.workers) as picker:
+        footage = Footage.of_cache(cache, labels, index, picker, device, lambda *_: None)
+        found = predict_raw(load_network(run), footage, test, frames, len(cache.views))
+    if not found:
+        key, reason = next(iter(footage.failures.items()))
+        raise HarCacheError(
+            f"{index.root}: no clip of the test list can be decoded; {key}: {reason}; choose its --data"
+        )
+    return np.array(list(found)), np.stack(list(found.values())), footage.failures
+
+
 def _labels(run: Run, cache: FeatureCache, test: np.ndarray) -> np.ndarray:
-    """int64 (clips of the cache): their classes in the order that the run knows; -1 for others, none of them tested."""
-    place = {name: i for i, name in enumerate(run.config["classes"])}
-    labels = np.array([place.get(name, -1) for name in cache.classes], np.int64)[cache.labels]
+    """As `labels_for`; none of the tested clips has another class."""
+    labels = labels_for(run, cache)
     unknown = sorted({cache.classes[cache.labels[i]] for i in test if labels[i] < 0})
     if unknown:
         raise HarCacheError(

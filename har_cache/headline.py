@@ -24,6 +24,7 @@ def lines(metrics: Metrics) -> list[str]:
         protocol(metrics),
         leakage(metrics),
         comparison(metrics),
+        *filter(None, [gain(metrics)]),
         *notes(metrics),
     ]
 
@@ -84,6 +85,20 @@ def comparison(metrics: Metrics) -> str:
     linear = metrics["linear_on_mean"]
     shown = f"; linear classifier on each clip's mean embedding {percent(linear['top1'])}" if linear else ""
     return f"Beside it: chance {percent(metrics['chance'])}{shown}"
+
+
+def gain(metrics: Metrics) -> str | None:
+    """What fine-tuning has changed, of a fine-tuned run; else None."""
+    before = metrics.get("stage_two")
+    if before is None:
+        return None
+    if "unknown" in before:
+        return f"Not compared with the run of stage two that it came from: {before['unknown']}"
+    points = 100 * (metrics["top1"] - before["top1"])
+    return (
+        f"Stage two ({before['run']}) on the same clips: {percent(before['top1'])}; fine-tuning {points:+.1f} points: "
+        f"{before['fixed']:,} clips put right, {before['broken']:,} put wrong"
+    )
 
 
 def notes(metrics: Metrics) -> list[str]:

@@ -1,6 +1,7 @@
 """The whole network of a run, frames to logits, from the run's own directory: no cache, no data set."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from torchvision.models import MNASNet
 
@@ -10,7 +11,7 @@ from .files import read_file, sha256
 from .head import CNNBidirectionalRNN
 from .recipe import Recipe
 from .run import Run, RunError
-from .weights import load_encoder, load_state, new_model
+from .weights import Weights, load_encoder, load_state, new_model, tensors_sha256
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,25 @@ def load_run_encoder(run: Run) -> MNASNet:
         return load_encoder(data)
     except WeightsError as error:
         raise WeightsError(f"{run.path}: {error}") from error
+
+
+def run_weights(path: Path) -> Weights:
+    """The encoder of the run in this directory, to extract a new cache with. Raises HarCacheError as `load_network`."""
+    run = Run.open(path)
+    recipe = read_recipe(run)
+    tuned = run.config["stage"] == runs.FINETUNED
+    state = load_run_encoder(run).state_dict()
+    backbone = {name: tensor for name, tensor in state.items() if name.startswith("layers.")}
+    how, digest = ("fine-tuned" if tuned else "of a run"), run.config["model_sha256"][:12]
+    return Weights(
+        name=f"{recipe.weights}, {how} ({digest})",
+        backbone=backbone,
+        projection=(state["classifier.weight"], state["classifier.bias"]),
+        sha256=tensors_sha256(backbone),
+        projection_name=f"{recipe.projection}, {how} ({digest})",
+        projection_fit=recipe.projection_fit,
+        trained_split=run.config["split"] if tuned else recipe.trained_split,
+    )
 
 
 def read_facts(run: Run) -> Facts:

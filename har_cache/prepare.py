@@ -20,6 +20,7 @@ from .errors import ClipError, HarCacheError, WeightsError
 from .executors.workers import Workers
 from .files import sha256
 from .fused import fold
+from .network import run_weights
 from .projection import fit_pca, random_projection
 from .recipe import EMBEDDING, FEATURES, Recipe
 from .transform import TRANSFORM, normalise
@@ -63,7 +64,7 @@ def prepare(wish: Wish, clips: Sequence[Clip], workers: int, stall_s: float, say
     Frames to fit on come from clips that no split tests on, so that one cache serves all splits honestly; where there
     is no such clip that can be decoded, from all clips, and `say` and the recipe tell. Raises HarCacheError.
     """
-    weights = find_weights(wish.weights, wish.seed)
+    weights = _find_weights(wish)
     fit_clips = [clip for clip in clips if not clip.tested] or list(clips)
     model = load_state(new_model(), {**weights.backbone, **_classifier(random_projection(0))})
     job = Job(wish.decoder, stall_s=stall_s)
@@ -96,14 +97,15 @@ def prepare(wish: Wish, clips: Sequence[Clip], workers: int, stall_s: float, say
         decoder=wish.decoder,
         device=torch.device(wish.device).type,
         seed=wish.seed,
+        trained_split=weights.trained_split,
     )
     return recipe, encoder
 
 
 def differences(wish: Wish, recipe: Recipe) -> list[str]:
     """How a wish differs from the recipe of an existing cache: `field: cached (asked: other)`. `auto` fits anything."""
-    weights = find_weights(wish.weights, wish.seed) if _is_file(wish.weights, "imagenet", "random") else None
-    name, digest = ("file", weights.sha256) if weights else (wish.weights, recipe.weights_sha256)
+    weights = _find_weights(wish) if _is_file(wish.weights, "imagenet", "random") else None
+    name, digest = (weights.name, weights.sha256) if weights else (wish.weights, recipe.weights_sha256)
     projection, fit = _wished_projection(wish, weights, recipe)
     pairs = {
         "weights": (recipe.weights, name),
@@ -149,7 +151,8 @@ def _projection(
     if wished != "pca":
         tensors = weights.projection if wish.projection is None else _file_projection(wished)
         assert tensors is not None
-        return Projection(*tensors, "file", _projection_sha256(tensors))
+        name, fit = (weights.projection_name, weights.projection_fit) if wish.projection is None else ("file", "")
+        return Projection(*tensors, name, fit or _projection_sha256(tensors))
     picked = _spread(clips, _PCA_CLIPS)
     say(f"Fitting the projection (PCA) on {len(picked)} clips")
     job = replace(job, encoder=fold(model))
@@ -169,8 +172,14 @@ def _wished_projection(wish: Wish, weights: Weights | None, recipe: Recipe) -> t
     if _is_file(wish.projection or "pca", "pca", "random"):
         return "file", _projection_sha256(_file_projection(str(wish.projection)))
     if wish.projection is None and weights and weights.projection:
-        return "file", _projection_sha256(weights.projection)
+        return weights.projection_name, weights.projection_fit or _projection_sha256(weights.projection)
     return wish.projection or "pca", recipe.projection_fit
+
+
+def _find_weights(wish: Wish) -> Weights:
+    path = Path(wish.weights)
+    is_run = _is_file(wish.weights, "imagenet", "random") and path.is_dir()
+    return run_weights(path) if is_run else find_weights(wish.weights, wish.seed)
 
 
 def _gather(

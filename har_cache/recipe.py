@@ -12,6 +12,7 @@ SCHEMA = "har-cache/1"
 MODEL = "mnasnet0_5"
 FEATURES = 1280
 EMBEDDING = 256
+_OPTIONAL = "trained_split"
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Recipe:
 
     `weights` and `projection` say where the encoder came from, `encoder_sha256` what it became: the sha256 of
     `encoder.safetensors`. `faithfulness` is the lowest centred cosine to fp32 on the probe, to four decimals.
+    `trained_split` is the split on whose training list the encoder was fine-tuned, None for one that saw no labels.
     """
 
     weights: str
@@ -37,16 +39,18 @@ class Recipe:
     schema: str = SCHEMA
     model: str = MODEL
     dim: int = EMBEDDING
+    trained_split: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        return {**dataclasses.asdict(self), "views": list(self.views)}
+        """As JSON types; without `trained_split` where it is None, as before there was such a thing."""
+        fields = {**dataclasses.asdict(self), "views": list(self.views)}
+        return {name: value for name, value in fields.items() if (name, value) != (_OPTIONAL, None)}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Recipe":
         """What `to_dict` gave. Raises CacheError on a recipe of another version of har-cache."""
         known = {field.name for field in dataclasses.fields(cls)}
-        if fields.keys() != known or fields["schema"] != SCHEMA:
+        if {*fields, _OPTIONAL} != known or fields["schema"] != SCHEMA:
             raise CacheError(
                 f"recipe of schema {fields.get('schema')!r}: this version reads {SCHEMA}; extract into a new directory"
             )

@@ -66,7 +66,8 @@ def lead(metrics: Mapping[str, Any]) -> Html:
         f"{percent(metrics['mean_class_accuracy'])}, loss {metrics['loss']:.3f}"
     )
     notes = [note for note in headline.notes(metrics) if "WARNING" not in note]
-    lines = [headline.leakage(metrics), headline.protocol(metrics), *notes, more]
+    gain = filter(None, [headline.gain(metrics)])
+    lines = [headline.leakage(metrics), headline.protocol(metrics), *gain, *notes, more]
     facts = element("ul", *(element("li", line) for line in lines), class_="facts")
     kind = "lead leaking" if leaking else "lead"
     return element("section", element("div", number, compared, class_=kind), facts, class_="card")

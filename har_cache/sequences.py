@@ -13,7 +13,7 @@ from .errors import CacheError
 
 _BLOCK_ROWS = 1 << 16  # rows handled at a time where a float32 copy is needed: 64 MiB
 _EVAL_BATCH = 256
-_CENTRED = 0.5
+CENTRED = 0.5
 
 
 class Batch(NamedTuple):
@@ -64,7 +64,7 @@ class Sequences:
         """
         return self._gather(clips, frames, jitter, views)
 
-    def eval_batch(self, clips: Tensor, frames: int, place: float = _CENTRED, view: int = 0) -> Batch:
+    def eval_batch(self, clips: Tensor, frames: int, place: float = CENTRED, view: int = 0) -> Batch:
         """The frame at `place`, in [0, 1), of each of `frames` equal segments; `clips` (n) are indices."""
         return self._gather(clips, frames, torch.tensor(place, device=self.device), torch.full_like(clips, view))
 
@@ -91,15 +91,25 @@ class Sequences:
 
     def _rows(self, clips: Tensor, frames: int, places: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of all views one after another, int64 (n, frames), and which of them are frames, bool (n, frames)."""
-        first = self.offsets[clips][:, None]
-        count = self.offsets[clips + 1][:, None] - first
-        segments = count.clamp(max=frames)
-        step = torch.arange(frames, device=self.device)
-        mask = step < segments
-        start = step * count // segments
-        width = (step + 1) * count // segments - start
-        frame = start + (places * width).long().minimum(width - 1)  # rounding may make it the whole width
-        return views[:, None] * self.embeddings.shape[1] + first + frame * mask, mask
+        first = self.offsets[clips]
+        frame, mask = draw_frames(self.offsets[clips + 1] - first, frames, places)
+        return views[:, None] * self.embeddings.shape[1] + first[:, None] + frame, mask
+
+
+def draw_frames(lengths: Tensor, frames: int, places: Tensor) -> tuple[Tensor, Tensor]:
+    """One frame from each of `frames` equal segments of clips of these lengths, int64 (n), as in TSN.
+
+    `places`, in [0, 1), one number or (n, frames), says where in its segment. Gives the frames' numbers, ascending,
+    int64 (n, frames), and which of them are frames, bool (n, frames): shorter clips have all of theirs, then zeros.
+    """
+    count = lengths[:, None]
+    segments = count.clamp(max=frames)
+    step = torch.arange(frames, device=lengths.device)
+    mask = step < segments
+    start = step * count // segments
+    width = (step + 1) * count // segments - start
+    frame = start + (places * width).long().minimum(width - 1)  # rounding may make it the whole width
+    return frame * mask, mask
 
 
 class TrainBatches:

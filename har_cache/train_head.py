@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from . import machine, run
 from .cache import FeatureCache
+from .claim import check_free, claim
 from .clips import SPLITS, TRAIN
 from .errors import CacheError, HarCacheError
-from .files import sha256, write_file
+from .files import sha256
 from .head import Head, HeadSettings
 from .journal import Listener, Silence
 from .machine import resolve_device
@@ -58,7 +59,7 @@ def train_head(settings: Settings, listener: Listener | None = None) -> list[Run
     cache = FeatureCache(settings.cache)
     plans = {split: _plan(settings, cache, split, device) for split in splits}
     sequences = Sequences.from_cache(cache, device)
-    _limit_threads()
+    limit_threads()
     return [_train(settings, paths[split], plans[split], cache, sequences, listener) for split in splits]
 
 
@@ -105,8 +106,6 @@ def _check(settings: Settings) -> tuple[int, ...]:
     names = {ALL: SPLITS, **{str(split): (split,) for split in SPLITS}}
     if settings.split not in names:
         raise HarCacheError(f"--split {settings.split}: expected one of 1, 2, 3, {ALL}")
-    if settings.resume and settings.overwrite:
-        raise HarCacheError("--resume goes on with a run, --overwrite starts it over: give one of them")
     return names[settings.split]
 
 
@@ -115,16 +114,15 @@ def _check_directories(settings: Settings, paths: Iterable[Path]) -> None:
     if settings.split == ALL and run.read_config(settings.run):
         raise RunError(f"{settings.run}: holds the run of one split; choose another --run directory for --split all")
     for path in paths:
-        config = run.read_config(path)
-        if config and not (settings.resume or settings.overwrite):
-            raise RunError(
-                f"{path}: holds a finished run; choose another --run directory, or pass --overwrite to replace it"
-                if run.is_finished(config)
-                else f"{path}: holds an unfinished run; go on with --resume, or start over with --overwrite"
-            )
+        check_free(path, settings.resume, settings.overwrite)
 
 
 def _plan(settings: Settings, cache: FeatureCache, split: int, device: str) -> _Plan:
+    if cache.recipe.trained_split not in (None, split):
+        raise CacheError(
+            f"{cache.path}: its encoder was fine-tuned on the training list of split {cache.recipe.trained_split}, "
+            f"which holds test clips of split {split}: train on it with --split {cache.recipe.trained_split}"
+        )
     train, val = _subsets(cache, split, settings.training.seed)
     config = {
         "schema": run.SCHEMA,
@@ -138,7 +136,7 @@ def _plan(settings: Settings, cache: FeatureCache, split: int, device: str) -> _
         "training": dataclasses.asdict(settings.training),
         "device": device,
         "projection_fit": cache.recipe.projection_fit,
-        "versions": _versions(),
+        "versions": versions(),
     }
     return _Plan(config, _encoder_of(cache), train, val)
 
@@ -158,7 +156,8 @@ def _subsets(cache: FeatureCache, split: int, seed: int) -> tuple[np.ndarray, np
 def _train(
     settings: Settings, path: Path, plan: _Plan, cache: FeatureCache, sequences: Sequences, listener: Listener
 ) -> Run:
-    if _begin(settings, path, plan, cache):
+    clips = {cache.keys[i]: "train" for i in plan.train} | {cache.keys[i]: "val" for i in plan.val}
+    if claim(path, plan.config, clips, settings.overwrite, {run.ENCODER: plan.encoder}):
         listener.say(
             f"Split {plan.config['split']}: training on {len(plan.train)} clips of {len(cache.classes)} classes, "
             f"validating on {len(plan.val)} of other sources"
@@ -167,45 +166,12 @@ def _train(
     return Run.open(path)
 
 
-def _begin(settings: Settings, path: Path, plan: _Plan, cache: FeatureCache) -> bool:
-    """Claim the directory; false where the run in it is finished."""
-    run.create(path)
-    if settings.overwrite:
-        run.clear(path)
-    config = run.read_config(path)
-    clips = {cache.keys[i]: "train" for i in plan.train} | {cache.keys[i]: "val" for i in plan.val}
-    if config is None:
-        run.clear(path)
-        run.write_clips(path, dict(sorted(clips.items())))
-        write_file(path / run.ENCODER, plan.encoder)
-        run.write_config(path, plan.config)
-        return True
-    changed = _differences(config, plan.config)
-    changed += ["clips of the training list"] if run.read_clips(path) != clips else []
-    if changed:
-        raise RunError(f"{path}: was begun with other settings ({'; '.join(changed)}); give the same, or --overwrite")
-    return not run.is_finished(config)
-
-
 def _encoder_of(cache: FeatureCache) -> bytes:
     """The file of the encoder that wrote the cache: with it, the run is enough to predict from frames."""
     data = Store(cache.path).encoder_bytes()
     if sha256(data) != cache.recipe.encoder_sha256:
         raise CacheError(f"{cache.path}: encoder.safetensors is damaged; restore it, or extract with --overwrite")
     return data
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What a resumed run must share with its beginning, and does not."""
-    found = [f"{name}" for name in ("stage", "split", "fingerprint", "classes") if old[name] != new[name]]
-    for part in ("head", "training"):
-        names = sorted({*old[part], *new[part]})
-        found += [
-            f"{name} {old[part].get(name)}, now {new[part].get(name)}"
-            for name in names
-            if old[part].get(name) != new[part].get(name)
-        ]
-    return found
 
 
 def _fit(settings: Settings, path: Path, plan: _Plan, sequences: Sequences, listener: Listener) -> None:
@@ -222,13 +188,14 @@ def _fit(settings: Settings, path: Path, plan: _Plan, sequences: Sequences, list
     run.write_config(path, {**plan.config, "model_sha256": digest, "best": chosen})
 
 
-def _limit_threads() -> None:
+def limit_threads() -> None:
     """Not more threads than a container's CPU quota has cores: torch counts the machine's, and waits for all."""
     if torch.get_num_threads() > machine.cores():
         torch.set_num_threads(machine.cores())
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what takes part in training."""
     return {
         name: importlib.metadata.version(name) for name in ("har-cache", "torch", "lightning", "numpy", "scikit-learn")
     }

@@ -4,21 +4,21 @@ import logging
 import math
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from .errors import HarCacheError
-from .journal import Journal, Listener, Row, SafeCheckpoints, load_checkpoint
+from .journal import Journal, Listener, Rank, Row, SafeCheckpoints, by_accuracy, load_checkpoint
 from .run import BEST, LAST
 from .sequences import Batch, derive_seed
 
@@ -87,7 +87,7 @@ class Classifier(LightningModule):
         groups = parameter_groups(self.model, self.settings.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.settings.lr)
         total = self.settings.epochs * self.steps
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, _WarmupCosine(total, self.settings.warmup))
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(total, self.settings.warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
@@ -95,8 +95,8 @@ class Classifier(LightningModule):
         torch.manual_seed(derive_seed(self.settings.seed, self.current_epoch, 1))
         cast(EpochBatches, self.trainer.train_dataloader).epoch = self.current_epoch
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """The smoothed cross-entropy."""
+    def training_step(self, batch: Batch, _: int) -> Tensor | None:
+        """The smoothed cross-entropy; None for nothing to learn from."""
         inputs, mask, labels = batch
         log_probabilities = self.model(inputs, mask).float().log_softmax(1)
         loss = F.nll_loss(log_probabilities, labels)
@@ -127,21 +127,32 @@ class Classifier(LightningModule):
 
 
 def fit(
-    module: Classifier, train: EpochBatches, val: Batches, path: Path, device: str, listener: Listener, resume: bool
+    module: Classifier,
+    train: EpochBatches,
+    val: Batches,
+    path: Path,
+    device: str,
+    listener: Listener,
+    resume: bool,
+    accumulate: int = 1,
+    callbacks: Sequence[Callback] = (),
+    rank: Rank = by_accuracy,
 ) -> Row:
     """Train, keeping checkpoints and metrics in `path`; gives the row of the best epoch, with its weights in `module`.
 
-    `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad checkpoint or when training
-    diverges, and KeyboardInterrupt on Ctrl-C: what was kept then stays.
+    `accumulate`: batches a step; `rank`: what makes an epoch the best one; `resume` goes on from last.ckpt, where
+    there is one. Raises HarCacheError on a bad checkpoint or when training diverges, and KeyboardInterrupt on Ctrl-C:
+    what was kept then stays.
     """
-    journal = Journal(path, listener)
+    journal = Journal(path, listener, rank)
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
-        precision="bf16-mixed" if device == "cuda" and torch.cuda.is_bf16_supported() else "32-true",
+        precision=_precision(device),
         max_epochs=module.settings.epochs,
         gradient_clip_val=_GRADIENT_NORM,
-        callbacks=[journal],
+        accumulate_grad_batches=accumulate,
+        callbacks=[journal, *callbacks],
         plugins=[SafeCheckpoints(), LightningEnvironment()],  # one process here, also on a cluster's node
         default_root_dir=path,
         num_sanity_val_steps=0,
@@ -168,6 +179,12 @@ def fit(
     return journal.best
 
 
+def _precision(device: str) -> Literal["bf16-mixed", "16-mixed", "32-true"]:
+    if device != "cuda":
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """The parameters that decay, and those that do not: biases and the gains of norms."""
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -178,13 +195,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 @dataclass(frozen=True)
-class _WarmupCosine:
+class WarmupCosine:
     """The share of the highest learning rate at a step: a line up, half a cosine down to zero."""
 
     total: int
     warmup: float
 
     def __call__(self, step: int) -> float:
+        """Above 0 and at most 1."""
         rising = max(1, round(self.total * self.warmup))
         if step < rising:
             return (step + 1) / rising

@@ -8,7 +8,7 @@ see that they are sound; and PyAV goes on where decord stumbles. What remains is
 unnoticed, as it may in VP8: each decoder conceals it in its own way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from .errors import ClipError, HarCacheError
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["DECODERS", "VideoInfo", "probe", "read_chunks", "resolve_decoder"]
+__all__ = ["DECODERS", "VideoInfo", "probe", "read_chunks", "read_frames", "resolve_decoder"]
 
 DECODERS = ("auto", "decord", "pyav")
 
@@ -69,6 +69,27 @@ def read_chunks(path: Path, decoder: str = "auto", size: int = 16) -> Iterator[n
             count += len(chunk)
             yield chunk
     _check_count(path, info, count)
+
+
+def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield the frames with these numbers, in ascending order, as uint8 RGB (height, width, 3): those of `read_chunks`.
+
+    All frames before the last one are decoded, since only that is exact; nothing after it is, and no other than these
+    is converted to RGB. Raises ClipError where the file is no video that can be decoded, or ends before.
+    """
+    from av.video.reformatter import VideoReformatter
+
+    scaler = VideoReformatter()
+    left = iter(numbers)
+    wanted = next(left, None)
+    with reasons():
+        for number, frame in enumerate(_pyav_frames(path)):
+            if number == wanted:
+                yield scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                wanted = next(left, None)
+            if wanted is None:
+                return
+    raise ClipError(f"its frames end before number {wanted}: has the file changed since it was extracted?")
 
 
 def _decord_or_pyav(path: Path, info: VideoInfo, size: int) -> Iterator[np.ndarray]:

@@ -28,13 +28,18 @@ class Weights:
     """Weights as they were found, before anything is fitted.
 
     `backbone` holds the `layers.*` tensors; `projection` the (256, 1280) weight and (256,) bias, where the file
-    has one; `name` is `imagenet`, `random` or `file`; `sha256` is over the backbone's tensors.
+    has one; `name` is `imagenet`, `random` or `file`, or says which run they are of; `sha256` is over the backbone's
+    tensors. `projection_name` and `projection_fit` say where a run's projection came from, `trained_split` on whose
+    labels its encoder was trained.
     """
 
     name: str
     backbone: Mapping[str, Tensor]
     projection: tuple[Tensor, Tensor] | None
     sha256: str
+    projection_name: str = "file"
+    projection_fit: str = ""
+    trained_split: int | None = None
 
 
 def find_weights(source: str, seed: int = 0) -> Weights:

@@ -92,3 +92,16 @@ def test_a_frame_does_not_depend_on_its_neighbours():
 def test_frames_need_not_be_contiguous():
     frames = noise(240, 320, count=6)
     assert torch.equal(crop(frames[::2].flip(2)), crop(frames[::2].flip(2).contiguous()))
+
+
+@given(SIZES, SIZES)
+@settings(max_examples=30)
+@example(240, 320)
+@example(320, 240)
+@example(256, 301)
+@example(333, 256)
+def test_more_of_a_frame_has_the_same_pixels_in_its_middle(height, width):
+    assume(max(height, width) < 20 * min(height, width))
+    wide = crop(noise(height, width), 256)
+    assert wide.shape == (2, 3, 256, 256)
+    assert torch.equal(wide[..., 16:240, 16:240], crop(noise(height, width)))

@@ -9,7 +9,7 @@ from videos import moving_frames, reference_frames, remux, write_video
 
 from har_cache import video
 from har_cache.errors import ClipError, HarCacheError
-from har_cache.video import probe, read_chunks, resolve_decoder
+from har_cache.video import probe, read_chunks, read_frames, resolve_decoder
 
 REAL = Path(__file__).parents[2] / "shared" / "hmdb51" / "videos"
 REAL_COUNTS = {"climb": 242, "golf": 89, "punch": 172, "shoot_bow": 81, "swing_baseball": 140}
@@ -302,3 +302,38 @@ def test_real_clips(decoder, clip):
     assert len(frames) == REAL_COUNTS[clip]
     np.testing.assert_array_equal(frames, reference_frames(path))
     assert probe(path).declared_frames == REAL_COUNTS[clip] + 1
+
+
+def test_the_frames_asked_for_are_those_of_all_frames(tmp_path):
+    path = write_video(tmp_path / "clip.avi", moving_frames(30))
+    everything = reference_frames(path)
+    for numbers in ([0], [29], [3, 4, 17, 29], list(range(30)), []):
+        found = list(read_frames(path, numbers))
+        assert len(found) == len(numbers)
+        assert all((a == everything[i]).all() for a, i in zip(found, numbers, strict=True))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real clips are not here")
+def test_the_frames_asked_for_of_real_clips():
+    for path in sorted(REAL.glob("*/*.avi")):
+        numbers = [1, 40, 41, 80]
+        expected = reference_frames(path)[numbers]
+        assert all((a == b).all() for a, b in zip(read_frames(path, numbers), expected, strict=True))
+
+
+def test_nothing_after_the_last_frame_asked_for_is_decoded(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.avi", moving_frames(30))
+    seen = []
+    real = video._pyav_frames
+    monkeypatch.setattr(video, "_pyav_frames", lambda path: (seen.append(0) or frame for frame in real(path)))
+    assert len(list(read_frames(path, [2, 9]))) == 2
+    assert len(seen) == 10
+
+
+def test_a_clip_that_ends_before_is_told(tmp_path):
+    path = write_video(tmp_path / "clip.avi", moving_frames(10))
+    with pytest.raises(ClipError, match=r"end before number 12"):
+        list(read_frames(path, [9, 12]))
+    (tmp_path / "empty.avi").touch()
+    with pytest.raises(ClipError):
+        list(read_frames(tmp_path / "empty.avi", [0]))
