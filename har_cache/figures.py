@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from .painting import HEIGHT, WIDTH, Part, Rgb, Vector, paint, scenery
 
-_YAW = {"fr": 30, "ba": 150, "le": 60, "ri": 60}  # away from facing the camera
-_NOISE = {"goo": 0.8, "med": 2.0, "bad": 3.5}  # standard deviation, grey levels
+_YAW = {"fr": 35, "ba": 145, "le": 65, "ri": 65}  # away from facing the camera
+_NOISE = {"goo": 0.8, "med": 1.5, "bad": 2.5}  # standard deviation, grey levels
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class HeadSettings:
     width: int = 256
     appearance: int = 64
     dropout: float = 0.5
-    input_dropout: float = 0.3
+    channel_dropout: float = 0.2
+    input_dropout: float = 0.1
     forget: float = 0.5
 
     def check(self) -> None:
@@ -66,6 +67,8 @@ class Head(nn.Module):
         s = settings
         self.register_buffer("mean", torch.zeros(EMBEDDING) if mean is None else mean.clone())
         self.register_buffer("std", torch.ones(EMBEDDING) if std is None else std.clamp(min=_LEAST_STD))
+        # Whole channels of a clip, not single numbers, which the other frames would make up for.
+        self.channel_dropout = nn.Dropout1d(s.channel_dropout)
         self.project = nn.Sequential(
             nn.Linear(EMBEDDING, s.hidden), nn.LayerNorm(s.hidden), nn.Dropout(s.input_dropout)
         )
@@ -86,7 +89,8 @@ class Head(nn.Module):
         here = mask.unsqueeze(2)
         x = ((embeddings.float() - self.mean) / self.std).masked_fill(~here, 0)
         average = x.sum(1) / here.sum(1)
-        x = self.project(x - average.unsqueeze(1))
+        moves = (x - average.unsqueeze(1)).transpose(1, 2)
+        x = self.project(self.channel_dropout(moves).transpose(1, 2))
         for layer in self.layers:
             x = self.dropout(layer(x, mask))
         x = x * here  # so that the convolution sees at a clip's end what it sees at the end of the tensor: zeros

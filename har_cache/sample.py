@@ -30,7 +30,7 @@ from .screenplay import MIN_CLIPS, PAIRS, Performance, deal, plan
 FPS = 30
 
 _FORMAT = 1  # raise it whenever the same settings come to draw other bytes
-_QUANTISER = {"goo": 3, "med": 5, "bad": 9}
+_QUANTISER = {"goo": 3, "med": 5, "bad": 7}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from .errors import CacheError
 
 _BLOCK_ROWS = 1 << 16  # rows handled at a time where a float32 copy is needed: 64 MiB
 _EVAL_BATCH = 256
+_TRIM = 0.3  # of a clip that training may leave out
 CENTRED = 0.5
 
 
@@ -56,17 +57,24 @@ class Sequences:
         """How many views each frame has."""
         return len(self.embeddings)
 
-    def train_batch(self, clips: Tensor, frames: int, jitter: Tensor, views: Tensor) -> Batch:
-        """One frame drawn from each of `frames` equal segments of a clip, as in TSN.
+    def train_batch(self, clips: Tensor, frames: int, jitter: Tensor, views: Tensor, trim: Tensor) -> Batch:
+        """One frame drawn from each of `frames` equal segments of a stretch of a clip, as in TSN of the whole.
 
-        `clips` (n) and `views` (n) are indices, `jitter` (n, frames) in [0, 1) is the place within each segment; all
-        on the device. Clips of fewer frames have all of them, in order, and a mask.
+        `clips` (n) and `views` (n) are indices, `jitter` (n, frames) in [0, 1) is the place within each segment,
+        `trim` (n, 2) in [0, 1) how much of the clip is left out, and which part of that before the stretch; all on the
+        device. Clips of fewer frames have all of them, in order, and a mask.
         """
-        return self._gather(clips, frames, jitter, views)
+        lengths = self.offsets[clips + 1] - self.offsets[clips]
+        most = (lengths * _TRIM).long().minimum((lengths - frames).clamp(min=0))
+        left_out = (trim[:, 0] * (most + 1)).long().minimum(most)
+        before = (trim[:, 1] * (left_out + 1)).long().minimum(left_out)
+        return self._gather(clips, lengths - left_out, frames, jitter, views, before)
 
     def eval_batch(self, clips: Tensor, frames: int, place: float = CENTRED, view: int = 0) -> Batch:
         """The frame at `place`, in [0, 1), of each of `frames` equal segments; `clips` (n) are indices."""
-        return self._gather(clips, frames, torch.tensor(place, device=self.device), torch.full_like(clips, view))
+        lengths = self.offsets[clips + 1] - self.offsets[clips]
+        places = torch.tensor(place, device=self.device)
+        return self._gather(clips, lengths, frames, places, torch.full_like(clips, view), torch.zeros_like(clips))
 
     def moments(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each dimension over all frames and views of `clips`: float32 (256) each."""
@@ -84,16 +92,15 @@ class Sequences:
         mean = total / count
         return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
 
-    def _gather(self, clips: Tensor, frames: int, places: Tensor, views: Tensor) -> Batch:
-        rows, mask = self._rows(clips, frames, places, views)
+    def _gather(
+        self, clips: Tensor, lengths: Tensor, frames: int, places: Tensor, views: Tensor, before: Tensor
+    ) -> Batch:
+        """Of the `lengths` frames after the first `before` of each clip; all of these int64 (n), but `places`."""
+        frame, mask = draw_frames(lengths, frames, places)
+        first = views * self.embeddings.shape[1] + self.offsets[clips] + before
+        rows = first[:, None] + frame
         embeddings = self.embeddings.flatten(0, 1).index_select(0, rows.flatten())
         return Batch(embeddings.unflatten(0, rows.shape), mask, self.labels[clips])
-
-    def _rows(self, clips: Tensor, frames: int, places: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of all views one after another, int64 (n, frames), and which of them are frames, bool (n, frames)."""
-        first = self.offsets[clips]
-        frame, mask = draw_frames(self.offsets[clips + 1] - first, frames, places)
-        return views[:, None] * self.embeddings.shape[1] + first[:, None] + frame, mask
 
 
 def draw_frames(lengths: Tensor, frames: int, places: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,8 +140,9 @@ class TrainBatches:
         order = self._clips[torch.randperm(n, generator=generator)].to(device)
         jitter = torch.rand(n, self._frames, generator=generator).to(device)
         views = torch.randint(self._sequences.views, (n,), generator=generator).to(device)
-        for part in zip(*(drawn.split(self._batch_size) for drawn in (order, jitter, views)), strict=True):
-            yield self._sequences.train_batch(part[0], self._frames, part[1], part[2])
+        trim = torch.rand(n, 2, generator=generator).to(device)
+        for part in zip(*(drawn.split(self._batch_size) for drawn in (order, jitter, views, trim)), strict=True):
+            yield self._sequences.train_batch(part[0], self._frames, *part[1:])
 
 
 class EvalBatches:

@@ -37,7 +37,7 @@ def test_training_takes_one_frame_of_each_segment(lengths: list[int], frames: in
     generator = torch.Generator().manual_seed(seed)
     jitter = torch.rand(len(lengths), frames, generator=generator)
     clips = torch.arange(len(lengths))
-    batch = sequences.train_batch(clips, frames, jitter, torch.zeros_like(clips))
+    batch = sequences.train_batch(clips, frames, jitter, torch.zeros_like(clips), torch.zeros(len(lengths), 2))
     assert batch.inputs.shape == (len(lengths), frames, 256)
     for clip, length in enumerate(lengths):
         n = min(length, frames)
@@ -45,6 +45,33 @@ def test_training_takes_one_frame_of_each_segment(lengths: list[int], frames: in
         taken = drawn(batch, clip)
         assert taken == sorted(set(taken))
         assert all(j * length // n <= t < (j + 1) * length // n for j, t in enumerate(taken))
+
+
+@given(clip_lengths, st.integers(1, 40), st.integers(0, 2**32))
+def test_training_leaves_out_ends_of_clips_but_never_a_frame_that_it_needs(
+    lengths: list[int], frames: int, seed: int
+) -> None:
+    sequences = numbered(lengths)
+    generator = torch.Generator().manual_seed(seed)
+    jitter = torch.rand(len(lengths), frames, generator=generator)
+    trim = torch.rand(len(lengths), 2, generator=generator)
+    clips = torch.arange(len(lengths))
+    batch = sequences.train_batch(clips, frames, jitter, torch.zeros_like(clips), trim)
+    for clip, length in enumerate(lengths):
+        taken = drawn(batch, clip)
+        assert len(taken) == min(length, frames) and taken == sorted(set(taken))
+        assert taken[0] >= 0 and taken[-1] < length
+
+
+def test_training_looks_at_all_of_a_clip_in_the_end() -> None:
+    sequences, n = numbered([100]), 3000
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.zeros(n, dtype=torch.long)
+    jitter, trim = torch.rand(n, 4, generator=generator), torch.rand(n, 2, generator=generator)
+    batch = sequences.train_batch(clips, 4, jitter, clips, trim)
+    taken = [drawn(batch, i) for i in range(n)]
+    assert {t for frames in taken for t in frames} == set(range(100))
+    assert min(frames[3] for frames in taken) < 75  # it would be in the last quarter of the whole
 
 
 @given(clip_lengths, st.integers(1, 40))
