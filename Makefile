@@ -5,15 +5,18 @@ PYTHON  ?= python3
 VENV    ?= .venv
 SAMPLE  := data/sample
 DATA    ?= $(SAMPLE)
-CACHE   ?= data/caches/$(notdir $(patsubst %/,%,$(DATA)))
 # The drawn sample needs no ImageNet weights (and no network); real data does.
 WEIGHTS ?= $(if $(filter $(SAMPLE),$(DATA)),random,imagenet)
+VIEWS   ?= center,flip
+NAME    := $(notdir $(patsubst %/,%,$(DATA)))$(if $(filter $(SAMPLE)=imagenet,$(DATA)=$(WEIGHTS)),-imagenet)
+CACHE   ?= data/caches/$(NAME)
 ARGS    ?=
 EXTRACT_ARGS ?= $(if $(filter extract,$(MAKECMDGOALS)),$(ARGS))
 
-RUN     ?= data/runs/$(notdir $(patsubst %/,%,$(DATA)))
+RUN     ?= data/runs/$(NAME)
 TUNED   ?= $(RUN)-finetuned
-# The sample is small, and made to be tuned on a few cores.
+# The sample is small: so is its head, and it can be tuned on a few cores.
+HEAD_ARGS     ?= $(if $(filter $(SAMPLE),$(DATA)),--hidden 64)
 FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 8 --frames 32 --unfreeze 8)
 HAR_CACHE := $(VENV)/bin/har-cache
 INSTALLED := $(VENV)/.installed
@@ -24,7 +27,7 @@ INSTALLED := $(VENV)/.installed
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Variables: DATA=$(DATA) CACHE=$(CACHE) WEIGHTS=$(WEIGHTS) VENV=$(VENV) ARGS=..."
+	@echo "  Variables: DATA=$(DATA) CACHE=$(CACHE) WEIGHTS=$(WEIGHTS) VIEWS=$(VIEWS) VENV=$(VENV) ARGS=..."
 
 setup: $(INSTALLED) ## Create the environment (uv where there is one, else pip)
 
@@ -44,10 +47,11 @@ $(SAMPLE)/sample.json: | $(INSTALLED)
 
 # Always asked: extract itself knows what is done, and does only the rest.
 extract: $(INSTALLED) $(if $(filter $(SAMPLE),$(DATA)),$(SAMPLE)/sample.json) ## Stage one: videos -> cache
-	$(HAR_CACHE) extract --data $(DATA) --cache $(CACHE) --weights $(WEIGHTS) $(EXTRACT_ARGS)
+	$(HAR_CACHE) extract --data $(DATA) --cache $(CACHE) --weights $(WEIGHTS) --views $(VIEWS) \
+		$(EXTRACT_ARGS)
 
 train-head: extract ## Stage two: cache -> head, validated on held-out sources
-	$(HAR_CACHE) train-head --cache $(CACHE) --run $(RUN) $(if $(wildcard $(RUN)/*),--overwrite) $(ARGS)
+	$(HAR_CACHE) train-head --cache $(CACHE) --run $(RUN) $(if $(wildcard $(RUN)/*),--overwrite) $(HEAD_ARGS) $(ARGS)
 
 evaluate: $(INSTALLED) ## Honest figures of the run, and a page of them
 	@test -d $(RUN) || $(MAKE) --no-print-directory train-head
@@ -61,9 +65,15 @@ finetune: extract ## Stage three: raw frames -> encoder and head, end to end, fr
 		$(FINETUNE_ARGS) $(ARGS)
 	$(HAR_CACHE) evaluate $(TUNED)
 
-demo: extract ## Everything of stage one, from the environment to a verified cache, on the sample data set
-	$(HAR_CACHE) info $(CACHE)
-	$(HAR_CACHE) verify $(CACHE) --data $(DATA)
+demo: $(INSTALLED) $(SAMPLE)/sample.json ## Everything, from the environment to the report, on the sample data set
+	@weights=$$($(VENV)/bin/python -c "import sys; from har_cache.weights import imagenet_or_random as ask; \
+		print(ask(lambda text: print(text, file=sys.stderr)))") && \
+	$(MAKE) --no-print-directory DATA=$(SAMPLE) WEIGHTS=$$weights shown
+
+# The end of the demo: the lines that matter, and where the page is.
+shown: train-head
+	@figures=$$($(HAR_CACHE) evaluate $(RUN)) && page=$$($(HAR_CACHE) report $(RUN) --data $(DATA)) && \
+	echo && echo "$$figures" | sed -n 1,4p && echo "Report, to be opened in a browser: $$page"
 
 test: $(INSTALLED) ## Run the tests
 	$(VENV)/bin/python -m pytest -n auto $(ARGS)
@@ -77,4 +87,4 @@ clean: ## Remove the sample, caches, runs and build leftovers (not the environme
 	rm -rf $(SAMPLE) data/caches data/runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find har_cache cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sample extract train-head evaluate finetune demo test lint clean
+.PHONY: help setup sample extract train-head evaluate finetune demo shown test lint clean

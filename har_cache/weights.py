@@ -5,8 +5,9 @@ The encoder is torchvision's `mnasnet0_5` with its classifier replaced by `Linea
 
 import hashlib
 import pickle
+import socket
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +21,7 @@ from .errors import WeightsError
 from .files import file_sha256
 from .recipe import EMBEDDING, FEATURES
 
+_PATIENCE_S = 10
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 
 
@@ -57,6 +59,21 @@ def find_weights(source: str, seed: int = 0) -> Weights:
     _check_fit(backbone, source)
     projection = _projection(state) if name == "file" else None
     return Weights(name, backbone, projection, tensors_sha256(backbone))
+
+
+def imagenet_or_random(say: Callable[[str], None]) -> str:
+    """`imagenet` where its weights can be had, else `random`, loudly: for demonstrations, and nothing else."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE_S)
+    try:
+        find_weights("imagenet")
+    except WeightsError as error:
+        say(f"NOTE: {error}")
+        say("NOTE: this demonstration goes on with RANDOM weights, calibrated on its own frames.")
+        return "random"
+    finally:
+        socket.setdefaulttimeout(before)
+    return "imagenet"
 
 
 def new_model() -> MNASNet:

@@ -17,6 +17,7 @@ from har_cache.transform import normalise
 from har_cache.weights import (
     calibrate,
     find_weights,
+    imagenet_or_random,
     load_encoder,
     load_state,
     new_model,
@@ -377,3 +378,17 @@ def test_code_in_a_published_file_is_refused_and_not_run(tmp_path, monkeypatch):
     monkeypatch.setattr(IMAGENET.value, "url", path.as_uri())
     assert "does not hold tensors alone" in refusal("imagenet")
     assert not (tmp_path / "was_run").exists()
+
+
+def test_a_demonstration_takes_imagenet_where_it_can(published, checkpoints):
+    said = []
+    assert imagenet_or_random(said.append) == "imagenet"
+    assert said == []
+
+
+@pytest.mark.usefixtures("offline", "checkpoints")
+def test_a_demonstration_says_loudly_that_its_weights_are_random():
+    said = []
+    assert imagenet_or_random(said.append) == "random"
+    assert IMAGENET.url in said[0]
+    assert "RANDOM" in said[1]
