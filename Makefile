@@ -14,7 +14,7 @@ EXTRACT_ARGS ?= $(if $(filter extract,$(MAKECMDGOALS)),$(ARGS))
 RUN     ?= data/runs/$(notdir $(patsubst %/,%,$(DATA)))
 TUNED   ?= $(RUN)-finetuned
 # The sample is small, and made to be tuned on a few cores.
-FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 8 --frames 32 --unfreeze 8)
+FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 10 --frames 16 --unfreeze 12)
 HAR_CACHE := $(VENV)/bin/har-cache
 INSTALLED := $(VENV)/.installed
 
