@@ -147,8 +147,7 @@ def test_no_process_is_left_behind() -> None:
 def test_a_worker_killed_between_calls_is_replaced_at_no_call_s_expense() -> None:
     with Workers(Job("pyav"), 1) as pool:
         for _ in range(3):
-            process = pool.schedule(pid).result()
-            os.kill(process, signal.SIGKILL)
-            while alive(process):
+            os.kill(pool.schedule(pid).result(), signal.SIGKILL)
+            while pool._workers[0].process.is_alive():
                 time.sleep(0.001)
         assert pool.schedule(double, 4).result() == 8
