@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,11 @@ def test_a_killed_worker_costs_a_second_attempt_only(picker: Picker, clips: list
     for i, array in enumerate(picker.read([(path, NUMBERS) for path in clips], clock)):
         assert isinstance(array, np.ndarray) and (array == expected(clips[i])).all()
         if i in (1, 4):
-            os.kill(picker._pool._workers[0].process.pid, signal.SIGKILL)  # type: ignore[arg-type]
+            worker = picker._pool._workers[0].process
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            while worker.is_alive():
+                time.sleep(0.001)
     assert clock.clips == len(clips) and clock.busy_s > 0 and clock.waited_s > 0
 
 

@@ -142,3 +142,12 @@ def test_no_process_is_left_behind() -> None:
         processes = {process for _, process in pool.run(pid, [(i, ()) for i in range(8)])}
         pool.schedule(sleep, 60)
     assert not any(alive(process) for process in processes)
+
+
+def test_a_worker_killed_between_calls_is_replaced_at_no_call_s_expense() -> None:
+    with Workers(Job("pyav"), 1) as pool:
+        for _ in range(3):
+            os.kill(pool.schedule(pid).result(), signal.SIGKILL)
+            while pool._workers[0].process.is_alive():
+                time.sleep(0.001)
+        assert pool.schedule(double, 4).result() == 8

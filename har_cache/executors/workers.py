@@ -80,7 +80,7 @@ class Workers:
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         worker: _Worker | None = getattr(self._own, "worker", None)
-        if worker is None or worker.calls >= _CLIPS_A_PROCESS:
+        if worker is None or worker.calls >= _CLIPS_A_PROCESS or self._is_dead(worker):
             self._stop(worker)
             worker = self._own.worker = self._start()
         try:
@@ -98,6 +98,11 @@ class Workers:
                 raise ClipError("the run was stopped")
             self._workers.append(_Worker(self._job))
             return self._workers[-1]
+
+    def _is_dead(self, worker: "_Worker") -> bool:
+        """Whether it has died since its last call: killed from outside, say, which is not the next clip's doing."""
+        with self._starting:
+            return not worker.process.is_alive()
 
     def _stop(self, worker: "_Worker | None") -> int:
         """Wait for the worker to end, which its closed pipe makes it do; gives its exit status."""
