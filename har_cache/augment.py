@@ -23,9 +23,9 @@ class Augmentation:
     how often left and right change places.
     """
 
-    least_area: float = 0.4
+    least_area: float = 0.6
     aspect: float = 4 / 3
-    colour: float = 0.3
+    colour: float = 0.2
     flip: float = 0.5
 
 

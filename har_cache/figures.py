@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .painting import HEIGHT, WIDTH, Part, Rgb, Vector, paint, scenery
 
-_YAW = {"fr": 35, "ba": 120, "le": 65, "ri": 65}  # away from facing the camera
+_YAW = {"fr": 35, "ba": 135, "le": 65, "ri": 65}  # away from facing the camera
 _NOISE = {"goo": 0.8, "med": 1.5, "bad": 2.5}  # standard deviation, grey levels
 
 
@@ -126,9 +126,9 @@ def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
     left, right = 8 + swing, 8 - swing
     between = np.sin(np.pi * done)
     if action == "sit":
-        thigh, shin, reach = 88 * done, -4 * done - 14 * between, 30 * done
+        thigh, shin, reach = 88 * done, -4 * done - 14 * between, 80 * done
         trunk = 18 * between
-        return Pose(trunk, (thigh, thigh), (shin, shin), (left + reach, right + reach), 12 + 20 * done)
+        return Pose(trunk, (thigh, thigh), (shin, shin), (left + reach, right + reach), 12, 20)
     if action == "raise_arms":
         return Pose(arms=(left + 145 * done, right + 145 * done), spread=70)
     if action == "approach":

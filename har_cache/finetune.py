@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from . import machine, run
 from .augment import centred
@@ -66,7 +67,8 @@ class Finetuned:
 @dataclass(frozen=True)
 class HandOver:
     """The validation clips before the first step: how many are right by the network from raw frames, and by the head on
-    the cache; `difference`: between their logits, at most; `agree`: how many predictions are the same.
+    the cache; `difference`: between their logits, at most; `agree`: how many predictions are the same; `loss`: the
+    network's mean cross-entropy from raw frames.
     """
 
     clips: int
@@ -74,6 +76,7 @@ class HandOver:
     cached: int
     agree: int
     difference: float
+    loss: float
 
 
 def finetune(settings: Settings, listener: Listener | None = None) -> Finetuned:
@@ -134,6 +137,7 @@ def hand_over(
         cached=int((cached == truth).sum()),
         agree=int((raw == cached).sum()),
         difference=float((logits[0] - logits[1]).abs().max()),
+        loss=float(F.cross_entropy(logits[0], truth)),
     )
 
 
@@ -163,14 +167,19 @@ def _train(
     batches = RawTrainBatches(footage, train, training.frames, training.batch_size, training.seed)
     held_out = RawEvalBatches(footage, val, training.frames, training.batch_size)
     module = FineTuner(CNNBidirectionalRNN(backbone, network.head), training, len(batches)).train()
+    begun = {name: value.clone() for name, value in module.network.state_dict().items()}
     pacer = Pacer(batches.clock, footage.picker.workers, device)
     callbacks = [*averaging(training, device), pacer]
     # By the loss: accuracy jumps by whole clips, and what a step changes is little.
     go = (path, device, listener, settings.resume, training.accumulate, callbacks, by_loss)
     best = fit(module, batches, held_out, *go)
+    chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}
+    if best["val_loss"] >= found.loss:
+        listener.say("No epoch lowered the validation loss: the weights that it started from are kept")
+        module.network.load_state_dict(begun)
+        chosen = {"epoch": 0, "val_loss": found.loss, "val_accuracy": found.raw / found.clips}
     digest = run.save_model(module.network, path)
     plot_curves(path / run.METRICS, path / run.CURVES)
-    chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}
     run.write_config(path, {**config, "skipped": footage.failures, "model_sha256": digest, "best": chosen})
     return pacer.pace
 

@@ -133,11 +133,22 @@ def test_what_is_frozen_stays_and_the_rest_has_learnt(before: Before, tuned: Tun
     changed = {
         name for name, tensor in load_network(tuned[2]).state_dict().items() if not torch.equal(tensor, old[name])
     }
-    assert any(name.startswith("head.") for name in changed)
+    assert any(name.startswith("head.") for name in changed) is (tuned[2].config["best"]["epoch"] > 0)
     assert not any("running" in name or "num_batches" in name for name in changed)
     epoch = tuned[2].config["best"]["epoch"]
     backbone = {name.split(".")[2] for name in changed if name.startswith("encoder.layers")}
     assert backbone <= {"13", "14", "15"} and bool(backbone) is (epoch > 1)
+
+
+def test_what_helps_on_no_validation_clip_is_not_kept(tuned: Tuned, tmp_path: Path) -> None:
+    settings, _, _ = tuned
+    ear = Ear()
+    harmful = replace(settings.training, lr=3.0, epochs=1, head_epochs=1, ema=0.0)
+    worse = finetune(replace(settings, run=tmp_path / "run", training=harmful), ear).run
+    assert worse.config["best"]["epoch"] == 0
+    assert any("No epoch lowered" in line for line in ear.said)
+    old = load_network(Run.open(settings.source)).state_dict()
+    assert all(torch.equal(tensor, old[name]) for name, tensor in load_network(worse).state_dict().items())
 
 
 def test_interrupted_it_goes_on_and_ends_as_if_it_had_not_been(tuned: Tuned, tmp_path: Path) -> None:
