@@ -179,7 +179,7 @@ def _train(
         module.network.load_state_dict(begun)
         chosen = {"epoch": 0, "val_loss": found.loss, "val_accuracy": found.raw / found.clips}
     digest = run.save_model(module.network, path)
-    plot_curves(path / run.METRICS, path / run.CURVES)
+    plot_curves(path / run.METRICS, path / run.CURVES, int(chosen["epoch"]))
     run.write_config(path, {**config, "skipped": footage.failures, "model_sha256": digest, "best": chosen})
     return pacer.pace
 

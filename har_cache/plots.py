@@ -28,11 +28,11 @@ _CELL_IN = {"few": 0.55, "many": 0.235}  # inches; below and above _FEW classes
 _FEW = 20
 
 
-def plot_curves(metrics_csv: Path, out: Path) -> None:
+def plot_curves(metrics_csv: Path, out: Path, best: int | None = None) -> None:
     """Draw loss and accuracy per epoch, training and validation, from `metrics.csv` to the PNG `out`.
 
-    The best epoch, that of the highest validation accuracy, and of the lowest loss among equals, is marked. Empty
-    cells are gaps. Raises CacheError where the picture cannot be written.
+    The epoch `best` is marked; by default that of the highest validation accuracy, and of the lowest loss among equals.
+    Empty cells are gaps. Raises CacheError where the picture cannot be written.
     """
     columns = _columns(metrics_csv)
     figure = Figure(figsize=(10.5, 4.2), layout="constrained")
@@ -41,7 +41,7 @@ def plot_curves(metrics_csv: Path, out: Path) -> None:
     _draw(accuracy, columns, "accuracy", 100.0)
     loss.set(title="Loss", ylabel="cross-entropy (nats)")
     accuracy.set(title="Accuracy", ylabel="top-1 (% of clips)", ylim=(0, 102))
-    _mark_best(loss, accuracy, columns)
+    _mark(loss, accuracy, columns, best_epoch(columns) if best is None else _row_of(best, columns))
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     _save(figure, out)
 
@@ -97,8 +97,11 @@ def _draw(axes: Axes, columns: dict[str, list[float]], what: str, scale: float) 
     axes.tick_params(colors=_INK)
 
 
-def _mark_best(loss: Axes, accuracy: Axes, columns: dict[str, list[float]]) -> None:
-    row = best_epoch(columns)
+def _row_of(epoch: int, columns: dict[str, list[float]]) -> int | None:
+    return columns["epoch"].index(epoch) if epoch in columns["epoch"] else None
+
+
+def _mark(loss: Axes, accuracy: Axes, columns: dict[str, list[float]], row: int | None) -> None:
     if row is None:
         return
     epoch, value = columns["epoch"][row], 100 * columns["val_accuracy"][row]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +175,7 @@ def clear(path: Path) -> None:
     """Remove the run in this directory, config first; what is not a run's stays."""
     for name in _ONE_FILE_EACH:
         (path / name).unlink(missing_ok=True)
+    shutil.rmtree(path / "evaluate", ignore_errors=True)  # figures of a run that is no more
 
 
 def create(path: Path) -> None:

@@ -39,6 +39,16 @@ def test_the_same_metrics_give_the_same_picture(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_the_epoch_that_was_chosen_is_the_one_that_is_marked(tmp_path):
+    (tmp_path / "metrics.csv").write_text(HEADER + "1,1,0.3,1,0.6,0.01,2\n2,0.5,0.6,0.8,0.5,0.01,2\n")
+    pictures = []
+    for best in (None, 1, 2, 0):
+        plot_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", best)
+        pictures.append((tmp_path / "curves.png").read_bytes())
+    assert pictures[0] == pictures[1]
+    assert len(set(pictures)) == 3
+
+
 def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss_then_comes_first():
     nan = float("nan")
     assert best_epoch({"val_accuracy": [0.5, 0.7, 0.7, nan], "val_loss": [1.0, 0.9, 0.8, 0.1]}) == 2

@@ -123,5 +123,7 @@ def test_other_files_are_not_mixed_with_a_run(tmp_path: Path) -> None:
 def test_clearing_leaves_what_is_not_a_run_s(tmp_path: Path) -> None:
     write_run(tmp_path / "run")
     (tmp_path / "run" / "notes.txt").touch()
+    (tmp_path / "run" / "evaluate" / "split1").mkdir(parents=True)
+    (tmp_path / "run" / "evaluate" / "split1" / "metrics.json").touch()
     run.clear(tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["notes.txt"]
