@@ -1,8 +1,10 @@
 """The reading side of a cache directory: `FeatureCache`."""
 
+import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import numpy as np
 from .clips import source_of
 from .errors import CacheError
 from .files import read_file, sha256, unseal
+from .machine import cores
 from .recipe import Recipe
 from .shard import Shard, ShardImage
 from .store import MANIFEST, Record, Store, read_record
 
 _OPEN_SHARDS = 8
+_READERS = 8  # threads at most
 
 
 class FeatureCache:
@@ -39,6 +43,7 @@ class FeatureCache:
         self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
         records = self._records()
         clips = [clip for record in records for clip in record.clips]
+        self._shard_frames = [sum(clip["frames"] for clip in record.clips) for record in records]
         self.keys: tuple[str, ...] = tuple(clip["key"] for clip in clips)
         self._places = {
             clip["key"]: (shard, place)
@@ -89,15 +94,21 @@ class FeatureCache:
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All embeddings as one contiguous array, float16 (views, all frames, 256), and `offsets`.
 
-        Each shard is read once and copied once, into its place.
+        Each shard is read once and copied once, into its place; several at a time, since hashing takes the longest.
         """
         offsets = self.offsets
         out = np.empty((len(self.views), offsets[-1], self.recipe.dim), np.float16)
-        start = 0
-        for index in range(len(self.manifest["shards"])):
+        bounds = [0, *itertools.accumulate(self._shard_frames)]
+
+        def read(index: int) -> None:
             with self._image(index) as image:
-                image.read_into(out[:, start : start + image.shape[1]])
-                start += image.shape[1]
+                if image.shape[:2] != (len(self.views), self._shard_frames[index]):
+                    raise CacheError(f"{self.path}: shard {index} holds other frames than its record counts")
+                image.read_into(out[:, bounds[index] : bounds[index + 1]])
+
+        with ThreadPoolExecutor(min(cores(), _READERS)) as threads:
+            for _ in threads.map(read, range(len(self._shard_frames))):
+                pass
         return out, offsets
 
     def __getstate__(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .painting import HEIGHT, WIDTH, Part, Rgb, Vector, paint, scenery
 
-_YAW = {"fr": 35, "ba": 135, "le": 65, "ri": 65}  # away from facing the camera
+_YAW = {"fr": 35, "ba": 120, "le": 65, "ri": 65}  # away from facing the camera
 _NOISE = {"goo": 0.8, "med": 1.5, "bad": 2.5}  # standard deviation, grey levels
 
 
