@@ -16,8 +16,8 @@ EXTRACT_ARGS ?= $(if $(filter extract,$(MAKECMDGOALS)),$(ARGS))
 RUN     ?= data/runs/$(NAME)
 TUNED   ?= $(RUN)-finetuned
 # The sample is small: so is its head, and it can be tuned on a few cores.
-HEAD_ARGS     ?= $(if $(filter $(SAMPLE),$(DATA)),--hidden 64 --frames 16)
-FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 10 --frames 16 --unfreeze 12)
+HEAD_ARGS     ?= $(if $(filter $(SAMPLE),$(DATA)),--hidden 64)
+FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 6 --frames 32 --unfreeze 8)
 HAR_CACHE := $(VENV)/bin/har-cache
 INSTALLED := $(VENV)/.installed
 
