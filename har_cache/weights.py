@@ -3,9 +3,11 @@
 The encoder is torchvision's `mnasnet0_5` with its classifier replaced by `Linear(1280, 256)`.
 """
 
+import contextlib
 import hashlib
 import pickle
 import socket
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -150,7 +152,8 @@ def _imagenet_state() -> Mapping[str, Tensor]:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
         _check_hash(folder / PurePosixPath(weights.url).name)
-        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        with contextlib.redirect_stdout(sys.stderr):  # torch.hub says there what it downloads
+            return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no network; a file whose hash does not match
         raise WeightsError(
             f"ImageNet weights cannot be had ({_one_line(error)}). Fetch {weights.url} on a machine with a network "
