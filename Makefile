@@ -47,8 +47,7 @@ $(SAMPLE)/sample.json: | $(INSTALLED)
 
 # Always asked: extract itself knows what is done, and does only the rest.
 extract: $(INSTALLED) $(if $(filter $(SAMPLE),$(DATA)),$(SAMPLE)/sample.json) ## Stage one: videos -> cache
-	$(HAR_CACHE) extract --data $(DATA) --cache $(CACHE) --weights $(WEIGHTS) --views $(VIEWS) \
-		$(EXTRACT_ARGS)
+	$(HAR_CACHE) extract --data $(DATA) --cache $(CACHE) --weights $(WEIGHTS) --views $(VIEWS) $(EXTRACT_ARGS)
 
 train-head: extract ## Stage two: cache -> head, validated on held-out sources
 	$(HAR_CACHE) train-head --cache $(CACHE) --run $(RUN) $(if $(wildcard $(RUN)/*),--overwrite) $(HEAD_ARGS) $(ARGS)
@@ -72,7 +71,8 @@ demo: $(INSTALLED) $(SAMPLE)/sample.json ## Everything, from the environment to 
 
 # The end of the demo: the lines that matter, and where the page is.
 shown: train-head
-	@figures=$$($(HAR_CACHE) evaluate $(RUN)) && page=$$($(HAR_CACHE) report $(RUN) --data $(DATA)) && \
+	@echo "Evaluating on the test list"; \
+	figures=$$($(HAR_CACHE) evaluate $(RUN)) && page=$$($(HAR_CACHE) report $(RUN) --data $(DATA)) && \
 	echo && echo "$$figures" | sed -n 1,4p && echo "Report, to be opened in a browser: $$page"
 
 test: $(INSTALLED) ## Run the tests

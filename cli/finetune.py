@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import INTERRUPTED, SOME_CLIPS_FAILED, Debug, friendly, say, uninterrupted
+from .console import INTERRUPTED, SOME_CLIPS_FAILED, Debug, friendly, plural, say, uninterrupted
 from .train_head import Progress
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def _summarise(finished: "Finetuned", epochs: int) -> None:
             f"{pace.waited:.1%} of the time went into waiting for frames"
         )
     if finished.failures:
-        say(f"{len(finished.failures)} clips do not decode and were left out (named above, and in config.json)")
+        failed = plural(len(finished.failures), "clip")
+        say(f"{failed} could not be decoded, and left out (named above, and in config.json)")
     accuracy = f"validation accuracy {best['val_accuracy']:.1%}"
     say(f"{path}: best epoch {best['epoch']} of {epochs}, {accuracy}; next: har-cache evaluate {path}")

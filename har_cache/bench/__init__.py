@@ -51,9 +51,10 @@ class Result:
 
 def bench(settings: Settings, say: Callable[[str], None]) -> Result:
     """Measure. Raises HarCacheError on bad settings, or data of which no clip can be decoded."""
-    if not settings.seconds > 0 or settings.repeats < 1 or (settings.workers or 1) < 1:
+    workers = default_workers() if settings.workers is None else settings.workers
+    if not settings.seconds > 0 or settings.repeats < 1 or workers < 1:
         raise HarCacheError("--seconds, --repeats and --workers: expected more than 0")
-    device, workers = resolve_device(settings.device), settings.workers or default_workers()
+    device = resolve_device(settings.device)
     ledger = Ledger()
     with tempfile.TemporaryDirectory(prefix="har-cache-bench-") as name, ExitStack() as stack:
         folder = Path(name)
