@@ -15,6 +15,7 @@ from .painting import HEIGHT, WIDTH, Part, Rgb, Vector, paint, scenery
 
 _YAW = {"fr": 35, "ba": 120, "le": 65, "ri": 65}  # away from facing the camera
 _NOISE = {"goo": 0.8, "med": 1.5, "bad": 2.5}  # standard deviation, grey levels
+_HARDER = 4  # times that, in a hard sample
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Look:
 
     view: str
     quality: str
+    grain: float  # of the film: standard deviation, grey levels
     yaw: float
     pitch: float
     height: float  # of the body, pixels
@@ -51,15 +53,19 @@ class Pose:
     nearness: float = 1.0
 
 
-def draw_look(view: str, rng: np.random.Generator) -> Look:
-    """Draw the look of one source; `view` is "fr", "ba", "le" or "ri", as in the file names of HMDB51."""
+def draw_look(view: str, rng: np.random.Generator, hard: bool = False) -> Look:
+    """Draw the look of one source; `view` is "fr", "ba", "le" or "ri", as in the file names of HMDB51; `hard`: on film
+    with more grain.
+    """
     side = {"le": -1, "ri": 1}.get(view) or rng.choice([-1, 1])
     hue = rng.random()
     dark = [_colour(hue + turn, rng.uniform(0.6, 0.9), rng.uniform(0.3, 0.5)) for turn in (0.35, 0.65)]
     light = [_colour(rng.random(), rng.uniform(0.05, 0.2), rng.uniform(0.9, 1.0)) for _ in dark]
+    quality = str(rng.choice(list(_NOISE), p=[0.3, 0.5, 0.2]))
     return Look(
         view=view,
-        quality=str(rng.choice(list(_NOISE), p=[0.3, 0.5, 0.2])),
+        quality=quality,
+        grain=_NOISE[quality] * (_HARDER if hard else 1),
         yaw=side * (_YAW[view] + rng.uniform(-12, 12)),
         pitch=rng.uniform(8, 14),
         height=rng.uniform(200, 212),
@@ -91,7 +97,7 @@ def draw_frames(
     place = np.array([rng.uniform(-10, 10), rng.uniform(-4, 4)])
     camera = _camera_path(time, rng) if moving else np.zeros((frames, 2))
     room, turn = scenery(look.wall, look.floor), _turn(look)
-    grain = rng.normal(0, _NOISE[look.quality], (HEIGHT + 64, WIDTH + 64, 1)).astype(np.int16)
+    grain = rng.normal(0, look.grain, (HEIGHT + 64, WIDTH + 64, 1)).astype(np.int16)
     for t in time:
         pose = _pose(action, progress[t], swing[t], steps)
         picture = paint([*_person(pose, look), _pouf(look)], room, turn, look.height, place, camera[t])

@@ -29,7 +29,8 @@ from .screenplay import MIN_CLIPS, PAIRS, Performance, deal, plan
 
 FPS = 30
 
-_FORMAT = 1  # raise it whenever the same settings come to draw other bytes
+_FORMAT = 2  # raise it whenever the same settings come to draw other bytes
+_CLIPS, _HARD_CLIPS = 80, 40  # of each class
 _QUANTISER = {"goo": 3, "med": 5, "bad": 7}
 
 
@@ -46,20 +47,22 @@ class SampleReport:
 def draw(
     out: Path,
     classes: int = 8,
-    clips: int = 80,
+    clips: int | None = None,
     seed: int = 0,
     workers: int | None = None,
+    hard: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SampleReport:
-    """Draw `classes` classes of `clips` clips each into the folder `out`.
+    """Draw `classes` classes of `clips` clips each into the folder `out`; `hard`: noisier, and by default fewer.
 
     The same settings give the same bytes on one machine, whatever the number of `workers` (default: one a core).
     An interrupted draw is finished by the next one; a finished one is left as it is. `progress` is called with the
     clips done and the clips wanted. Raises HarCacheError when the settings cannot be met, when `out` holds
     anything else, and when it cannot be written.
     """
-    settings = _check(classes, clips, seed, workers)
-    plans = [plan(pair, clips, seed) for pair in range(classes // 2)]
+    clips = clips if clips is not None else _HARD_CLIPS if hard else _CLIPS
+    settings = {**_check(classes, clips, seed, workers), **({"hard": True} if hard else {})}
+    plans = [plan(pair, clips, seed, hard) for pair in range(classes // 2)]
     performances = [performance for planned in plans for performance in planned]
     if _begin(out, settings):
         _write_clips(out / "videos", performances, workers or cores(), progress)

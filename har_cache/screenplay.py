@@ -42,7 +42,7 @@ class Performance:
     seed: tuple[int, ...]
 
 
-def plan(pair: int, clips: int, seed: int) -> list[Performance]:
+def plan(pair: int, clips: int, seed: int, hard: bool = False) -> list[Performance]:
     """Everything about the `clips` clips of each class of a pair but their pixels, source by source."""
     rng = np.random.default_rng([seed, pair])
     performances = []
@@ -50,7 +50,7 @@ def plan(pair: int, clips: int, seed: int) -> list[Performance]:
     views = rng.permutation(np.resize(_VIEWS, len(cuts)))
     for source, (view, shots) in enumerate(zip(views, cuts, strict=True)):
         title = _title(source * len(PAIRS) + pair, seed)
-        look = draw_look(str(view), rng)
+        look = draw_look(str(view), rng, hard)
         for cut in range(shots):
             moving = bool(rng.random() < _MOVING)
             tags = f"f_{'cm' if moving else 'nm'}_np1_{look.view}_{look.quality}_{cut}"

@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -97,6 +98,22 @@ def test_workers_make_no_difference(drawn: sample.SampleReport, tmp_path: Path) 
 
 def test_seed_makes_a_difference() -> None:
     assert {p.names for p in plan(0, 20, 0)}.isdisjoint(p.names for p in plan(0, 20, 1))
+
+
+def test_a_hard_sample_is_the_same_on_grainier_film_and_half_as_large() -> None:
+    easy, hard = plan(0, 80, seed=0), plan(0, 80, seed=0, hard=True)
+    for one, other in zip(easy, hard, strict=True):
+        assert other.look.grain == pytest.approx(4 * one.look.grain)
+        assert replace(other, look=replace(other.look, grain=one.look.grain)) == one
+
+
+def test_hard_is_a_setting_of_its_own(drawn: sample.SampleReport, tmp_path: Path) -> None:
+    with pytest.raises(HarCacheError, match="other settings"):
+        sample.draw(drawn.path, **SMALL, hard=True)
+    report = sample.draw(tmp_path / "hard", **SMALL, hard=True)
+    name = "videos/sit/" + sorted(path.name for path in (drawn.path / "videos" / "sit").iterdir())[0]
+    easy, hard = (pictures(path / name).astype(float) for path in (drawn.path, report.path))
+    assert np.abs(np.diff(hard, axis=2)).mean() > np.abs(np.diff(easy, axis=2)).mean()
 
 
 def test_a_finished_sample_is_left_alone(drawn: sample.SampleReport) -> None:
