@@ -21,8 +21,8 @@ def finetune(
     frames: Annotated[int, typer.Option(help="Frames a clip: one from each of so many equal segments.")] = 16,
     batch_size: Annotated[int, typer.Option(help="Clips on the device at a time.")] = 8,
     accumulate: Annotated[int, typer.Option(help="Batches a step.")] = 1,
-    lr: Annotated[float, typer.Option(help="Highest learning rate of the head.")] = 5e-4,
-    backbone_lr: Annotated[float, typer.Option(help="That of the backbone, as a share of --lr.")] = 0.3,
+    lr: Annotated[float, typer.Option(help="Highest learning rate of the head.")] = 3e-4,
+    backbone_lr: Annotated[float, typer.Option(help="That of the backbone, as a share of --lr.")] = 0.1,
     head_epochs: Annotated[int, typer.Option(help="Epochs at the beginning that train the head alone.")] = 1,
     unfreeze: Annotated[
         int | None, typer.Option(help="Train the last so many of the backbone's 18 blocks; default: all of them.")

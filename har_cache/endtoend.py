@@ -32,8 +32,8 @@ class TuneSettings(TrainSettings):
     epochs: int = 12
     frames: int = 16
     batch_size: int = 8
-    lr: float = 5e-4
-    backbone_lr: float = 0.3
+    lr: float = 3e-4
+    backbone_lr: float = 0.1
     head_epochs: int = 1
     unfreeze: int | None = None
     accumulate: int = 1
