@@ -253,7 +253,7 @@ def batches(chunks: Iterator[np.ndarray], clock: Stopwatch) -> Iterator[Tensor]:
         waiting.append(crop(torch.from_numpy(chunk)))
         clock.lap("transform")
         if len(waiting) * len(chunk) >= CPU_BATCH:
-            yield torch.cat(waiting)
+            yield waiting[0] if len(waiting) == 1 else torch.cat(waiting)  # a copy costs 0.1 ms a frame
             waiting = []
     clock.lap("decode")
     if waiting:

@@ -27,7 +27,7 @@ from .ledger import Ledger
 
 UNIT = "frames/s"
 _MOST_CLIPS = 64
-_PIPELINE = 4  # times the seconds of a part, since the start of its processes is counted in
+_PIPELINE = 8  # times the seconds of a part, since the start of its processes is counted in
 
 
 class Extraction:
