@@ -5,7 +5,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -50,6 +51,19 @@ def friendly(debug: bool) -> Iterator[None]:
 
 
 @contextmanager
+def resumable(progress: "Bar", run: Path) -> Iterator[None]:
+    """A training under way: its bar is taken away at the end, and Ctrl-C says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        progress.close()
+        say(f"Interrupted. {run} keeps its best and its last epoch; go on with the same command and --resume.")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        progress.close()
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """Put Ctrl-C off until the end: an import of compiled modules that is interrupted may raise anything."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -59,13 +73,12 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Progress:
-    """An extraction's listener: a bar on a terminal, a log line now and then elsewhere."""
+class Bar:
+    """What the listeners of all commands share: a bar on a terminal; elsewhere none, and a log line now and then."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
-        self._total = self._clips = self._frames = self._failures = 0
-        self._started = self._logged = 0.0
+        self._logged = time.monotonic()
 
     def say(self, text: str) -> None:
         """One line, above the bar."""
@@ -74,14 +87,38 @@ class Progress:
         else:
             say(text)
 
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _open(self, **options: Any) -> None:
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(**options, dynamic_ncols=True, file=sys.stderr)
+
+    def _due(self) -> bool:
+        """Whether it is time for another log line."""
+        due = time.monotonic() - self._logged > _LOG_EVERY_S
+        self._logged = time.monotonic() if due else self._logged
+        return due
+
+
+class Progress(Bar):
+    """An extraction's listener: a bar on a terminal, a log line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._total = self._clips = self._frames = self._failures = 0
+        self._started = 0.0
+
     def begin(self, clips: int) -> None:
         """Start counting."""
         self._total = clips
         self._started = self._logged = time.monotonic()
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=clips, unit="clip", desc="Extracting", dynamic_ncols=True, file=sys.stderr)
+        self._open(total=clips, unit="clip", desc="Extracting")
 
     def clip(self, result: "ClipResult") -> None:
         """Count one clip."""
@@ -93,16 +130,9 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(self._rate(), refresh=False)
             self._bar.update()
-        elif time.monotonic() - self._logged > _LOG_EVERY_S:
-            self._logged = time.monotonic()
+        elif self._due():
             left = (self._logged - self._started) / self._clips * (self._total - self._clips)
             say(f"{self._clips} of {self._total} clips, {self._rate()}, {left:.0f} s left")
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
     def _rate(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)

@@ -1,23 +1,18 @@
 """`har-cache download`."""
 
 import json
-import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import Debug, Json, friendly, say
+from .console import Bar, Debug, Json, friendly, say
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from har_cache.download import Report
 
 SOMETHING_MISSING = 3
-_LOG_EVERY_S = 10.0
 
 
 def download(
@@ -71,54 +66,27 @@ def _summarise(report: "Report", out: Path) -> None:
         say(f"Complete; {out / ARCHIVES} is not needed any more")
 
 
-class Progress:
+class Progress(Bar):
     """A download's listener: a bar on a terminal, a log line now and then elsewhere."""
 
     def __init__(self) -> None:
-        self._bar: tqdm | None = None
+        super().__init__()
         self._what = self._unit = ""
         self._total: int | None = None
         self._done = 0
-        self._logged = time.monotonic()
-
-    def say(self, text: str) -> None:
-        """One line, above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            say(text)
 
     def begin(self, what: str, unit: str, total: int | None, done: int) -> None:
         """Start counting."""
         self._what, self._unit, self._total, self._done = what, unit, total, done
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                desc=what,
-                unit=unit,
-                unit_scale=unit == "B",
-                unit_divisor=1024,
-                dynamic_ncols=True,
-                file=sys.stderr,
-            )
+        self._open(total=total, initial=done, desc=what, unit=unit, unit_scale=unit == "B", unit_divisor=1024)
 
     def advance(self, count: int) -> None:
         """Count on."""
         self._done += count
         if self._bar is not None:
             self._bar.update(count)
-        elif time.monotonic() - self._logged > _LOG_EVERY_S:
-            self._logged = time.monotonic()
+        elif self._due():
             say(f"{self._what}: {self._so_far()}")
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
     def _so_far(self) -> str:
         if self._unit != "B":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import INTERRUPTED, SOME_CLIPS_FAILED, Debug, friendly, plural, say, uninterrupted
+from .console import SOME_CLIPS_FAILED, Debug, friendly, plural, resumable, say, uninterrupted
 from .train_head import Progress
 
 if TYPE_CHECKING:
@@ -76,14 +76,8 @@ def finetune(
             source, data, run, training, cache, device, workers, clip_timeout, resume=resume, overwrite=overwrite
         )
         progress = Progress(clips_a_step=batch_size)
-        try:
+        with resumable(progress, run):
             finished = stage.finetune(settings, progress)
-        except KeyboardInterrupt:
-            progress.close()
-            say(f"Interrupted. {run} keeps its best and its last epoch; go on with the same command and --resume.")
-            raise typer.Exit(INTERRUPTED) from None
-        finally:
-            progress.close()
         _summarise(finished, epochs)
         if finished.failures and not allow_failed:
             raise typer.Exit(SOME_CLIPS_FAILED)

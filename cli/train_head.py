@@ -1,20 +1,14 @@
 """`har-cache train-head`."""
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import INTERRUPTED, Debug, friendly, say
+from .console import Bar, Debug, friendly, resumable, say
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from har_cache.journal import Row
-
-_LOG_EVERY_S = 10.0
 
 
 def train_head(
@@ -56,53 +50,34 @@ def train_head(
             overwrite=overwrite,
         )
         progress = Progress()
-        try:
+        with resumable(progress, run):
             runs = stage.train_head(settings, progress)
-        except KeyboardInterrupt:
-            progress.close()
-            say(f"Interrupted. {run} keeps its best and its last epoch; go on with the same command and --resume.")
-            raise typer.Exit(INTERRUPTED) from None
-        finally:
-            progress.close()
         for finished in runs:
             best, path = finished.config["best"], finished.path
             accuracy = f"validation accuracy {best['val_accuracy']:.1%}"
             say(f"{path}: best epoch {best['epoch']} of {epochs}, {accuracy}; next: har-cache evaluate {run}")
 
 
-class Progress:
+class Progress(Bar):
     """A training's listener: a bar of steps on a terminal, a line now and then elsewhere; with `clips_a_step` a bar of
     clips.
     """
 
     def __init__(self, clips_a_step: int | None = None) -> None:
         self._clips_a_step = clips_a_step
-        self._bar: tqdm | None = None
+        super().__init__()
         self._epochs = 0
-        self._logged = time.monotonic()
-
-    def say(self, text: str) -> None:
-        """One line, above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            say(text)
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
         """Start counting."""
         self._epochs = epochs
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=epochs * steps,
-                initial=done * steps,
-                unit="clip" if self._clips_a_step else "step",
-                unit_scale=self._clips_a_step or False,
-                desc="Training",
-                dynamic_ncols=True,
-                file=sys.stderr,
-            )
+        self._open(
+            total=epochs * steps,
+            initial=done * steps,
+            unit="clip" if self._clips_a_step else "step",
+            unit_scale=self._clips_a_step or False,
+            desc="Training",
+        )
 
     def step(self) -> None:
         """Count one step."""
@@ -118,12 +93,5 @@ class Progress:
         )
         if self._bar is not None:
             self._bar.set_postfix_str(figures, refresh=False)
-        elif row["epoch"] == self._epochs or time.monotonic() - self._logged > _LOG_EVERY_S:
-            self._logged = time.monotonic()
+        elif self._due() or row["epoch"] == self._epochs:
             say(figures.capitalize())
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

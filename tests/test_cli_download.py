@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from editions import Copy, small_copy
+from har_cache_cli import console
 from har_cache_cli import download as command
 from har_cache_cli.main import app
 from typer.testing import CliRunner
@@ -176,7 +177,7 @@ def test_ctrl_c_in_the_middle_of_a_download(copy: Copy, site: Website, tmp_path:
 def test_progress_on_a_terminal_is_a_bar_and_lines_elsewhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "_LOG_EVERY_S", -1)
+    monkeypatch.setattr(console, "_LOG_EVERY_S", -1)
     progress = command.Progress()
     progress.begin("x.rar", "B", 4 << 20, 1 << 20)
     progress.advance(1 << 20)
