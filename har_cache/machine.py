@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from .errors import HarCacheError
 
 _WORKER_BYTES = 1 << 30
+_PACKAGES = ("har-cache", "torch", "torchvision", "decord", "av", "h5py", "lightning", "numpy", "scikit-learn")
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
@@ -109,10 +111,10 @@ def describe() -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of what takes part in making embeddings and training on them."""
+def versions(names: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Versions of these packages, as far as they are installed; by default of all that embedding and training use."""
     found = {}
-    for name in ("har-cache", "torch", "torchvision", "decord", "av", "h5py", "lightning", "numpy", "scikit-learn"):
+    for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -1,7 +1,6 @@
 """Stage two: a cache -> a trained head, in a run directory."""
 
 import dataclasses
-import importlib.metadata
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -196,6 +195,4 @@ def limit_threads() -> None:
 
 def versions() -> dict[str, str]:
     """Versions of what takes part in training."""
-    return {
-        name: importlib.metadata.version(name) for name in ("har-cache", "torch", "lightning", "numpy", "scikit-learn")
-    }
+    return machine.versions(("har-cache", "torch", "lightning", "numpy", "scikit-learn"))

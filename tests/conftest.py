@@ -1,11 +1,16 @@
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from editions import Copy
+    from websites import Website
 
 # Tests run in as many processes as there are cores. Before torch is imported, or it does not see this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,3 +57,20 @@ def finished(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Fin
     made = Finished(sample_data, tmp_path_factory.mktemp("finished") / "cache")
     extract(made.settings())
     return made
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> "Copy":
+    """A small data set as it would be published: archives, and what is in them."""
+    from editions import small_copy
+
+    return small_copy(tmp_path / "published")
+
+
+@pytest.fixture
+def site(copy: "Copy") -> Iterator["Website"]:
+    """A server that publishes the archives of `copy`."""
+    from websites import website
+
+    with website(copy.files) as site:
+        yield site

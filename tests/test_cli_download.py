@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from har_cache_cli import console
 from har_cache_cli import download as command
 from har_cache_cli.main import app
 from typer.testing import CliRunner
-from websites import Fault, Website, website
+from websites import Fault, Website
 
 from har_cache import download as module
 from har_cache.clips import read_index
@@ -39,17 +38,6 @@ module.download = lambda settings, listener: real(replace(settings, edition=edit
 from har_cache_cli.main import app
 app()
 """
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    return small_copy(tmp_path / "published")
-
-
-@pytest.fixture
-def site(copy: Copy) -> Iterator[Website]:
-    with website(copy.files) as site:
-        yield site
 
 
 @pytest.fixture

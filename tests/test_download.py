@@ -1,11 +1,10 @@
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from editions import OFFICIAL_LISTS, Copy, archive, class_rar, full_copy, small_copy
+from editions import OFFICIAL_LISTS, Copy, archive, class_rar, full_copy
 from rars import RAR5, SYMLINK, Member, compressed, write_rar
 from websites import Ear, Fault, Website, website
 
@@ -18,17 +17,6 @@ from har_cache.unpack import Limits, NoExtractorError
 from har_cache.workplace import alone
 
 VIDEOS, LISTS = "/hmdb51_org.rar", "/test_train_splits.rar"
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    return small_copy(tmp_path / "published")
-
-
-@pytest.fixture
-def site(copy: Copy) -> Iterator[Website]:
-    with website(copy.files) as site:
-        yield site
 
 
 def get(copy: Copy, *sources: Any, ear: Ear | None = None, **changes: Any) -> Report:
