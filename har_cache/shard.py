@@ -1,8 +1,10 @@
 """One shard: arrays <-> an HDF5 file image, schema `har-cache/1`. Reading distrusts the file."""
 
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -12,6 +14,7 @@ from .recipe import EMBEDDING, SCHEMA
 
 _CHUNK_FRAMES = 256
 _EMBEDDINGS = "embeddings"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,47 +54,71 @@ def to_image(shard: Shard) -> bytes:
         return bytes(file.id.get_file_image())
 
 
-class ShardImage:
-    """A shard's HDF5 image opened read-only: its index is read and checked at once, its embeddings on demand.
+@dataclass(frozen=True)
+class ShardIndex:
+    """What a shard says of its clips; see `Shard`."""
 
-    Raises CacheError on anything but a well-formed shard: external or soft links, virtual or external storage,
-    filters other than the checksum, wrong types or shapes, sizes larger than the file itself.
+    offsets: np.ndarray
+    keys: tuple[str, ...]
+    fps: np.ndarray
+    source_sha256: tuple[str, ...]
+
+
+class ShardImage:
+    """A shard's HDF5 image opened read-only: `fingerprint` and `shape`, that of its embeddings, are read at once.
+
+    This and every method raise CacheError on anything but a well-formed shard: external or soft links, virtual or
+    external storage, filters other than the checksum, wrong types or shapes, sizes larger than the file itself.
     """
 
     def __init__(self, image: bytes, name: str) -> None:
         self._name, self._image = name, image
         try:
-            self._file = h5py.File.in_memory(image)
+            # Not `File.in_memory`: HDF5 would copy the image, which costs more than all else here.
+            self._file = h5py.File(io.BytesIO(image), "r")
         except (OSError, ValueError) as error:
             raise CacheError(f"{name}: is no HDF5 file") from error
-        try:
-            self._read_index(len(image))
-        except (KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
-            raise CacheError(f"{name}: is no well-formed shard: {error}") from error
+        self._checked(self._open_embeddings)
 
-    def _read_index(self, size: int) -> None:
+    def _checked(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
+            raise CacheError(f"{self._name}: is no well-formed shard: {error}") from error
+
+    def _open_embeddings(self) -> None:
         schema = self._file.attrs["schema"]
         if schema != SCHEMA:
             raise CacheError(f"{self._name}: schema {schema!r}, this version reads {SCHEMA!r}")
         self.fingerprint = str(self._file.attrs["fingerprint"])
-        self._embeddings = self._dataset(_EMBEDDINGS, "<f2", 3, size)
+        self._embeddings = self._dataset(_EMBEDDINGS, "<f2", 3)
         if self._embeddings.chunks is None or self._embeddings.chunks[::2] != (1, EMBEDDING):
             raise ValueError("its embeddings are not chunked by view")
-        self.offsets: np.ndarray = self._dataset("offsets", "<i8", 1, size)[()]
-        self.keys = tuple(_text(self._dataset("keys", "S", 1, size)))
-        self.fps: np.ndarray = self._dataset("fps", "<f4", 1, size)[()]
-        self.source_sha256 = tuple(_text(self._dataset("source_sha256", "S", 1, size)))
         self.shape: tuple[int, int, int] = self._embeddings.shape
-        clips, frames = len(self.keys), self.shape[1]
-        lengths = {len(self.fps), len(self.source_sha256), len(self.offsets) - 1}
-        if lengths != {clips} or self.shape[2] != EMBEDDING or not self.shape[0]:
+        views, frames, dim = self.shape
+        if dim != EMBEDDING or not views:
             raise ValueError("its arrays do not belong together")
-        if self._embeddings.id.get_num_chunks() != self.shape[0] * math.ceil(frames / self._embeddings.chunks[1]):
+        if self._embeddings.id.get_num_chunks() != views * math.ceil(frames / self._embeddings.chunks[1]):
             raise ValueError("it lacks some of its embeddings")
-        if self.offsets[0] != 0 or self.offsets[-1] != frames or (np.diff(self.offsets) < 0).any():
-            raise ValueError("its offsets do not cover its frames")
 
-    def _dataset(self, name: str, kind: str, ndim: int, size: int) -> h5py.Dataset:
+    def index(self) -> ShardIndex:
+        """Which clips it holds, and where."""
+        return self._checked(self._read_index)
+
+    def _read_index(self) -> ShardIndex:
+        index = ShardIndex(
+            offsets=self._dataset("offsets", "<i8", 1)[()],
+            keys=tuple(_text(self._dataset("keys", "S", 1))),
+            fps=self._dataset("fps", "<f4", 1)[()],
+            source_sha256=tuple(_text(self._dataset("source_sha256", "S", 1))),
+        )
+        if {len(index.fps), len(index.source_sha256), len(index.offsets) - 1} != {len(index.keys)}:
+            raise ValueError("its arrays do not belong together")
+        if index.offsets[0] != 0 or index.offsets[-1] != self.shape[1] or (np.diff(index.offsets) < 0).any():
+            raise ValueError("its offsets do not cover its frames")
+        return index
+
+    def _dataset(self, name: str, kind: str, ndim: int) -> h5py.Dataset:
         """The dataset of this name, if it stores its own data here and is no larger than the file."""
         if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name} is a link, or missing")
@@ -105,7 +132,7 @@ class ShardImage:
         if data.ndim != ndim or not _is_kind(data.dtype, kind):
             raise ValueError(f"{name} is {data.dtype} with {data.ndim} dimensions")
         claimed = math.prod(data.shape) * data.dtype.itemsize  # data.nbytes overflows
-        if claimed > size or data.id.get_storage_size() < claimed:
+        if claimed > len(self._image) or data.id.get_storage_size() < claimed:
             raise ValueError(f"{name} claims {claimed} bytes and does not hold them")
         return data
 
@@ -125,9 +152,9 @@ class ShardImage:
 
     def read(self) -> Shard:
         """The whole shard as arrays."""
-        embeddings = np.empty(self.shape, np.float16)
+        index, embeddings = self.index(), np.empty(self.shape, np.float16)
         self.read_into(embeddings)
-        return Shard(self.fingerprint, embeddings, self.offsets, self.keys, self.fps, self.source_sha256)
+        return Shard(self.fingerprint, embeddings, index.offsets, index.keys, index.fps, index.source_sha256)
 
     def close(self) -> None:
         """Free the image."""

@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .cache import read_manifest
 from .clips import read_index
 from .errors import CacheError
@@ -68,7 +70,8 @@ def _check_shard(
                 f"{path}: damaged (its sha256 is not the manifest's); run extract again to redo it",
             ]
         with ShardImage(data, str(path)) as image:
-            counted = [(key, int(n)) for key, n in zip(image.keys, image.offsets[1:] - image.offsets[:-1], strict=True)]
+            held = image.index()
+            counted = list(zip(held.keys, np.diff(held.offsets).tolist(), strict=True))
             if image.fingerprint != manifest["fingerprint"]:
                 problems.append(f"{path}: belongs to another recipe")
             if record and counted != [(clip["key"], clip["frames"]) for clip in record.clips]:

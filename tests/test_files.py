@@ -31,7 +31,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
-CONTENT = st.dictionaries(st.text().filter(lambda key: key != "sha256"), JSON, max_size=4)
+CONTENT = st.dictionaries(st.text().filter(lambda key: key != "sha256"), JSON, min_size=1, max_size=4)
 HERE = Path("cache/manifest.json")
 
 
