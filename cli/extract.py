@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import SOME_CLIPS_FAILED, Debug, Progress, friendly, plural, say, uninterrupted
+from har_cache.interrupts import uninterrupted
+
+from .console import SOME_CLIPS_FAILED, Debug, Progress, friendly, plural, say
 
 if TYPE_CHECKING:
     from har_cache.extract import Report
