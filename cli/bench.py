@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Debug, Json, friendly, say, uninterrupted
+from har_cache.interrupts import uninterrupted
+
+from .console import Debug, Json, friendly, say
 
 if TYPE_CHECKING:
     from har_cache.bench import Figure, Result

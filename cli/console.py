@@ -1,6 +1,5 @@
 """What people see of a run: one line at a time, a progress bar on a terminal, errors without a traceback."""
 
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -61,16 +60,6 @@ def resumable(progress: "Bar", run: Path) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
     finally:
         progress.close()
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off until the end: an import of compiled modules that is interrupted may raise anything."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Bar:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import SOME_CLIPS_FAILED, Debug, Progress, friendly, plural, say, uninterrupted
+from har_cache.interrupts import uninterrupted
+
+from .console import SOME_CLIPS_FAILED, Debug, Progress, friendly, plural, say
 
 if TYPE_CHECKING:
     from har_cache.extract import Report
@@ -31,6 +33,13 @@ def extract(
     decoder: Annotated[str, typer.Option(help="auto, decord or pyav; the frames are the same.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="local, or ray: on the CPUs of a Ray cluster (RAY_ADDRESS; without it, one on this machine). All its "
+            "nodes must see --data at the same path."
+        ),
+    ] = "local",
     shard_clips: Annotated[int, typer.Option(help="Clips a shard; an interrupted run redoes unfinished shards.")] = 64,
     seed: Annotated[int, typer.Option(help="For random weights and projections, and drawn splits.")] = 0,
     clip_timeout: Annotated[float, typer.Option(help="Give up on a clip after so many seconds without a frame.")] = 60,
@@ -64,6 +73,7 @@ def extract(
             decoder=decoder,
             device=device,
             workers=workers,
+            executor=executor,
             shard_clips=shard_clips,
             seed=seed,
             overwrite=overwrite,

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .console import SOME_CLIPS_FAILED, Debug, friendly, plural, resumable, say, uninterrupted
+from har_cache.interrupts import uninterrupted
+
+from .console import SOME_CLIPS_FAILED, Debug, friendly, plural, resumable, say
 from .train_head import Progress
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import machine
+from . import executors, machine
 from .clips import ClipIndex, read_index
 from .encoder import PRECISIONS, VIEWS
 from .errors import CacheError, HarCacheError
-from .executors import local
+from .executors.local import ShardTask
 from .files import sha256
 from .fused import fold
 from .prepare import Wish, differences, prepare
@@ -35,6 +35,7 @@ class Settings:
     decoder: str = "auto"
     device: str = "auto"
     workers: int | None = None
+    executor: str = "local"
     shard_clips: int = 64
     seed: int = 0
     overwrite: bool = False
@@ -124,6 +125,7 @@ def _check(settings: Settings) -> None:
         raise HarCacheError(f"--precision {settings.precision}: expected one of auto, {', '.join(PRECISIONS)}")
     if settings.workers is not None and settings.workers < 1:
         raise HarCacheError(f"--workers {settings.workers}: expected at least 1")
+    executors.find(settings.executor)
     if settings.shard_clips < 1:
         raise HarCacheError(f"--shard-clips {settings.shard_clips}: expected at least 1")
     if not 0 < settings.stall_s < float("inf"):
@@ -158,10 +160,11 @@ def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener
         machine.resolve_device(recipe.device if recipe and settings.device == "auto" else settings.device),
         settings.seed,
     )
+    if wish.device != "cpu" and settings.executor == "ray":
+        raise HarCacheError("--executor ray runs on CPUs alone: add --device cpu, or take --executor local")
     if plan is None:
-        new, encoder = prepare(
-            wish, index.clips, settings.workers or machine.default_workers(), settings.stall_s, listener.say
-        )
+        here = settings.workers if settings.executor == "local" else None  # else they are a cluster's
+        new, encoder = prepare(wish, index.clips, here or machine.default_workers(), settings.stall_s, listener.say)
         store.clear()  # only now: whatever was wrong with the wish has shown itself
         store.write_encoder(encoder)
         plan = Plan(new)
@@ -208,9 +211,7 @@ def _run(
     paths = {clip.key: clip.path for clip in index.clips}
     later = _mended_later(plan)
     tasks = [
-        local.ShardTask(
-            i, tuple((key, paths.get(key, index.root / key)) for key in plan.shards[i] if key not in later[i])
-        )
+        ShardTask(i, tuple((key, paths.get(key, index.root / key)) for key in plan.shards[i] if key not in later[i]))
         for i, record in enumerate(records)
         if record is None
     ]
@@ -219,7 +220,6 @@ def _run(
         raise CacheError(f"{store.root}: encoder.safetensors is damaged; restore it, or start over with --overwrite")
     if not tasks:
         return
-    workers = settings.workers or machine.default_workers()
     job = Job(wish.decoder, fold(load_encoder(encoder)), plan.recipe.precision, plan.recipe.views, settings.stall_s)
     listener.begin(sum(len(task.clips) for task in tasks))
 
@@ -237,7 +237,8 @@ def _run(
     for task in tasks:
         if not task.clips:
             commit(task.index, [])
-    for shard in local.run([task for task in tasks if task.clips], job, wish.device, workers, on_clip):
+    run = executors.find(settings.executor)
+    for shard in run([task for task in tasks if task.clips], job, wish.device, settings.workers, on_clip):
         commit(shard.index, shard.results)
     report.seconds = time.perf_counter() - started
 

@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fake_decoders
 import numpy as np
 import pytest
+from commands import COMMAND, shards_done, started
 from conftest import Finished
 from har_cache_cli import console
 from har_cache_cli.main import app
@@ -30,7 +29,6 @@ from har_cache.store import ClipResult
 from har_cache.verify import verify
 from har_cache.weights import save_encoder
 
-COMMAND = [sys.executable, "-m", "har_cache_cli.main"]
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH, _PR_CAPBSET_DROP = 1, 2, 24  # of Linux's capability.h and prctl.h
 
 
@@ -88,7 +86,7 @@ def test_help_is_had_without_torch() -> None:
         "import sys\n"
         "from har_cache_cli.main import app\n"
         "try: app(['--help'])\n"
-        "finally: print(sorted({'torch', 'numpy', 'h5py', 'av'} & set(sys.modules)), file=sys.stderr)\n"
+        "finally: print(sorted({'torch', 'numpy', 'h5py', 'av', 'ray'} & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
@@ -254,6 +252,7 @@ def change(arguments: list[str], option: str, value: Any) -> list[str]:
         ("--decoder", "opencv", "opencv"),
         ("--views", "flip", "--views flip"),
         ("--device", "tpu", "--device tpu"),
+        ("--executor", "dask", "--executor dask: expected one of local, ray"),
         ("--workers", "0", "--workers 0"),
         ("--clip-timeout", "0", "--clip-timeout 0"),
         ("--weights", "imagnet", "imagnet"),
@@ -324,56 +323,6 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- processes
-
-
-class Run:
-    """The command as a process group of its own."""
-
-    def __init__(self, arguments: list[str], errors: Path, **how: Any) -> None:
-        self.errors = errors
-        with errors.open("w") as file:
-            self.process = subprocess.Popen([*COMMAND, *arguments], stderr=file, start_new_session=True, **how)
-
-    def members(self) -> list[int]:
-        """The processes of the group that are alive."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                state, _, group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
-            except OSError:
-                continue
-            if int(group) == self.process.pid and state != "Z":
-                found.append(int(folder.name))
-        return found
-
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
-        """Wait for the condition, or for the process to end."""
-        deadline = time.monotonic() + seconds
-        while not condition() and self.process.poll() is None:
-            assert time.monotonic() < deadline, self.errors.read_text()
-            time.sleep(0.01)
-
-    def all_gone(self, seconds: float = 10) -> bool:
-        deadline = time.monotonic() + seconds
-        while self.members() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return not self.members()
-
-
-@contextmanager
-def started(arguments: list[str], folder: Path, **how: Any) -> Iterator[Run]:
-    """A run that is over afterwards, come what may."""
-    command = Run(arguments, folder / "stderr.txt", **how)
-    try:
-        yield command
-    finally:
-        for process in command.members():
-            os.kill(process, signal.SIGKILL)
-        command.process.wait()
-
-
-def shards_done(cache: Path) -> int:
-    return len(list((cache / "shards").glob("[0-9]*.json")))
 
 
 def test_killed_at_random_moments_and_resumed_the_bytes_are_the_same(finished: Finished, tmp_path: Path) -> None:

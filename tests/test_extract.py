@@ -402,6 +402,7 @@ def test_nothing_but_bad_clips_is_an_error_with_a_reason(small: Settings) -> Non
         ({"precision": "fp8"}, "--precision fp8"),
         ({"decoder": "opencv"}, "opencv"),
         ({"device": "tpu"}, "--device tpu"),
+        ({"executor": "dask"}, "--executor dask"),
         ({"workers": 0}, "--workers 0"),
         ({"shard_clips": 0}, "--shard-clips 0"),
         ({"stall_s": 0.0}, "--clip-timeout 0"),

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from .. import machine
 from ..errors import ClipError
 from ..store import ClipResult
 from ..worker import Embedded, Job, embed, source_sha256
@@ -30,35 +30,43 @@ class ShardResult:
 # Told of each clip: its result, and the seconds it took by stage.
 OnClip = Callable[[ClipResult, dict[str, float]], None]
 
+# A clip by its task, and its number in there.
+Place = tuple[ShardTask, int]
 
-def run(tasks: Iterable[ShardTask], job: Job, device: str, workers: int, on_clip: OnClip) -> Iterator[ShardResult]:
-    """Do the tasks; yield each shard when the last of its clips is done."""
+
+def run(
+    tasks: Iterable[ShardTask], job: Job, device: str, workers: int | None, on_clip: OnClip
+) -> Iterator[ShardResult]:
+    """Do the tasks with `workers` processes, by default one a core; yield each shard when its last clip is done."""
+    workers = workers or machine.default_workers()
     if device == "cpu":
-        yield from _run_on_cpu(tasks, job, workers, on_clip)
+        with Workers(job, workers) as pool:
+            yield from gather(pool.run(embed, calls(tasks)), on_clip)
     else:
         from .gpu import run_on_device
 
         yield from run_on_device(tasks, job, device, workers, on_clip)
 
 
-def _run_on_cpu(tasks: Iterable[ShardTask], job: Job, workers: int, on_clip: OnClip) -> Iterator[ShardResult]:
-    results: dict[int, dict[int, ClipResult]] = {}
-    with Workers(job, workers) as pool:
-        for (task, place), outcome in pool.run(embed, _calls(tasks)):
-            result = to_result(task.clips[place], outcome)
-            on_clip(result, outcome.seconds if isinstance(outcome, Embedded) else {})
-            done = results.setdefault(task.index, {})
-            done[place] = result
-            if len(done) == len(task.clips):
-                yield ShardResult(task.index, tuple(done[i] for i in range(len(done))))
-                del results[task.index]
-
-
-def _calls(tasks: Iterable[ShardTask]) -> Iterator[tuple[tuple[ShardTask, int], tuple[Any, ...]]]:
+def calls(tasks: Iterable[ShardTask]) -> Iterator[tuple[Place, tuple[Path]]]:
+    """The clips of the tasks, each with its place and `embed`'s arguments, as they are best worked off."""
     for task in tasks:
         # The largest files first: the last clip of a run should be a short one.
         for place in sorted(range(len(task.clips)), key=lambda i: -_size(task.clips[i][1])):
             yield (task, place), (task.clips[place][1],)
+
+
+def gather(outcomes: Iterable[tuple[Place, Embedded | ClipError]], on_clip: OnClip) -> Iterator[ShardResult]:
+    """Tell `on_clip` of each outcome; yield each shard when it has one for all of its clips."""
+    results: dict[int, dict[int, ClipResult]] = {}
+    for (task, place), outcome in outcomes:
+        result = to_result(task.clips[place], outcome)
+        on_clip(result, outcome.seconds if isinstance(outcome, Embedded) else {})
+        done = results.setdefault(task.index, {})
+        done[place] = result
+        if len(done) == len(task.clips):
+            yield ShardResult(task.index, tuple(done[i] for i in range(len(done))))
+            del results[task.index]
 
 
 def to_result(clip: tuple[str, Path], outcome: Embedded | ClipError) -> ClipResult:

@@ -1,9 +1,10 @@
 """The process that worker processes are forked from: it imports torch once, and never decodes anything."""
 
 import multiprocessing
-import signal
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
+
+from ..interrupts import uninterrupted
 
 
 def fork_server() -> ForkServerContext:
@@ -11,9 +12,6 @@ def fork_server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["har_cache.worker"])
     resource_tracker.ensure_running()  # now, since it unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is this process's to handle
-    try:
+    with uninterrupted():
         forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context

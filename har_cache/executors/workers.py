@@ -21,7 +21,7 @@ from ..worker import OUT_OF_MEMORY, Job, start
 from .server import fork_server
 
 T = TypeVar("T")
-_STRIKES = 2
+STRIKES = 2
 _CLIPS_A_PROCESS = 500  # a fresh process now and then bounds what a decoder leaks
 
 
@@ -65,7 +65,7 @@ class Workers:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 tag, args, strikes = running.pop(future)
                 outcome = self.outcome(future)
-                if isinstance(outcome, WorkerDiedError) and strikes < _STRIKES:
+                if isinstance(outcome, WorkerDiedError) and strikes < STRIKES:
                     running[self.schedule(function, *args)] = tag, args, strikes + 1
                 else:
                     yield tag, outcome
