@@ -2,14 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .augment import Augmentation, augmented, centred
 from .backbone import BLOCKS, Backbone
@@ -24,9 +20,8 @@ class TuneSettings(TrainSettings):
     """How to fine-tune, beside what stage two knows.
 
     `lr` is the head's; the backbone's is `backbone_lr` times that. `head_epochs`: at the beginning, with the head
-    alone. `unfreeze`: how many of the backbone's last blocks learn, None for all. `accumulate`: batches a step. `ema`:
-    how much of the averaged weights a step keeps at most, 0 for no average. `train_norms`, `checkpointing`: see
-    Backbone.
+    alone. `unfreeze`: how many of the backbone's last blocks learn, None for all. `accumulate`: batches a step.
+    `train_norms`, `checkpointing`: see Backbone.
     """
 
     epochs: int = 12
@@ -53,8 +48,6 @@ class TuneSettings(TrainSettings):
             raise HarCacheError(f"--unfreeze {self.unfreeze}: expected 0 to {BLOCKS}, the blocks of the backbone")
         if not 0 < self.backbone_lr <= 1:
             raise HarCacheError(f"--backbone-lr {self.backbone_lr}: expected a share of --lr, above 0 and at most 1")
-        if not 0 <= self.ema < 1:
-            raise HarCacheError(f"--ema {self.ema}: expected at least 0 and less than 1")
         if self.train_norms and self.checkpointing:
             raise HarCacheError("--checkpointing runs blocks twice, which --train-norms would count: give one of them")
 
@@ -118,31 +111,6 @@ class FineTuner(Classifier):
         """Count loss and right answers of the clips that have not failed."""
         if len(batch.labels):
             super().validation_step(batch, index)
-
-
-def averaging(settings: TuneSettings, device: str) -> list[Callback]:
-    """What keeps an exponential moving average of the weights, which is then what is validated and saved."""
-    if not settings.ema:
-        return []
-    return [_Average(settings.ema, device)]
-
-
-class _Average(WeightAveraging):
-    """An exponential moving average that forgets fast at first: else a short training would keep where it began."""
-
-    def __init__(self, decay: float, device: str) -> None:
-        # The device is named: before the Trainer has moved the model, its own would be the CPU.
-        super().__init__(device, use_buffers=False, multi_avg_fn=self._average)
-        self._decay, self._step = decay, 0
-
-    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After every step."""
-        self._step = self._step if step_idx is None else step_idx
-        return step_idx is not None
-
-    def _average(self, averaged: Any, current: Any, count: Any) -> None:
-        kept = min(self._decay, (1 + self._step) / (10 + self._step))
-        get_ema_multi_avg_fn(kept)(averaged, current, count)
 
 
 @dataclass(frozen=True)

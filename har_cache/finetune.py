@@ -17,12 +17,12 @@ from .cache import FeatureCache
 from .claim import check_free, claim
 from .clips import ClipIndex, read_index
 from .encoder import true_fp32
-from .endtoend import FineTuner, TuneSettings, averaging
+from .endtoend import FineTuner, TuneSettings
 from .errors import CacheError, DataError, HarCacheError
 from .executors.picker import Picker
 from .footage import Footage, RawEvalBatches, RawTrainBatches
 from .head import CNNBidirectionalRNN
-from .journal import Listener, Silence, by_loss
+from .journal import Listener, Silence
 from .machine import default_workers, resolve_device
 from .network import load_network
 from .own_cache import labels_for, open_cache
@@ -169,10 +169,7 @@ def _train(
     module = FineTuner(CNNBidirectionalRNN(backbone, network.head), training, len(batches)).train()
     begun = {name: value.clone() for name, value in module.network.state_dict().items()}
     pacer = Pacer(batches.clock, footage.picker.workers, device)
-    callbacks = [*averaging(training, device), pacer]
-    # By the loss: accuracy jumps by whole clips, and what a step changes is little.
-    go = (path, device, listener, settings.resume, training.accumulate, callbacks, by_loss)
-    best = fit(module, batches, held_out, *go)
+    best = fit(module, batches, held_out, path, device, listener, settings.resume, training.accumulate, [pacer])
     chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}
     if best["val_loss"] >= found.loss:
         listener.say("No epoch lowered the validation loss: the weights that it started from are kept")

@@ -1,4 +1,4 @@
-"""The head: standardise, bidirectional RNN, Conv1d transition, masked pooling, classifier. Frames to logits."""
+"""The head: bidirectional RNN, Conv1d transition, masked pooling and classifier, beside one of the mean. To logits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,25 +18,26 @@ _MASKED = -1e4  # below any activation, and representable in float16
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """The head's shape. `hidden`: units of each direction of each layer; `width`: channels of the transition;
-    `appearance`: units of what is seen on average; `forget`: how often training hides that.
+    """The head's shape, and its dropout. `hidden`: units of each direction of each layer; `width`: channels of the
+    transition; `hide_movement`, `hide_appearance`: shares of the training clips that are told by the other alone.
     """
 
     cell: str = "gru"
     hidden: int = 128
     layers: int = 1
     width: int = 256
-    appearance: int = 64
     dropout: float = 0.5
     channel_dropout: float = 0.2
     input_dropout: float = 0.1
-    forget: float = 0.5
+    appearance_dropout: float = 0.2
+    hide_movement: float = 0.2
+    hide_appearance: float = 0.4
 
     def check(self) -> None:
         """Raise HarCacheError, naming the option, where one makes no sense."""
         if self.cell not in CELLS:
             raise HarCacheError(f"--cell {self.cell}: expected one of {', '.join(CELLS)}")
-        for name in ("hidden", "layers", "width", "appearance"):
+        for name in ("hidden", "layers", "width"):
             if getattr(self, name) < 1:
                 raise HarCacheError(f"--{name} {getattr(self, name)}: expected at least 1")
         if not 0 <= self.dropout < 1:
@@ -46,9 +47,9 @@ class HeadSettings:
 class Head(nn.Module):
     """Embeddings of a clip's frames, in order -> logits of its classes.
 
-    The RNN sees each frame less the mean of its clip: how the clip moves, whatever stands around. What the mean
-    itself tells, the scene and the people, joins before the classifier, and is hidden in a part of the training
-    clips: it is easier to learn by heart than movement is, and would leave nothing to be learnt.
+    Two classifiers, whose logits add up, as in two-stream networks. The RNN's sees each frame less the mean of its
+    clip: how the clip moves, whatever stands around. The other, linear, sees that mean: the scene and the people. Each
+    is alone for a part of the training clips, or what is easier to learn by heart would leave the other nothing.
 
     `mean` and `std`, each (256), standardise the embeddings; they are those of the training clips.
     """
@@ -64,7 +65,7 @@ class Head(nn.Module):
         std: Tensor | None = None,
     ) -> None:
         super().__init__()
-        s = settings
+        self.settings = s = settings
         self.register_buffer("mean", torch.zeros(EMBEDDING) if mean is None else mean.clone())
         self.register_buffer("std", torch.ones(EMBEDDING) if std is None else std.clamp(min=_LEAST_STD))
         # Whole channels of a clip, not single numbers, which the other frames would make up for.
@@ -77,9 +78,8 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(s.dropout)
         self.transition = nn.Conv1d(2 * s.hidden, s.width, _KERNEL, padding=_KERNEL // 2)
         self.norm = nn.LayerNorm(s.width)
-        self.appearance = nn.Sequential(nn.Linear(EMBEDDING, s.appearance), nn.LayerNorm(s.appearance), nn.ReLU())
-        self.forget = nn.Dropout(s.forget)
-        self.classifier = nn.Linear(2 * s.width + s.appearance, classes)
+        self.classifier = nn.Linear(2 * s.width, classes)
+        self.appearance = nn.Sequential(nn.Dropout(s.appearance_dropout), nn.Linear(EMBEDDING, classes))
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """Embeddings (b, t, 256), mask (b, t) that is true for frames, which come first -> logits (b, classes).
@@ -95,9 +95,16 @@ class Head(nn.Module):
             x = self.dropout(layer(x, mask))
         x = x * here  # so that the convolution sees at a clip's end what it sees at the end of the tensor: zeros
         x = self.transition(x.transpose(1, 2)).transpose(1, 2)
-        moving = self.dropout(masked_pool(F.relu(self.norm(x)), mask))
-        seen = self.appearance(self.dropout(average)) * self.forget(average.new_ones(average.shape[0], 1))
-        return self.classifier(torch.cat([moving, seen], dim=1))
+        movement = self.classifier(self.dropout(masked_pool(F.relu(self.norm(x)), mask)))
+        return self._sum(movement, self.appearance(average))
+
+    def _sum(self, movement: Tensor, appearance: Tensor) -> Tensor:
+        """Logits (b, classes) of both; in training some of them of one alone."""
+        if not self.training:
+            return movement + appearance
+        drawn = torch.rand(len(movement), 1, device=movement.device)
+        hidden = self.settings.hide_movement, 1 - self.settings.hide_appearance
+        return movement * (drawn >= hidden[0]) + appearance * (drawn < hidden[1])
 
 
 class BidirectionalRNN(nn.Module):

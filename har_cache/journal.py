@@ -4,7 +4,7 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,7 +19,6 @@ from .run import BEST, LAST, METRICS, RunError, to_csv
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
 Row = dict[str, float]  # a line of metrics.csv
-Rank = Callable[[Row], tuple[float, ...]]
 
 
 class Listener(Protocol):
@@ -54,31 +53,20 @@ class Silence:
         """Nothing."""
 
 
-def by_accuracy(row: Row) -> tuple[float, ...]:
-    """What is highest in the best epoch: the validation accuracy, and of equals the one with the lowest loss."""
-    return row["val_accuracy"], -row["val_loss"]
-
-
-def by_loss(row: Row) -> tuple[float, ...]:
-    """What is highest in the best epoch: the lowest validation loss."""
-    return (-row["val_loss"],)
-
-
 class Journal(Callback):
     """Keeps metrics.csv, best.ckpt and last.ckpt, each of them whole at any moment.
 
-    The best epoch is the one that `rank` puts highest.
+    The best epoch is the one of the lowest validation loss: of a few hundred clips the accuracy says less.
     """
 
-    def __init__(self, path: Path, listener: Listener, rank: Rank = by_accuracy) -> None:
-        self._rank = rank
+    def __init__(self, path: Path, listener: Listener) -> None:
         self.rows: list[Row] = []
         self._path, self._listener, self._started, self._train = path, listener, 0.0, (0.0, 0.0)
 
     @property
     def best(self) -> Row | None:
         """The row of the best epoch."""
-        return max(self.rows, key=self._rank, default=None)
+        return min(self.rows, key=lambda row: row["val_loss"], default=None)
 
     def state_dict(self) -> dict[str, Any]:
         """What goes into the checkpoint."""

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,11 @@ _CELL_IN = {"few": 0.55, "many": 0.235}  # inches; below and above _FEW classes
 _FEW = 20
 
 
-def plot_curves(metrics_csv: Path, out: Path, best: int | None = None) -> None:
+def plot_curves(metrics_csv: Path, out: Path, best: int) -> None:
     """Draw loss and accuracy per epoch, training and validation, from `metrics.csv` to the PNG `out`.
 
-    The epoch `best` is marked; by default that of the highest validation accuracy, and of the lowest loss among equals.
-    Empty cells are gaps. Raises CacheError where the picture cannot be written.
+    The epoch `best` is marked, if it is among them. Empty cells are gaps. Raises CacheError where the picture cannot
+    be written.
     """
     columns = _columns(metrics_csv)
     figure = Figure(figsize=(10.5, 4.2), layout="constrained")
@@ -41,7 +40,7 @@ def plot_curves(metrics_csv: Path, out: Path, best: int | None = None) -> None:
     _draw(accuracy, columns, "accuracy", 100.0)
     loss.set(title="Loss", ylabel="cross-entropy (nats)")
     accuracy.set(title="Accuracy", ylabel="top-1 (% of clips)", ylim=(0, 102))
-    _mark(loss, accuracy, columns, best_epoch(columns) if best is None else _row_of(best, columns))
+    _mark(loss, accuracy, columns, _row_of(best, columns))
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     _save(figure, out)
 
@@ -68,13 +67,6 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path, title:
     bar.set_label("% of the true class's clips", color=_INK)
     bar.outline.set_visible(False)
     _save(figure, out)
-
-
-def best_epoch(columns: dict[str, list[float]]) -> int | None:
-    """The row of the highest validation accuracy, of the lowest loss among equals; None without validation."""
-    pairs = enumerate(zip(columns["val_accuracy"], columns["val_loss"], strict=True))
-    rows = [(accuracy, -loss, -row) for row, (accuracy, loss) in pairs if not math.isnan(accuracy + loss)]
-    return -max(rows)[2] if rows else None
 
 
 def _columns(metrics_csv: Path) -> dict[str, list[float]]:

@@ -182,7 +182,7 @@ def _fit(settings: Settings, path: Path, plan: _Plan, sequences: Sequences, list
     module = Classifier(head, training, len(batches))
     best = fit(module, batches, held_out, path, sequences.device.type, listener, settings.resume)
     digest = run.save_model(head, path)
-    plot_curves(path / run.METRICS, path / run.CURVES)
+    plot_curves(path / run.METRICS, path / run.CURVES, int(best["epoch"]))
     chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}
     run.write_config(path, {**plan.config, "model_sha256": digest, "best": chosen})
 

@@ -17,8 +17,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from .averaging import averaging
 from .errors import HarCacheError
-from .journal import Journal, Listener, Rank, Row, SafeCheckpoints, by_accuracy, load_checkpoint
+from .journal import Journal, Listener, Row, SafeCheckpoints, load_checkpoint
 from .run import BEST, LAST
 from .sequences import Batch, derive_seed
 
@@ -32,7 +33,9 @@ for _name in ("lightning.pytorch", "lightning.fabric"):
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train. `frames`: steps a clip; `lr`: the highest learning rate, reached after `warmup` of all steps."""
+    """How to train. `frames`: steps a clip; `lr`: the highest learning rate, reached after `warmup` of all steps;
+    `ema`: how much of the averaged weights, which are what is kept, a step leaves at most, 0 for no average.
+    """
 
     epochs: int = 64
     frames: int = 32
@@ -41,6 +44,7 @@ class TrainSettings:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     warmup: float = 0.05
+    ema: float = 0.97
     seed: int = 0
 
     def check(self) -> None:
@@ -50,6 +54,8 @@ class TrainSettings:
                 raise HarCacheError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected at least 1")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise HarCacheError(f"--lr {self.lr}: expected a number above 0")
+        if not 0 <= self.ema < 1:
+            raise HarCacheError(f"--ema {self.ema}: expected at least 0 and less than 1")
         if self.seed < 0:
             raise HarCacheError(f"--seed {self.seed}: expected at least 0")
 
@@ -136,15 +142,13 @@ def fit(
     resume: bool,
     accumulate: int = 1,
     callbacks: Sequence[Callback] = (),
-    rank: Rank = by_accuracy,
 ) -> Row:
     """Train, keeping checkpoints and metrics in `path`; gives the row of the best epoch, with its weights in `module`.
 
-    `accumulate`: batches a step; `rank`: what makes an epoch the best one; `resume` goes on from last.ckpt, where
-    there is one. Raises HarCacheError on a bad checkpoint or when training diverges, and KeyboardInterrupt on Ctrl-C:
-    what was kept then stays.
+    `accumulate`: batches a step; `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad
+    checkpoint or when training diverges, and KeyboardInterrupt on Ctrl-C: what was kept then stays.
     """
-    journal = Journal(path, listener, rank)
+    journal = Journal(path, listener)
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
@@ -152,7 +156,7 @@ def fit(
         max_epochs=module.settings.epochs,
         gradient_clip_val=_GRADIENT_NORM,
         accumulate_grad_batches=accumulate,
-        callbacks=[journal, *callbacks],
+        callbacks=[journal, *averaging(module.settings.ema, device), *callbacks],
         plugins=[SafeCheckpoints(), LightningEnvironment()],  # one process here, also on a cluster's node
         default_root_dir=path,
         num_sanity_val_steps=0,

@@ -67,7 +67,7 @@ def test_a_split_that_does_not_exist_is_a_usage_error(run):
 
 
 def test_report_prints_where_the_page_is(run):
-    plot_curves(run / "metrics.csv", run / "curves.png")
+    plot_curves(run / "metrics.csv", run / "curves.png", best=1)
     assert call("report", run).exit_code == 1
     call("evaluate", run)
     result = call("report", run)

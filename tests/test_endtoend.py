@@ -6,7 +6,7 @@ from networks import calibrated_model, pictures
 
 from har_cache.augment import Augmentation
 from har_cache.backbone import Backbone
-from har_cache.endtoend import EndToEnd, FineTuner, TuneSettings, averaging
+from har_cache.endtoend import EndToEnd, FineTuner, TuneSettings
 from har_cache.head import CNNBidirectionalRNN, Head, HeadSettings
 from har_cache.sequences import Batch
 from har_cache.transform import crop, normalise
@@ -74,18 +74,3 @@ def test_a_batch_whose_clips_have_all_failed_teaches_nothing(frames: torch.Tenso
     module.validation_step(empty, 0)
     module.validation_step(Batch(frames, MASK, torch.tensor([0, 1])), 0)
     assert module.sums[2] == 2
-
-
-def test_the_average_forgets_fast_at_first() -> None:
-    [average] = averaging(SETTINGS, "cpu")
-    kept = []
-    for step in (0, 9, 5000):
-        assert average.should_update(step_idx=step) and not average.should_update(epoch_idx=1)  # type: ignore[attr-defined]
-        weights = [torch.ones(3)]
-        average._average(weights, [torch.zeros(3)], None)  # type: ignore[attr-defined]
-        kept.append(float(weights[0][0]))
-    assert kept == pytest.approx([0.1, 10 / 19, SETTINGS.ema])
-
-
-def test_averaging_can_be_left_out() -> None:
-    assert averaging(replace(SETTINGS, ema=0.0), "cpu") == [] and len(averaging(SETTINGS, "cpu")) == 1

@@ -15,7 +15,7 @@ lengths_of_clips = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 def make_head(cell: str = "gru", layers: int = 1, classes: int = 5) -> Head:
     torch.manual_seed(0)
     mean, std = torch.randn(256), torch.rand(256) + 0.5
-    return Head(classes, HeadSettings(cell=cell, hidden=8, layers=layers, width=12, appearance=4), mean, std).eval()
+    return Head(classes, HeadSettings(cell=cell, hidden=8, layers=layers, width=12), mean, std).eval()
 
 
 def padded(lengths: list[int], steps: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +79,7 @@ def test_order_matters() -> None:
 def test_embeddings_are_standardised_with_what_was_given() -> None:
     x, mask = padded([5], 5)
     head = make_head()
-    plain = Head(5, HeadSettings(hidden=8, width=12, appearance=4)).eval()
+    plain = Head(5, HeadSettings(hidden=8, width=12)).eval()
     plain.load_state_dict({**head.state_dict(), "mean": torch.zeros(256), "std": torch.ones(256)})
     with torch.no_grad():
         torch.testing.assert_close(plain((x - head.mean) / head.std, mask), head(x.float(), mask), rtol=0, atol=1e-4)
@@ -111,3 +111,28 @@ def test_encoder_and_head_in_one_give_the_head_s_logits_of_the_embeddings() -> N
     with torch.no_grad():
         embeddings = torch.stack([model.encoder(clip) for clip in frames])
         torch.testing.assert_close(model(frames, mask), model.head(embeddings, mask), rtol=1e-3, atol=1e-4)
+
+
+def test_training_shows_some_clips_one_of_movement_and_appearance_alone() -> None:
+    head = Head(5, HeadSettings(dropout=0, channel_dropout=0, input_dropout=0, appearance_dropout=0))
+    x, mask = padded([6] * 200, 6)
+    x[:] = x[:1]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        both = head.eval()(x, mask)[0]
+        appearance = head.appearance((x.float().mean(1)[:1] - head.mean) / head.std)[0]
+        logits = head.train()(x, mask)
+    kinds = [(logits - kind).abs().amax(1) < 1e-4 for kind in (both, appearance, both - appearance)]
+    assert torch.stack(kinds).sum(0).eq(1).all()
+    assert [int(kind.sum()) for kind in kinds] == pytest.approx([80, 40, 80], abs=25)
+
+
+def test_a_clip_that_does_not_move_is_told_by_its_appearance() -> None:
+    x, mask = padded([6], 6)
+    x[:] = x[:, :1]
+    head = make_head()
+    with torch.no_grad():
+        still = head(x, mask) - head(x + 1, mask)
+        seen = head.appearance((x[:, 0].float() - head.mean) / head.std)
+        other = head.appearance((x[:, 0].float() + 1 - head.mean) / head.std)
+    torch.testing.assert_close(still, seen - other, rtol=0, atol=1e-3)

@@ -15,7 +15,7 @@ from har_cache.run import Run
 from har_cache.transform import crop, normalise
 from har_cache.weights import save_encoder
 
-SETTINGS = HeadSettings(hidden=4, width=6, appearance=3)
+SETTINGS = HeadSettings(hidden=4, width=6)
 
 
 def write_run(path: Path, stage: str) -> CNNBidirectionalRNN:

@@ -16,7 +16,7 @@ OTHERS = ([4, 2], [1], [9], [3, 11, 7])
 def make_network(cell: str, layers: int) -> CNNBidirectionalRNN:
     """Embeddings in place of frames, to be quick."""
     torch.manual_seed(1)
-    head = Head(3, HeadSettings(cell=cell, hidden=6, layers=layers, width=8, appearance=4))
+    head = Head(3, HeadSettings(cell=cell, hidden=6, layers=layers, width=8))
     return CNNBidirectionalRNN(nn.Identity(), head).eval()
 
 

@@ -46,7 +46,7 @@ def run(tmp_path) -> Path:
 
 
 def _with_curves(run: Path) -> Path:
-    plot_curves(run / "metrics.csv", run / "curves.png")
+    plot_curves(run / "metrics.csv", run / "curves.png", best=1)
     return run
 
 
