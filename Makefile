@@ -16,7 +16,7 @@ EXTRACT_ARGS ?= $(if $(filter extract,$(MAKECMDGOALS)),$(ARGS))
 RUN     ?= data/runs/$(NAME)
 TUNED   ?= $(RUN)-finetuned
 # The sample is small: so is its head, and it can be tuned on a few cores.
-HEAD_ARGS     ?= $(if $(filter $(SAMPLE),$(DATA)),--hidden 64)
+HEAD_ARGS     ?= $(if $(filter $(SAMPLE),$(DATA)),--hidden 64 --frames 16 --epochs 128)
 FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 4 --frames 32 --unfreeze 8 --no-augment --lr 2e-4)
 HAR_CACHE := $(VENV)/bin/har-cache
 INSTALLED := $(VENV)/.installed

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,21 +94,18 @@ class FeatureCache:
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All embeddings as one contiguous array, float16 (views, all frames, 256), and `offsets`.
 
-        Each shard is read once and copied once, into its place; several at a time, since hashing takes the longest.
+        Each shard is read once and copied once, into its place. Threads read and hash ahead; HDF5 has a lock, and is
+        slower the more of them wait for it.
         """
         offsets = self.offsets
         out = np.empty((len(self.views), offsets[-1], self.recipe.dim), np.float16)
-        bounds = [0, *itertools.accumulate(self._shard_frames)]
-
-        def read(index: int) -> None:
-            with self._image(index) as image:
-                if image.shape[:2] != (len(self.views), self._shard_frames[index]):
+        end = 0
+        for index, data in enumerate(self._files()):
+            begin, end = end, end + self._shard_frames[index]
+            with self._image(index, data) as image:
+                if image.shape[:2] != (len(self.views), end - begin):
                     raise CacheError(f"{self.path}: shard {index} holds other frames than its record counts")
-                image.read_into(out[:, bounds[index] : bounds[index + 1]])
-
-        with ThreadPoolExecutor(min(cores(), _READERS)) as threads:
-            for _ in threads.map(read, range(len(self._shard_frames))):
-                pass
+                image.read_into(out[:, begin:end])
         return out, offsets
 
     def __getstate__(self) -> dict[str, Any]:
@@ -126,17 +123,30 @@ class FeatureCache:
             records.append(record)
         return records
 
-    def _image(self, index: int) -> ShardImage:
-        """Shard `index`, opened only after its sha256 has been found right."""
+    def _files(self) -> Iterator[bytes]:
+        """The content of each shard's file, a few of them read ahead."""
+        shards = iter(range(len(self._shard_frames)))
+        readers = min(cores(), _READERS)
+        with ThreadPoolExecutor(readers) as threads:
+            ahead = deque(threads.submit(self._file, index) for index in itertools.islice(shards, readers + 1))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(threads.submit(self._file, index) for index in itertools.islice(shards, 1))
+
+    def _file(self, index: int) -> bytes:
+        """The content of shard `index`, whose sha256 has been found right."""
         path = Store(self.path).shard_path(index)
         data = read_file(path)
         if sha256(data) != self.manifest["shards"][index]["sha256"]:
             raise CacheError(f"{path}: damaged (its sha256 does not match); run extract again to redo this shard")
-        return ShardImage(data, path.name)
+        return data
+
+    def _image(self, index: int, data: bytes) -> ShardImage:
+        return ShardImage(data, Store(self.path).shard_path(index).name)
 
     def _shard(self, index: int) -> Shard:
         if index not in self._shards:
-            with self._image(index) as image:
+            with self._image(index, self._file(index)) as image:
                 self._shards[index] = image.read()
             while len(self._shards) > _OPEN_SHARDS:
                 self._shards.popitem(last=False)

@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -142,13 +142,16 @@ class ShardImage:
         Straight from the chunks' bytes: HDF5's own path costs four times as much, mostly for a checksum that
         the sha256 of the whole file has made redundant.
         """
-        dim = self.shape[2]
-        for i in range(self._embeddings.id.get_num_chunks()):
-            chunk = self._embeddings.id.get_chunk_info(i)
+        deep, dim = self._embeddings.chunks[1:]
+
+        def copy(chunk: Any) -> None:
             view, first, _ = chunk.chunk_offset
-            rows = out[view, first : first + self._embeddings.chunks[1]]
-            stored = np.frombuffer(self._image, "<f2", rows.size, chunk.byte_offset)
-            rows[:] = stored.reshape(len(rows), dim)
+            rows = out[view, first : first + deep]
+            if chunk.byte_offset + rows.nbytes > len(self._image):
+                raise ValueError("its embeddings lie outside of it")
+            rows[:] = np.frombuffer(self._image, "<f2", rows.size, chunk.byte_offset).reshape(len(rows), dim)
+
+        self._checked(lambda: self._embeddings.id.chunk_iter(copy))
 
     def read(self) -> Shard:
         """The whole shard as arrays."""

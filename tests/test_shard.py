@@ -1,3 +1,5 @@
+import struct
+
 import h5py
 import numpy as np
 import pytest
@@ -303,3 +305,12 @@ def test_a_chunk_that_was_never_written_is_refused():
         replace("offsets", data=np.array([0, 3, 3, 257], "<i8"))(file)
 
     assert "lacks some of its embeddings" in refusal(forge(change))
+
+
+@pytest.mark.parametrize("address", [2**40, 2**63 + 1])
+def test_a_chunk_outside_the_file_is_refused(address):
+    image = to_image(make_shard())
+    with h5py.File.in_memory(image) as file:
+        begin = struct.pack("<Q", file["embeddings"].id.get_chunk_info(1).byte_offset)
+    assert image.count(begin) == 1
+    assert "no well-formed shard" in refusal(image.replace(begin, struct.pack("<Q", address)))
