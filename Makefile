@@ -17,7 +17,7 @@ RUN     ?= data/runs/$(NAME)
 TUNED   ?= $(RUN)-finetuned
 # The sample is small: so is its head, and it can be tuned on a few cores.
 HEAD_ARGS     ?= $(if $(filter $(SAMPLE),$(DATA)),--hidden 64 --frames 16 --epochs 128)
-FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 4 --frames 32 --unfreeze 8 --no-augment --lr 2e-4)
+FINETUNE_ARGS ?= $(if $(filter $(SAMPLE),$(DATA)),--epochs 8 --unfreeze 8 --backbone-lr 0.3)
 HAR_CACHE := $(VENV)/bin/har-cache
 INSTALLED := $(VENV)/.installed
 
