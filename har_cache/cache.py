@@ -15,7 +15,7 @@ from .errors import CacheError
 from .files import read_file, sha256, unseal
 from .machine import cores
 from .recipe import Recipe
-from .shard import Shard, ShardImage
+from .shard import Shard, ShardImage, copy_parts
 from .store import MANIFEST, Record, Store, read_record
 
 _OPEN_SHARDS = 8
@@ -94,18 +94,19 @@ class FeatureCache:
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """All embeddings as one contiguous array, float16 (views, all frames, 256), and `offsets`.
 
-        Each shard is read once and copied once, into its place. Threads read and hash ahead; HDF5 has a lock, and is
-        slower the more of them wait for it.
+        Each shard is read once and copied once, into its place. Threads read and hash ahead, and copy: the first touch
+        of new memory takes long. HDF5 has a lock, and is slower the more of them wait for it.
         """
         offsets = self.offsets
         out = np.empty((len(self.views), offsets[-1], self.recipe.dim), np.float16)
         end = 0
-        for index, data in enumerate(self._files()):
-            begin, end = end, end + self._shard_frames[index]
-            with self._image(index, data) as image:
-                if image.shape[:2] != (len(self.views), end - begin):
-                    raise CacheError(f"{self.path}: shard {index} holds other frames than its record counts")
-                image.read_into(out[:, begin:end])
+        with ThreadPoolExecutor(min(cores(), _READERS)) as threads:
+            for index, data in enumerate(self._files(threads)):
+                begin, end = end, end + self._shard_frames[index]
+                with self._image(index, data) as image:
+                    if image.shape[:2] != (len(self.views), end - begin):
+                        raise CacheError(f"{self.path}: shard {index} holds other frames than its record counts")
+                    threads.submit(copy_parts, image.parts(out[:, begin:end]))
         return out, offsets
 
     def __getstate__(self) -> dict[str, Any]:
@@ -123,15 +124,13 @@ class FeatureCache:
             records.append(record)
         return records
 
-    def _files(self) -> Iterator[bytes]:
+    def _files(self, threads: ThreadPoolExecutor) -> Iterator[bytes]:
         """The content of each shard's file, a few of them read ahead."""
         shards = iter(range(len(self._shard_frames)))
-        readers = min(cores(), _READERS)
-        with ThreadPoolExecutor(readers) as threads:
-            ahead = deque(threads.submit(self._file, index) for index in itertools.islice(shards, readers + 1))
-            while ahead:
-                yield ahead.popleft().result()
-                ahead.extend(threads.submit(self._file, index) for index in itertools.islice(shards, 1))
+        ahead = deque(threads.submit(self._file, index) for index in itertools.islice(shards, _READERS + 1))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(threads.submit(self._file, index) for index in itertools.islice(shards, 1))
 
     def _file(self, index: int) -> bytes:
         """The content of shard `index`, whose sha256 has been found right."""

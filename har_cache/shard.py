@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -137,21 +137,29 @@ class ShardImage:
         return data
 
     def read_into(self, out: np.ndarray) -> None:
-        """All embeddings into `out`, float16 (views, frames, 256), without an intermediate copy.
+        """All embeddings into `out`, float16 (views, frames, 256), without an intermediate copy."""
+        copy_parts(self.parts(out))
+
+    def parts(self, out: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What is to be copied where, to have all embeddings in `out`; both are views, which outlive this image.
 
         Straight from the chunks' bytes: HDF5's own path costs four times as much, mostly for a checksum that
         the sha256 of the whole file has made redundant.
         """
         deep, dim = self._embeddings.chunks[1:]
 
-        def copy(chunk: Any) -> None:
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def add(chunk: Any) -> None:
             view, first, _ = chunk.chunk_offset
             rows = out[view, first : first + deep]
             if chunk.byte_offset + rows.nbytes > len(self._image):
                 raise ValueError("its embeddings lie outside of it")
-            rows[:] = np.frombuffer(self._image, "<f2", rows.size, chunk.byte_offset).reshape(len(rows), dim)
+            stored = np.frombuffer(self._image, "<f2", rows.size, chunk.byte_offset)
+            found.append((rows, stored.reshape(len(rows), dim)))
 
-        self._checked(lambda: self._embeddings.id.chunk_iter(copy))
+        self._checked(lambda: self._embeddings.id.chunk_iter(add))
+        return found
 
     def read(self) -> Shard:
         """The whole shard as arrays."""
@@ -168,6 +176,12 @@ class ShardImage:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def copy_parts(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Copy each second array into the first."""
+    for place, stored in parts:
+        place[:] = stored
 
 
 def _fixed_text(words: Sequence[str]) -> np.ndarray:
