@@ -59,6 +59,16 @@ def finished(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Fin
     return made
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of all files below a folder, by their paths in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def settled(folder: Path) -> dict[str, bytes]:
+    """`contents`, less what a killed writer left half-written."""
+    return {name: data for name, data in contents(folder).items() if ".tmp-" not in name}
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> "Copy":
     """A small data set as it would be published: archives, and what is in them."""

@@ -16,7 +16,7 @@ import fake_decoders
 import numpy as np
 import pytest
 from commands import COMMAND, shards_done, started
-from conftest import Finished
+from conftest import Finished, contents, settled
 from har_cache_cli import console
 from har_cache_cli.main import app
 from networks import calibrated_model
@@ -51,10 +51,6 @@ def only_line(result: Any, status: int = 1) -> str:
     [error] = [line for line in lines if line.startswith("Error: ")]
     assert lines[-1] == error and "Traceback" not in result.stderr
     return error
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -339,8 +335,7 @@ def test_killed_at_random_moments_and_resumed_the_bytes_are_the_same(finished: F
     left = shards_done(own.cache)
     report = extract(own.settings())
     assert report.finished_before == 2 * left
-    found = {name: data for name, data in contents(own.cache).items() if ".tmp-" not in name}
-    assert found == contents(finished.cache), moments
+    assert settled(own.cache) == contents(finished.cache), moments
 
 
 def test_ctrl_c_exits_with_130_and_keeps_finished_shards(finished: Finished, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Finished
+from conftest import Finished, contents
 from networks import calibrated_model
 from plain import least_faithful, plain_embeddings, plain_model
 from videos import moving_frames, write_audio, write_video
@@ -41,10 +41,6 @@ def small(tmp_path: Path, encoder: Path) -> Settings:
     return Settings(
         tmp_path / "data", tmp_path / "cache", weights=str(encoder), precision="fp32", shard_clips=1, workers=2
     )
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def stamps(folder: Path) -> dict[str, int]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Finished
+from conftest import Finished, settled
 from networks import calibrated_model
 from videos import moving_frames, write_video
 
@@ -47,14 +47,6 @@ def results(run: Any, tasks: list[ShardTask], job: Job, workers: int | None) -> 
     return {r.key: r for shard in run(tasks, job, "cpu", workers, lambda *_: None) for r in shard.results}
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and ".tmp-" not in path.name
-    }
-
-
 # ------------------------------------------------------------------------------------------------ what it gives
 
 
@@ -81,7 +73,7 @@ def test_each_shard_comes_once_and_is_what_one_machine_gives(
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_executor_changes_no_byte_of_a_cache(finished: Finished, tmp_path: Path, workers: int) -> None:
     extract(finished.settings(cache=tmp_path / "cache", executor="ray", workers=workers))
-    assert contents(tmp_path / "cache") == contents(finished.cache)
+    assert settled(tmp_path / "cache") == settled(finished.cache)
 
 
 def test_more_workers_than_the_cluster_has_room_for_hold_nothing_up(tasks: list[ShardTask], job: Job) -> None:

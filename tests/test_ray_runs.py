@@ -9,7 +9,7 @@ from pathlib import Path
 import fake_decoders
 import pytest
 from commands import shards_done, started
-from conftest import Finished
+from conftest import Finished, settled
 from networks import calibrated_model
 from videos import moving_frames, write_video
 
@@ -26,14 +26,6 @@ def extraction(made: Finished, weights: str | Path) -> list[str]:
     """The arguments that `made.cache` is made with."""
     paths = ["--data", str(made.data), "--cache", str(made.cache), "--weights", str(weights)]
     return ["extract", *paths, "--shard-clips", "2", "--workers", "2", "--executor", "ray"]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and ".tmp-" not in path.name
-    }
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
@@ -61,7 +53,7 @@ def test_killed_and_resumed_the_bytes_are_the_same(finished: Finished, tmp_path:
     report = extract(own.settings(executor="ray"))
     assert not ray.is_initialized()
     assert report.finished_before == 2 * left
-    assert contents(own.cache) == contents(finished.cache)
+    assert settled(own.cache) == settled(finished.cache)
 
 
 def test_ctrl_c_exits_with_130_and_keeps_finished_shards(finished: Finished, tmp_path: Path) -> None:
@@ -73,8 +65,8 @@ def test_ctrl_c_exits_with_130_and_keeps_finished_shards(finished: Finished, tmp
         assert command.all_gone(60)
     errors = command.errors.read_text()
     assert "Traceback" not in errors and errors.splitlines()[-1].startswith("Interrupted")
-    kept = contents(own.cache / "shards")
-    assert len(kept) >= 2 and kept.items() <= contents(finished.cache / "shards").items()
+    kept = settled(own.cache / "shards")
+    assert len(kept) >= 2 and kept.items() <= settled(finished.cache / "shards").items()
 
 
 def test_clips_that_break_the_decoder_cost_nothing_but_themselves(tmp_path: Path) -> None:
