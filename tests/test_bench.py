@@ -1,17 +1,20 @@
 import json
 
+import numpy as np
 import pytest
+from har_cache_cli.bench import _unquiet
 from har_cache_cli.main import app
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import har_cache.bench as benchmark
-from har_cache.bench import standin, training
+from har_cache.bench import extraction, standin, training
 from har_cache.bench.ledger import Figure, Ledger
 from har_cache.bench.plain import Plain
 from har_cache.cache import FeatureCache
 from har_cache.errors import HarCacheError
+from har_cache.store import ClipResult
 from har_cache.verify import verify
 
 SPEEDS = st.lists(st.floats(1, 1000), min_size=1, max_size=5)
@@ -31,7 +34,7 @@ def test_a_limit_that_is_a_multiple_of_every_run_gives_that_ratio(runs, share):
     figure = Figure("part", "frames/s", tuple(runs), tuple(run / share for run in runs), "a limit")
     assert figure.ratio == pytest.approx(share)
     assert min(runs) <= figure.median <= max(runs)
-    assert figure.spread >= 0
+    assert figure.spread >= 0 and figure.limit_spread == pytest.approx(figure.spread)
 
 
 def test_figures_keep_their_order_and_their_runs():
@@ -43,6 +46,26 @@ def test_figures_keep_their_order_and_their_runs():
     assert (first.part, first.runs, first.median, first.limit, first.ratio) == ("first", (3, 1, 2), 2, 4, 0.5)
     assert (second.part, second.limit, second.ratio) == ("second", None, None)
     assert "first" in ledger and "third" not in ledger
+
+
+@given(st.integers(3, 40), st.integers(1, 8), st.floats(1, 1000), st.floats(0, 100))
+def test_the_start_of_the_pipeline_does_not_count(clips, workers, speed, start):
+    times = [0.0, *(start + i * 60 / speed for i in range(1, clips + 1))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction.time, "perf_counter", iter(times).__next__)
+        progress = extraction.Progress()
+        for _ in range(clips):
+            progress.clip(ClipResult("jump/a.avi", np.zeros((1, 60, 256), np.float16)))
+    assert progress.speed(workers) == pytest.approx(speed)
+
+
+def test_of_a_few_clips_everything_counts():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction.time, "perf_counter", iter([0.0, 1.0, 3.0]).__next__)
+        progress = extraction.Progress()
+        progress.clip(ClipResult("jump/a.avi", np.zeros((1, 60, 256), np.float16)))
+        progress.clip(ClipResult("jump/b.avi", reason="a bad clip"))
+    assert progress.speed(4) == 20
 
 
 def test_the_stand_in_is_a_sound_cache(tmp_path, small_standin):
@@ -98,6 +121,13 @@ def test_the_table_names_the_machine_and_what_bounds_it(finished, small_standin)
     assert "Stage one is bound by:" in result.stdout and "plain" not in result.stdout
     assert "reading and hashing its files" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 130
+
+
+@pytest.mark.parametrize(("products", "said"), [((100.0, 109.0, 105.0), False), ((100.0, 125.0, 105.0), True)])
+def test_a_machine_that_is_not_quiet_is_told_from_one_that_is(products, said):
+    encoder = Figure("encode fp32", "frames/s", (1.0, 9.0, 5.0), products, "matrix products")
+    result = benchmark.Result({}, "cpu", 1, "fp32", (encoder,), "encode", {})
+    assert any("not quiet" in line for line in _unquiet(result)) == said
 
 
 @pytest.mark.parametrize("change", [{"seconds": 0.0}, {"seconds": float("nan")}, {"repeats": 0}, {"workers": 0}])

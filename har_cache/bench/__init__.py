@@ -32,8 +32,8 @@ class Settings:
     baseline: bool = False
     device: str = "auto"
     workers: int | None = None
-    seconds: float = 3.0
-    repeats: int = 3
+    seconds: float = 1.0
+    repeats: int = 7
 
 
 @dataclass(frozen=True)

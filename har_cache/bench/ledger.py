@@ -1,6 +1,7 @@
 """What a benchmark has measured: speeds, run by run, each beside its limit."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -22,7 +23,12 @@ class Figure:
     @property
     def spread(self) -> float:
         """From the slowest run to the fastest, as a share of the median."""
-        return (max(self.runs) - min(self.runs)) / self.median
+        return _spread(self.runs)
+
+    @property
+    def limit_spread(self) -> float | None:
+        """The same of the limits: how much the machine varied by itself."""
+        return _spread(self.limits) if self.limits else None
 
     @property
     def limit(self) -> float | None:
@@ -35,6 +41,10 @@ class Figure:
         if not self.limits:
             return None
         return statistics.median(run / limit for run, limit in zip(self.runs, self.limits, strict=True))
+
+
+def _spread(runs: Sequence[float]) -> float:
+    return (max(runs) - min(runs)) / statistics.median(runs)
 
 
 @dataclass
