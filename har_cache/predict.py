@@ -1,14 +1,18 @@
 """Several videos at once: what a run makes of each, and a film of them."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ClipError, HarCacheError
+from .executors.workers import WorkerDiedError, Workers
 from .film import kind_of
+from .machine import default_workers
 from .predictor import Prediction, Predictor
 from .run import Run
 from .scene import write_film
+from .worker import Job, count
 
 
 @dataclass(frozen=True)
@@ -30,28 +34,40 @@ def predict(
     film: Path | None = None,
     device: str = "auto",
     say: Callable[[str], None] = lambda text: None,
+    stall_s: float = 60.0,
 ) -> Report:
     """Predict each of the videos; one that does not decode is told to `say`, and left out.
 
-    `film`: a .gif or .mp4 to write, of all of them one after another. Raises HarCacheError: no such run, a film that
-    cannot be written, no video that decodes.
+    `film`: a .gif or .mp4 to write, of all of them one after another; `stall_s`: seconds without a frame after which a
+    decoder is taken to hang. Raises HarCacheError: no such run, a film that cannot be written, no video that decodes.
     """
     _check_film(film)
-    predictor = Predictor(Run.open(run_path), device)
-    predictions: list[Prediction] = []
-    failures: dict[Path, str] = {}
-    for video in videos:
-        try:
-            predictions.append(predictor.predict(video))
-        except ClipError as error:
-            if len(videos) == 1:
-                raise HarCacheError(f"{video}: {error}") from error
-            failures[video] = str(error)
-            say(f"Failed: {video}: {error}")
+    run = Run.open(run_path)
+    with Workers(Job("pyav", stall_s=stall_s), min(len(videos), default_workers())) as pool:
+        trials = [pool.schedule(count, video.absolute()) for video in videos]
+        predictor = Predictor(run, device)  # meanwhile
+        failures = _failures(pool, videos, trials)
+    for video, reason in failures.items():
+        if len(videos) == 1:
+            raise HarCacheError(f"{video}: {reason}")
+        say(f"Failed: {video}: {reason}")
+    predictions = [predictor.predict(video) for video in videos if video not in failures]
     if not predictions:
         raise HarCacheError(f"none of the {len(videos)} videos can be decoded")
     written = write_film(film, predictor, predictions) if film else None
     return Report(predictor.run, predictions, failures, written)
+
+
+def _failures(pool: Workers, videos: Sequence[Path], trials: Sequence[Future[int]]) -> dict[Path, str]:
+    """Which videos a worker process could not decode, and why: what crashes a decoder would take this process along."""
+    failures = {}
+    for video, trial in zip(videos, trials, strict=True):
+        outcome = pool.outcome(trial)
+        if isinstance(outcome, WorkerDiedError):
+            outcome = pool.outcome(pool.schedule(count, video.absolute()))
+        if isinstance(outcome, ClipError):
+            failures[video] = str(outcome)
+    return failures
 
 
 def _check_film(film: Path | None) -> None:

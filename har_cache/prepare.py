@@ -23,9 +23,10 @@ from .fused import fold
 from .network import run_weights
 from .projection import fit_pca, random_projection
 from .recipe import EMBEDDING, FEATURES, Recipe
+from .sampling import features, sample
 from .transform import TRANSFORM, normalise
 from .weights import Weights, calibrate, find_weights, load_state, new_model, save_encoder, tensors_sha256
-from .worker import Job, features, sample
+from .worker import Job
 
 _PROBE_FRAMES, _PROBE_CLIPS = 128, 64
 _PCA_FRAMES, _PCA_CLIPS = 4096, 1024

@@ -28,7 +28,6 @@ from .video import VideoInfo, probe, read_chunks, read_frames
 
 OUT_OF_MEMORY = 77  # exit status of a worker that met its memory limit
 _CHUNK_BYTES = 32 << 20
-_LONGEST_SAMPLED = 1000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -117,6 +116,12 @@ def decode(path: Path, ring: str) -> Decoded:
     return Decoded(frames, info.fps, info.declared_frames, source_sha256(path), clock.seconds["decode"])
 
 
+def count(path: Path) -> int:
+    """Decode a whole clip to see whether that can be done: its frames. Raises ClipError or dies as `embed` does."""
+    with bounded():
+        return sum(len(chunk) for chunk in chunks(path, probe(path)))
+
+
 def encoder() -> Encoder:
     """This process's encoder. Raises AssertionError where its job has none."""
     assert _encoder is not None
@@ -143,30 +148,6 @@ def check_finite(embeddings: np.ndarray) -> None:
     """Raise ClipError where float16 embeddings hold an infinity or a NaN."""
     if not np.isfinite(embeddings).all():
         raise ClipError("its embeddings are not finite in float16: these weights do not suit")
-
-
-def sample(path: Path, count: int) -> np.ndarray:
-    """`count` frames spread evenly over the clip (all where it has fewer): uint8 (n, 3, 224, 224)."""
-    crops: list[Tensor] = []
-    first = 0
-    with bounded():
-        info = probe(path)
-        wanted = _spread(info.declared_frames or _counted(path, info), count)
-        for chunk in chunks(path, info):
-            chosen = [i - first for i in wanted if first <= i < first + len(chunk)]
-            crops += [crop(torch.from_numpy(chunk[chosen])).to(torch.uint8)] if chosen else []
-            first += len(chunk)
-            if first > wanted[-1]:
-                break
-    if not crops:
-        raise ClipError("too short to sample")
-    return torch.cat(crops).numpy()
-
-
-def features(path: Path, count: int) -> np.ndarray:
-    """Pooled features before the projection of the frames that `sample` takes: float32 (n, 1280)."""
-    crops = torch.from_numpy(sample(path, count)).split(CPU_BATCH)
-    return torch.cat([encoder().features(part.float()) for part in crops]).numpy()
 
 
 def source_sha256(path: Path) -> str:
@@ -258,19 +239,3 @@ def batches(chunks: Iterator[np.ndarray], clock: Stopwatch) -> Iterator[Tensor]:
     clock.lap("decode")
     if waiting:
         yield torch.cat(waiting)
-
-
-def _counted(path: Path, info: VideoInfo) -> int:
-    """The frames of a clip that declares no number (MKV, WebM), as far as they are sampled."""
-    frames = 0
-    for chunk in chunks(path, info):
-        frames += len(chunk)
-        if frames >= _LONGEST_SAMPLED:
-            break
-    return frames
-
-
-def _spread(frames: int, count: int) -> list[int]:
-    length = min(frames, _LONGEST_SAMPLED)
-    count = min(count, length)
-    return [(2 * i + 1) * length // (2 * count) for i in range(count)]

@@ -1,6 +1,6 @@
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,3 +84,24 @@ def site(copy: "Copy") -> Iterator["Website"]:
 
     with website(copy.files) as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def in_worker() -> Iterator[Callable[..., Any]]:
+    """Calls a function in a worker process that embeds in both views; gives what came of it, or its ClipError."""
+    from networks import calibrated_model
+
+    from har_cache.executors.workers import Workers
+    from har_cache.fused import fold
+    from har_cache.worker import Job
+
+    with Workers(Job("pyav", fold(calibrated_model()), "fp32", ("center", "flip")), 1) as workers:
+        yield lambda function, *args: workers.outcome(workers.schedule(function, *args))
+
+
+@pytest.fixture(scope="session")
+def moving_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of 37 frames, no two alike."""
+    from videos import moving_frames, write_video
+
+    return write_video(tmp_path_factory.mktemp("clips") / "clip.avi", moving_frames(37, 320, 240))

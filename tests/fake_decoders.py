@@ -50,8 +50,16 @@ def hog() -> NoReturn:
 
 
 def sample(path: Path, count: int) -> np.ndarray:
-    """`har_cache.worker.sample` over these decoders."""
+    """`har_cache.sampling.sample` over these decoders."""
+    from har_cache import sampling
+
+    install()
+    return sampling.sample(path, count)
+
+
+def count(path: Path) -> int:
+    """`har_cache.worker.count` over these decoders."""
     from har_cache import worker
 
     install()
-    return worker.sample(path, count)
+    return worker.count(path)

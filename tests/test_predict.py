@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import fake_decoders
 import pytest
 from test_network import write_run
 from videos import moving_frames, write_video
@@ -26,6 +27,21 @@ def test_what_does_not_decode_is_told_and_the_others_are_done(run: Path, tmp_pat
     assert report.failures == {bad: "a text file, not a video"}
     assert said == [f"Failed: {bad}: a text file, not a video"]
     assert report.film_bytes == (tmp_path / "film.gif").stat().st_size
+
+
+def test_a_video_that_breaks_the_decoder_costs_that_video(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("har_cache.predict.count", fake_decoders.count)
+    names = ("segfault.avi", "good.avi", "hang.avi", "hog.avi")
+    videos = [write_video(tmp_path / name, moving_frames(6)) for name in names]
+    report = predict(run, videos, device="cpu", stall_s=2)
+    assert [(p.video.name, p.frames) for p in report.predictions] == [("good.avi", 6)]
+    assert {video.name: reason for video, reason in report.failures.items()} == {
+        "segfault.avi": "the decoder crashes: SIGSEGV (tried twice)",
+        "hang.avi": "the decoder hangs: no frame for 2 s (tried twice)",
+        "hog.avi": "decoding it takes more than the 2 GiB of memory a worker may use (tried twice)",
+    }
 
 
 def test_nothing_that_decodes_is_an_error(run: Path, tmp_path: Path) -> None:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import av
 import numpy as np
+import torch
+from torch import Tensor
+
+from har_cache.transform import crop
 
 RATE = 30
 
@@ -80,6 +84,11 @@ def reference_frames(path: Path) -> np.ndarray:
     """Every frame that PyAV decodes, one after another: (n, height, width, 3) uint8 RGB."""
     with av.open(str(path.absolute()), metadata_errors="replace") as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def reference_crops(path: Path) -> Tensor:
+    """What the network sees of them: (n, 3, 224, 224)."""
+    return crop(torch.from_numpy(reference_frames(path)))
 
 
 def _write_silence(out: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
