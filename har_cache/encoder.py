@@ -10,6 +10,7 @@ from torch import Tensor
 from . import machine
 from .errors import HarCacheError
 from .fused import Block, FoldedEncoder
+from .graph import Graph
 from .recipe import EMBEDDING
 from .transform import normalise
 
@@ -19,7 +20,8 @@ PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
 # Frames a batch on the CPU: small enough to stay in its cache. Clips end in a batch filled up to a multiple
 # of 4 frames, so that few shapes occur; oneDNN prepares a primitive for each new one.
 CPU_BATCH, _PAD = 16, 4
-# The first blocks (112x112 and 56x56 pixels) write 3 MB a frame and are faster on 2 frames at a time.
+# The first blocks (112x112 and 56x56 pixels) write 3 MB a frame: they are faster on 2 frames at a time with oneDNN,
+# on one with ONNX Runtime.
 _EARLY_BLOCKS, _EARLY_BATCH = 4, 2
 # `*-mixed` keeps the blocks before this one in fp32: they make nearly all of the rounding error of bf16 and fp16
 # (bf16 everywhere: centred cosine 0.63 to 0.78 in the worst frame; from here on: 0.996).
@@ -43,9 +45,12 @@ class Encoder:
     ) -> None:
         self.device = torch.device(device)
         self.views = tuple(views)
-        low, first_low = _low_precision(precision)
+        dtypes = _dtypes(precision, len(folded.blocks))
+        in_graph = dtypes.count(torch.float32) if self.device.type == "cpu" else 0
+        self.graph = Graph(folded.blocks[:in_graph]) if in_graph else None
         self.blocks = [
-            Block(block, low if i >= first_low else torch.float32, self.device) for i, block in enumerate(folded.blocks)
+            Block(block, dtype, self.device)
+            for block, dtype in zip(folded.blocks[in_graph:], dtypes[in_graph:], strict=True)
         ]
         self.weight = torch.from_numpy(folded.weight).to(self.device)
         self.bias = torch.from_numpy(folded.bias).to(self.device)
@@ -71,8 +76,11 @@ class Encoder:
     def _cpu_batch(self, crops: Tensor) -> Tensor:
         n = len(crops)
         filled = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, -n % _PAD)) if n % _PAD else crops
-        early = [_run(self.blocks[:_EARLY_BLOCKS], normalise(part)) for part in filled.split(_EARLY_BATCH)]
-        return _pool(_run(self.blocks[_EARLY_BLOCKS:], torch.cat(early)))[:n]
+        if self.graph:
+            early = torch.cat([self.graph(frame) for frame in filled.split(1)])
+            return _pool(_run(self.blocks, early.contiguous(memory_format=torch.channels_last)))[:n]
+        early = torch.cat([_run(self.blocks[:_EARLY_BLOCKS], normalise(part)) for part in filled.split(_EARLY_BATCH)])
+        return _pool(_run(self.blocks[_EARLY_BLOCKS:], early))[:n]
 
 
 def _run(blocks: Sequence[Block], x: Tensor) -> Tensor:
@@ -137,8 +145,9 @@ def favoured(device: str) -> Iterator[str]:
     yield "fp32"
 
 
-def _low_precision(precision: str) -> tuple[torch.dtype, int]:
-    """The low dtype, and the first block computed in it."""
+def _dtypes(precision: str, blocks: int) -> list[torch.dtype]:
+    """What each block is computed in."""
     name, _, mixed = precision.partition("-")
-    dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    return dtypes[name], _MIXED_FROM if mixed else 0
+    low = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
+    exact = _MIXED_FROM if mixed else 0
+    return [torch.float32] * exact + [low] * (blocks - exact)

@@ -28,7 +28,6 @@ from .video import read_chunks
 SUFFIXES = (".onnx", ".pt2")
 SCHEMA = "har-export/1"
 METADATA = "har-cache.json"  # the extra file of a .pt2
-_EXTRA = ("onnx", "onnxscript", "onnxruntime")
 _OPSET = 20
 _TOLERANCE = 1e-3  # of a logit: the contract of an exact hand-over
 _CHECKED = ((1, 1), (1, 8), (3, 5))  # clips, frames; other numbers than those of the example
@@ -98,11 +97,8 @@ def export(run_path: Path, to: Path, video: Path | None = None) -> Export:
 def _check(to: Path) -> None:
     if to.suffix not in SUFFIXES:
         raise HarCacheError(f"--to {to}: expected a file named *.onnx or *.pt2")
-    missing = [name for name in _EXTRA if to.suffix == ".onnx" and importlib.util.find_spec(name) is None]
-    if missing:
-        raise HarCacheError(
-            f"ONNX needs {', '.join(missing)}, which the extra `export` installs: pip install 'har-cache[export]'"
-        )
+    if to.suffix == ".onnx" and importlib.util.find_spec("onnxscript") is None:
+        raise HarCacheError("ONNX needs onnxscript, which the extra `export` installs: pip install 'har-cache[export]'")
     if not to.absolute().parent.is_dir():
         raise HarCacheError(f"--to {to}: no such directory: {to.parent}")
 

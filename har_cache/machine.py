@@ -14,7 +14,9 @@ from typing import Any
 from .errors import HarCacheError
 
 _WORKER_BYTES = 1 << 30
-_PACKAGES = ("har-cache", "torch", "torchvision", "decord", "av", "h5py", "lightning", "numpy", "scikit-learn")
+_PACKAGES = (
+    *("har-cache", "torch", "torchvision", "onnxruntime", "decord", "av", "h5py", "lightning", "numpy", "scikit-learn"),
+)
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 

@@ -1,11 +1,12 @@
 """An encoder with random but working weights, and pictures that it tells apart."""
 
 import copy
+from collections.abc import Iterator
 from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import MNASNet
 
 from har_cache.encoder import Encoder
@@ -50,3 +51,14 @@ def plain_embeddings() -> Tensor:
     """What torchvision's own network makes of the picture crops, in fp32: (48, 256)."""
     with torch.inference_mode():
         return _calibrated()(normalise(picture_crops()))
+
+
+def activations(model: MNASNet) -> Iterator[tuple[Tensor, Tensor]]:
+    """What each block of a network, cut as `fold` cuts it, is given for a few frames, and what it gives."""
+    layers = list(model.layers)
+    residuals = [block for stack in layers[8:14] for block in stack]
+    x = normalise(picture_crops()[:4])
+    for block in (nn.Sequential(*layers[:8]), *residuals, nn.Sequential(*layers[14:])):
+        y = block(x)
+        yield x, y
+        x = y

@@ -5,12 +5,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from networks import calibrated_model, picture_crops
+from networks import activations, calibrated_model
 from torch import nn
 
 from har_cache import fused
 from har_cache.fused import Block, Conv, PackedConv, fold
-from har_cache.transform import normalise
 
 CPU = torch.device("cpu")
 
@@ -32,21 +31,6 @@ def kind(request, monkeypatch):
     elif not fused.can_pack(torch.float32):
         pytest.skip("this build of torch has no fused convolutions")
     return request.param
-
-
-def plain_blocks(model):
-    """The network's own layers, cut as `fold` cuts them."""
-    layers = list(model.layers)
-    return [nn.Sequential(*layers[:8]), *(b for stack in layers[8:14] for b in stack), nn.Sequential(*layers[14:])]
-
-
-def activations(model):
-    """What each block of the network is given, and what it gives."""
-    x = normalise(picture_crops()[:4])
-    for block in plain_blocks(model):
-        y = block(x)
-        yield x, y
-        x = y
 
 
 @torch.inference_mode()

@@ -151,7 +151,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(sequences: Sequence
     (tmp_path / "run").mkdir()
     bomb, file = Bomb(tmp_path / "exploded"), tmp_path / "run" / "last.ckpt"
     if plain:
-        file.write_bytes(pickle.dumps({"state_dict": {}, "x": bomb}))
+        file.write_bytes(pickle.dumps({"state_dict": {}, "x": bomb}, protocol=2))
     else:
         torch.save({"state_dict": {}, "x": bomb}, file)
     with pytest.raises(HarCacheError, match=r"last\.ckpt: refused"):
