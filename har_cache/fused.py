@@ -1,8 +1,8 @@
 """MNASNet for inference: BatchNorm folded into the convolutions, and every block as fast as the CPU allows.
 
-On CPUs the convolutions run as oneDNN primitives whose weights are packed once and which add the bias, the
-residual and the ReLU while the result is still in registers (measured: 1.3 times the frames per second of
-`F.conv2d` in channels_last, four processes at once).
+On CPUs convolutions of low precision run as oneDNN primitives whose weights are packed once and which add the bias,
+the residual and the ReLU while the result is still in registers (measured: 1.3 times the frames per second of
+`F.conv2d` in channels_last, four processes at once); `graph` computes fp32 there.
 """
 
 from collections.abc import Iterable

@@ -132,10 +132,10 @@ def rounding(monkeypatch):
     [
         ("cpu", [], ["fp32"]),
         ("cpu", ["avx512f", "avx2"], ["fp32"]),
-        ("cpu", ["avx512_bf16"], ["bf16", "bf16-mixed", "fp32"]),
-        ("cpu", ["amx_bf16"], ["bf16", "bf16-mixed", "fp32"]),
-        ("cpu", ["avx512_bf16", "avx512_fp16"], ["fp16", "fp16-mixed", "fp32"]),
-        ("cpu", ["amx_fp16"], ["fp16", "fp16-mixed", "fp32"]),
+        ("cpu", ["avx512_bf16"], ["bf16-mixed", "fp32"]),
+        ("cpu", ["amx_bf16"], ["bf16-mixed", "fp32"]),
+        ("cpu", ["avx512_bf16", "avx512_fp16"], ["fp16-mixed", "fp32"]),
+        ("cpu", ["amx_fp16"], ["fp16-mixed", "fp32"]),
         ("meta", [], ["fp16", "fp16-mixed", "fp32"]),
     ],
 )
@@ -156,7 +156,7 @@ def test_auto_on_plain_hardware_is_fp32(folded, monkeypatch):
 
 
 def test_auto_refuses_a_precision_that_is_unfaithful_to_these_frames(folded, monkeypatch):
-    flags(monkeypatch, "avx512_bf16")
+    monkeypatch.setattr(encoder, "favoured", lambda device: iter(["bf16", "bf16-mixed", "fp32"]))
     _, bf16 = choose_precision(folded, picture_crops(), "cpu", "bf16")
     precision, cosine = choose_precision(folded, picture_crops(), "cpu")
     assert bf16 < FAITHFUL

@@ -29,7 +29,8 @@ try:
 except ImportError as error:
     raise HarCacheError("--executor ray needs ray: pip install 'har-cache[ray]'") from error
 
-_SAME = ("har-cache", "torch", "torchvision", "av", "decord", "numpy")  # decide, with the recipe, on every bit
+# These decide, with the recipe, on every bit.
+_SAME = ("har-cache", "torch", "torchvision", "onnxruntime", "av", "decord", "numpy")
 _KNOCK_S = 10.0
 
 
