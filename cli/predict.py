@@ -35,6 +35,9 @@ def predict(
     cannot be decoded, all others are done.
     """
     with friendly(debug):
+        from har_cache.executors.server import fork_server
+
+        fork_server()  # imports torch in parallel with the next line
         from har_cache.predict import predict as classify
 
         report = classify(run, videos, gif, device, say)

@@ -100,13 +100,16 @@ class FeatureCache:
         offsets = self.offsets
         out = np.empty((len(self.views), offsets[-1], self.recipe.dim), np.float16)
         end = 0
+        copies = []
         with ThreadPoolExecutor(min(cores(), _READERS)) as threads:
             for index, data in enumerate(self._files(threads)):
                 begin, end = end, end + self._shard_frames[index]
                 with self._image(index, data) as image:
                     if image.shape[:2] != (len(self.views), end - begin):
                         raise CacheError(f"{self.path}: shard {index} holds other frames than its record counts")
-                    threads.submit(copy_parts, image.parts(out[:, begin:end]))
+                    copies.append(threads.submit(copy_parts, image.parts(out[:, begin:end])))
+        for copied in copies:
+            copied.result()  # or its error
         return out, offsets
 
     def __getstate__(self) -> dict[str, Any]:

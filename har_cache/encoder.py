@@ -75,12 +75,17 @@ class Encoder:
 
     def _cpu_batch(self, crops: Tensor) -> Tensor:
         n = len(crops)
-        filled = F.pad(crops, (0, 0, 0, 0, 0, 0, 0, -n % _PAD)) if n % _PAD else crops
         if self.graph:
-            early = torch.cat([self.graph(frame) for frame in filled.split(1)])
-            return _pool(_run(self.blocks, early.contiguous(memory_format=torch.channels_last)))[:n]
-        early = torch.cat([_run(self.blocks[:_EARLY_BLOCKS], normalise(part)) for part in filled.split(_EARLY_BATCH)])
+            early = torch.cat([self.graph(frame) for frame in crops.split(1)])
+            return _pool(_run(self.blocks, _filled(early.contiguous(memory_format=torch.channels_last))))[:n]
+        parts = _filled(crops).split(_EARLY_BATCH)
+        early = torch.cat([_run(self.blocks[:_EARLY_BLOCKS], normalise(part)) for part in parts])
         return _pool(_run(self.blocks[_EARLY_BLOCKS:], early))[:n]
+
+
+def _filled(x: Tensor) -> Tensor:
+    n = len(x)
+    return F.pad(x, (0, 0, 0, 0, 0, 0, 0, -n % _PAD)) if n % _PAD else x
 
 
 def _run(blocks: Sequence[Block], x: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ for the first six blocks, 1.2 times for all of them. A call costs less, and what
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,13 +89,14 @@ class _Drawing:
 
 
 def _merged(blocks: Iterable[FoldedBlock]) -> list[FoldedBlock]:
-    """The blocks, with 1x1 convolutions that follow each other without a ReLU multiplied into one, where that is no
-    more work: the end of the stem and the start of the first inverted residual.
+    """The blocks, with 1x1 convolutions that follow each other without a ReLU multiplied into one, where that is hardly
+    more work, for a pass over memory less: the end of the stem and the start of the first inverted residual.
     """
     merged = list(blocks)
-    for i, (before, after) in enumerate(pairwise(merged)):
+    for i in range(len(merged) - 1):
+        before, after = merged[i], merged[i + 1]
         first, second = before.convs[-1], after.convs[0]
-        if _can_merge(first, second) and not (before.residual or after.residual):
+        if len(after.convs) > 1 and _can_merge(first, second) and not (before.residual or after.residual):
             merged[i] = replace(before, convs=(*before.convs[:-1], _product(first, second)))
             merged[i + 1] = replace(after, convs=after.convs[1:])
     return merged

@@ -15,7 +15,16 @@ from .errors import HarCacheError
 
 _WORKER_BYTES = 1 << 30
 _PACKAGES = (
-    *("har-cache", "torch", "torchvision", "onnxruntime", "decord", "av", "h5py", "lightning", "numpy", "scikit-learn"),
+    "har-cache",
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "decord",
+    "av",
+    "h5py",
+    "lightning",
+    "numpy",
+    "scikit-learn",
 )
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")

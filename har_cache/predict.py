@@ -1,12 +1,11 @@
 """Several videos at once: what a run makes of each, and a film of them."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ClipError, HarCacheError
-from .executors.workers import WorkerDiedError, Workers
+from .executors.workers import Workers
 from .film import kind_of
 from .machine import default_workers
 from .predictor import Prediction, Predictor
@@ -43,10 +42,8 @@ def predict(
     """
     _check_film(film)
     run = Run.open(run_path)
-    with Workers(Job("pyav", stall_s=stall_s), min(len(videos), default_workers())) as pool:
-        trials = [pool.schedule(count, video.absolute()) for video in videos]
-        predictor = Predictor(run, device)  # meanwhile
-        failures = _failures(pool, videos, trials)
+    predictor = Predictor(run, device)
+    failures = _failures(videos, stall_s)
     for video, reason in failures.items():
         if len(videos) == 1:
             raise HarCacheError(f"{video}: {reason}")
@@ -58,16 +55,11 @@ def predict(
     return Report(predictor.run, predictions, failures, written)
 
 
-def _failures(pool: Workers, videos: Sequence[Path], trials: Sequence[Future[int]]) -> dict[Path, str]:
+def _failures(videos: Sequence[Path], stall_s: float) -> dict[Path, str]:
     """Which videos a worker process could not decode, and why: what crashes a decoder would take this process along."""
-    failures = {}
-    for video, trial in zip(videos, trials, strict=True):
-        outcome = pool.outcome(trial)
-        if isinstance(outcome, WorkerDiedError):
-            outcome = pool.outcome(pool.schedule(count, video.absolute()))
-        if isinstance(outcome, ClipError):
-            failures[video] = str(outcome)
-    return failures
+    with Workers(Job("pyav", stall_s=stall_s), default_workers()) as pool:
+        outcomes = dict(pool.run(count, ((video, (video.absolute(),)) for video in videos)))
+    return {video: str(outcomes[video]) for video in videos if isinstance(outcomes[video], ClipError)}
 
 
 def _check_film(film: Path | None) -> None:

@@ -81,6 +81,15 @@ def test_merging_changes_nothing(seed, first, middle, last, relu, residual, size
     )
 
 
+def test_three_in_a_row_are_merged_pair_by_pair():
+    rng = np.random.default_rng(0)
+    blocks = [FoldedBlock((conv(rng, 4, 4), conv(rng, 4, 4)), residual=False) for _ in range(3)]
+    x = torch.randn(1, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    merged = _merged([*blocks, FoldedBlock((conv(rng, 4, 4),), residual=False)])
+    assert [len(block.convs) for block in merged] == [2, 1, 1, 1]
+    torch.testing.assert_close(computed(merged[:3], x), computed(blocks, x), rtol=1e-3, atol=1e-3)
+
+
 def test_the_stem_and_the_first_block_are_merged_and_no_others(folded):
     counts = [len(block.convs) for block in folded.blocks]
     assert [len(block.convs) for block in _merged(folded.blocks)] == [3, 2, *counts[2:]]
