@@ -65,7 +65,7 @@ finetune: extract ## Stage three: raw frames -> encoder and head, end to end, fr
 	$(HAR_CACHE) evaluate $(TUNED)
 
 demo: $(INSTALLED) $(SAMPLE)/sample.json ## Everything, from the environment to the report, on the sample data set
-	@weights=$$($(VENV)/bin/python -c "import sys; from har_cache.weights import imagenet_or_random as ask; \
+	@weights=$$($(VENV)/bin/python -c "import sys; from har_cache.encoder.weights import imagenet_or_random as ask; \
 		print(ask(lambda text: print(text, file=sys.stderr)))") && \
 	$(MAKE) --no-print-directory DATA=$(SAMPLE) WEIGHTS=$$weights shown
 

@@ -11,7 +11,7 @@ from har_cache.interrupts import uninterrupted
 from .console import Debug, Json, friendly, say
 
 if TYPE_CHECKING:
-    from har_cache.bench import Figure, Result
+    from har_cache.bench.bench import Figure, Result
 
 _QUIET = 0.1
 
@@ -29,8 +29,8 @@ def bench(
     """What this machine does, part by part, each beside its limit. Leave the machine alone meanwhile."""
     with friendly(debug):
         with uninterrupted():
-            from har_cache.bench import Settings
-            from har_cache.bench import bench as measure
+            from har_cache.bench.bench import Settings
+            from har_cache.bench.bench import bench as measure
 
         result = measure(Settings(data, baseline, device, workers, seconds, repeats), say)
         typer.echo(json.dumps(_content(result), indent=2) if as_json else _text(result))

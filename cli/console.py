@@ -14,7 +14,7 @@ from har_cache.errors import HarCacheError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from har_cache.store import ClipResult
+    from har_cache.cache.writer import ClipResult
 
 _LOG_EVERY_S = 10.0
 SOME_CLIPS_FAILED = 3

@@ -10,7 +10,7 @@ import typer
 from .console import Bar, Debug, Json, friendly, say
 
 if TYPE_CHECKING:
-    from har_cache.download import Report
+    from har_cache.downloading.download import Report
 
 SOMETHING_MISSING = 3
 
@@ -40,8 +40,8 @@ def download(
     missing (named in missing.txt), all others are there.
     """
     with friendly(debug):
-        from har_cache.download import Settings
-        from har_cache.download import download as fetch
+        from har_cache.downloading.download import Settings
+        from har_cache.downloading.download import download as fetch
 
         progress = Progress()
         try:
@@ -56,7 +56,7 @@ def download(
 
 
 def _summarise(report: "Report", out: Path) -> None:
-    from har_cache.download import ARCHIVES, some
+    from har_cache.downloading.download import ARCHIVES, some
 
     say(f"{report.arrived} clips are new" if report.arrived else "Nothing new")
     say(f"{out}: {report.classes} classes, {report.clips} clips, {report.lists} split lists")

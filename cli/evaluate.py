@@ -9,7 +9,7 @@ import typer
 from .console import Debug, Json, friendly
 
 if TYPE_CHECKING:
-    from har_cache.evaluate import Evaluation
+    from har_cache.evaluation.evaluate import Evaluation
 
 
 def evaluate(
@@ -31,14 +31,14 @@ def evaluate(
 ) -> None:
     """Score a run on a test list, and say how much of that list the model knew before."""
     with friendly(debug):
-        from har_cache.evaluate import evaluate as score
+        from har_cache.evaluation.evaluate import evaluate as score
 
         evaluations = score(run, split, cache, device, data, workers)
         typer.echo(json.dumps(_content(evaluations), indent=2) if as_json else _text(evaluations))
 
 
 def _content(evaluations: "list[Evaluation]") -> dict[str, Any]:
-    from har_cache.evaluate import summarise
+    from har_cache.evaluation.evaluate import summarise
 
     if len(evaluations) == 1:
         return evaluations[0].metrics
@@ -46,7 +46,7 @@ def _content(evaluations: "list[Evaluation]") -> dict[str, Any]:
 
 
 def _text(evaluations: "list[Evaluation]") -> str:
-    from har_cache.evaluate import summarise
+    from har_cache.evaluation.evaluate import summarise
 
     parts = [_one(evaluation) for evaluation in evaluations]
     if len(evaluations) > 1:
@@ -71,7 +71,7 @@ def _summary(summary: dict[str, Any]) -> str:
 
 
 def _one(evaluation: "Evaluation") -> str:
-    from har_cache.headline import TAG_TITLES, lines, percent
+    from har_cache.evaluation.summary import TAG_TITLES, lines, percent
 
     metrics = evaluation.metrics
     text = [

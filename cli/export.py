@@ -23,7 +23,7 @@ def export(
     fingerprint are in its metadata.
     """
     with friendly(debug):
-        from har_cache.export import export as write
+        from har_cache.exporting.export import export as write
 
         written = write(run, to, video)
         say(f"Checked on {written.checked_on}: logits differ by at most {written.difference:.1e} from the model's")

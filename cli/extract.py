@@ -10,7 +10,7 @@ from har_cache.interrupts import uninterrupted
 from .console import SOME_CLIPS_FAILED, Debug, Progress, friendly, plural, say
 
 if TYPE_CHECKING:
-    from har_cache.extract import Report
+    from har_cache.extraction.extract import Report
 
 
 def extract(
@@ -56,11 +56,11 @@ def extract(
     in the cache), all others are there.
     """
     with friendly(debug):
-        from har_cache.executors.server import fork_server
+        from har_cache.workers.server import fork_server
 
         fork_server()  # imports torch in parallel with the next line
         with uninterrupted():
-            from har_cache import extract as stage
+            from har_cache.extraction import extract as stage
 
         settings = stage.Settings(
             data=data,
@@ -101,7 +101,7 @@ def _summarise(report: "Report", cache: Path) -> None:
     else:
         say("Nothing to do: the cache is up to date")
     if report.failures:
-        from har_cache.extract import by_reason
+        from har_cache.extraction.extract import by_reason
 
         say(f"{plural(len(report.failures), 'clip')} failed (named in {cache / 'failures.csv'}):")
         for reason, count in by_reason(report.failures).most_common():

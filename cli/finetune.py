@@ -11,7 +11,7 @@ from .console import SOME_CLIPS_FAILED, Debug, friendly, plural, resumable, say
 from .train_head import Progress
 
 if TYPE_CHECKING:
-    from har_cache.finetune import Finetuned
+    from har_cache.training.finetune import Finetuned
 
 
 def finetune(
@@ -52,12 +52,12 @@ def finetune(
     out, and are named.
     """
     with friendly(debug):
-        from har_cache.executors.server import fork_server
+        from har_cache.workers.server import fork_server
 
         fork_server()  # imports torch in parallel with the next lines
         with uninterrupted():
-            from har_cache import finetune as stage
-            from har_cache.endtoend import TuneSettings
+            from har_cache.training import finetune as stage
+            from har_cache.training.end_to_end import TuneSettings
 
         training = TuneSettings(
             epochs=epochs,

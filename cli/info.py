@@ -18,7 +18,7 @@ def info(
 ) -> None:
     """What a cache holds, and how it was made."""
     with friendly(debug):
-        from har_cache.cache import read_manifest
+        from har_cache.cache.reader import read_manifest
 
         manifest = read_manifest(cache)
         typer.echo(json.dumps(_summary(manifest), indent=2) if as_json else _text(cache, manifest))

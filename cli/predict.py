@@ -9,8 +9,8 @@ import typer
 from .console import Debug, Json, friendly, say
 
 if TYPE_CHECKING:
-    from har_cache.predict import Report
-    from har_cache.predictor import Prediction
+    from har_cache.prediction.predict import Report
+    from har_cache.prediction.predictor import Prediction
 
 SOME_VIDEOS_FAILED = 3
 
@@ -35,10 +35,10 @@ def predict(
     cannot be decoded, all others are done.
     """
     with friendly(debug):
-        from har_cache.executors.server import fork_server
+        from har_cache.workers.server import fork_server
 
         fork_server()  # imports torch in parallel with the next line
-        from har_cache.predict import predict as classify
+        from har_cache.prediction.predict import predict as classify
 
         report = classify(run, videos, gif, device, say)
         typer.echo(json.dumps(_content(report, top, gif), indent=2) if as_json else _text(report, top))

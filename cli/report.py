@@ -17,6 +17,6 @@ def report(
 ) -> None:
     """Write RUN/report.html: one page that needs nothing else."""
     with friendly(debug):
-        from har_cache.report import report as write
+        from har_cache.evaluation.report import report as write
 
         typer.echo(write(run, data))

@@ -19,7 +19,7 @@ def sample(
 ) -> None:
     """Draw a small data set in HMDB51's layout: human-like actions whose order in time decides."""
     with friendly(debug):
-        from har_cache.sample import draw
+        from har_cache.drawing.draw import draw
 
         report = draw(out, classes, clips, seed, workers, hard=hard)
         say(f"{report.clips} clips of {report.classes} actions, {report.frames} frames, in {report.path}")

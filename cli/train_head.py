@@ -8,7 +8,7 @@ import typer
 from .console import Bar, Debug, friendly, resumable, say
 
 if TYPE_CHECKING:
-    from har_cache.journal import Row
+    from har_cache.training.journal import Row
 
 
 def train_head(
@@ -35,9 +35,9 @@ def train_head(
     best epoch on them are kept.
     """
     with friendly(debug):
-        from har_cache import train_head as stage
-        from har_cache.head import HeadSettings
-        from har_cache.training import TrainSettings
+        from har_cache.model.head import HeadSettings
+        from har_cache.training import train_head as stage
+        from har_cache.training.loop import TrainSettings
 
         settings = stage.Settings(
             cache=cache,

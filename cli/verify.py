@@ -17,7 +17,7 @@ def verify(
 ) -> None:
     """Recompute every checksum and count of a cache; exit code 1 if anything is wrong."""
     with friendly(debug):
-        from har_cache.verify import verify as find_problems
+        from har_cache.cache.verify import verify as find_problems
 
         problems = find_problems(cache, data)
         if as_json:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from editions import Copy
-    from websites import Website
+    from .helpers.editions import Copy
+    from .helpers.websites import Website
 
 # Tests run in as many processes as there are cores. Before torch is imported, or it does not see this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,7 +29,7 @@ class Finished:
 
     def settings(self, **changes: Any) -> Any:
         """The settings that the cache was made with, some of them changed."""
-        from har_cache.extract import Settings
+        from har_cache.extraction.extract import Settings
 
         same = {"weights": "random", "shard_clips": 2, "workers": 2}
         return Settings(**{"data": self.data, "cache": self.cache, **same, **changes})
@@ -44,7 +44,7 @@ class Finished:
 @pytest.fixture(scope="session")
 def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 2 actions with 8 clips each, and split lists."""
-    from har_cache.sample import draw
+    from har_cache.drawing.draw import draw
 
     return draw(tmp_path_factory.mktemp("drawn") / "data", classes=2, clips=8, workers=1).path
 
@@ -52,7 +52,7 @@ def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The finished cache of `sample_data`: random weights, PCA, everything else as by default; 8 shards of 2 clips."""
-    from har_cache.extract import extract
+    from har_cache.extraction.extract import extract
 
     made = Finished(sample_data, tmp_path_factory.mktemp("finished") / "cache")
     extract(made.settings())
@@ -72,7 +72,7 @@ def settled(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def copy(tmp_path: Path) -> "Copy":
     """A small data set as it would be published: archives, and what is in them."""
-    from editions import small_copy
+    from .helpers.editions import small_copy
 
     return small_copy(tmp_path / "published")
 
@@ -80,7 +80,7 @@ def copy(tmp_path: Path) -> "Copy":
 @pytest.fixture
 def site(copy: "Copy") -> Iterator["Website"]:
     """A server that publishes the archives of `copy`."""
-    from websites import website
+    from .helpers.websites import website
 
     with website(copy.files) as site:
         yield site
@@ -89,11 +89,11 @@ def site(copy: "Copy") -> Iterator["Website"]:
 @pytest.fixture(scope="session")
 def in_worker() -> Iterator[Callable[..., Any]]:
     """Calls a function in a worker process that embeds in both views; gives what came of it, or its ClipError."""
-    from networks import calibrated_model
+    from har_cache.encoder.folded import fold
+    from har_cache.workers.pool import Workers
+    from har_cache.workers.tasks import Job
 
-    from har_cache.executors.workers import Workers
-    from har_cache.fused import fold
-    from har_cache.worker import Job
+    from .helpers.networks import calibrated_model
 
     with Workers(Job("pyav", fold(calibrated_model()), "fp32", ("center", "flip")), 1) as workers:
         yield lambda function, *args: workers.outcome(workers.schedule(function, *args))
@@ -102,6 +102,6 @@ def in_worker() -> Iterator[Callable[..., Any]]:
 @pytest.fixture(scope="session")
 def moving_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip of 37 frames, no two alike."""
-    from videos import moving_frames, write_video
+    from .helpers.videos import moving_frames, write_video
 
     return write_video(tmp_path_factory.mktemp("clips") / "clip.avi", moving_frames(37, 320, 240))

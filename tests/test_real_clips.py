@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plain import least_faithful, plain_embeddings, plain_model
 
 from har_cache import FeatureCache
-from har_cache.extract import Settings, extract
-from har_cache.verify import verify
+from har_cache.cache.verify import verify
+from har_cache.extraction.extract import Settings, extract
+
+from .helpers.plain import least_faithful, plain_embeddings, plain_model
 
 DATA = Path(__file__).parents[2] / "shared" / "hmdb51"
 FRAMES = {"climb": 242, "golf": 89, "punch": 172, "shoot_bow": 81, "swing_baseball": 140}

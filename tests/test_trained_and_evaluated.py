@@ -1,13 +1,14 @@
 """Stage two from end to end: a cache, a head trained on it, its evaluation and its page."""
 
-import caches
 import numpy as np
 
-from har_cache.evaluate import evaluate
-from har_cache.head import HeadSettings
-from har_cache.report import report
-from har_cache.train_head import Settings, train_head
-from har_cache.training import TrainSettings
+from har_cache.evaluation.evaluate import evaluate
+from har_cache.evaluation.report import report
+from har_cache.model.head import HeadSettings
+from har_cache.training.loop import TrainSettings
+from har_cache.training.train_head import Settings, train_head
+
+from .helpers import caches
 
 
 def test_order_is_learnt_and_the_figures_say_so(tmp_path):

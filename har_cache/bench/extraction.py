@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..clips import read_index
-from ..encoder import PRECISIONS, Encoder, favoured
+from ..cache.writer import ClipResult, Store
+from ..data.index import read_index
+from ..encoder.encoder import PRECISIONS, Encoder, favoured
+from ..encoder.folded import FoldedEncoder, fold
+from ..encoder.transform import CROP, crop
+from ..encoder.weights import load_encoder
 from ..errors import ClipError, DataError
-from ..executors.batches import BATCH
-from ..executors.workers import Workers
-from ..extract import Settings, Silence, extract
-from ..fused import FoldedEncoder, fold
-from ..store import ClipResult, Store
-from ..transform import CROP, crop
-from ..video import read_chunks
-from ..weights import load_encoder
-from ..worker import Job
-from . import rates
-from .ledger import Ledger
+from ..extraction.extract import Settings, Silence, extract
+from ..extraction.gpu_batches import BATCH
+from ..video.decode import read_chunks
+from ..workers.pool import Workers
+from ..workers.tasks import Job
+from . import tasks as rates
+from .measurements import Ledger
 
 UNIT = "frames/s"
 _MOST_CLIPS = 64

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..cache import FeatureCache
-from ..head import Head
-from ..journal import Row, Silence
-from ..sequences import Batch, EvalBatches, Sequences, TrainBatches
-from ..training import Classifier, TrainSettings, fit, parameter_groups
-from .ledger import Ledger
-from .standin import write_standin
+from ..cache.reader import FeatureCache
+from ..model.head import Head
+from ..training.batches import Batch, EvalBatches, Sequences, TrainBatches
+from ..training.journal import Row, Silence
+from ..training.loop import Classifier, TrainSettings, fit, parameter_groups
+from .fake_cache import write_standin
+from .measurements import Ledger
 
 FRAMES, _BATCH = 32, 64
 _STEPS = 20

@@ -1,0 +1,79 @@
+"""The plain way, as most would write it: what the pipeline is compared with. PyAV, torchvision's transform and eager
+fp32 model, one clip after another; in training too, where each clip is decoded and encoded anew in every epoch.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import av
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import MNASNet0_5_Weights, mnasnet0_5
+
+from ..cache.recipe import EMBEDDING, FEATURES
+from ..model.head import CNNBidirectionalRNN, Head
+
+_BATCH = 64
+
+
+class Plain:
+    """The plain way on one device."""
+
+    def __init__(self, device: str, classes: int) -> None:
+        self._device = torch.device(device)
+        self._transform = MNASNet0_5_Weights.IMAGENET1K_V1.transforms()
+        encoder = mnasnet0_5()
+        encoder.classifier = nn.Linear(FEATURES, EMBEDDING)
+        self._network = CNNBidirectionalRNN(encoder, Head(classes)).to(self._device)
+
+    @torch.inference_mode()
+    def embed(self, paths: Sequence[Path]) -> tuple[int, float]:
+        """Embed whole clips: frames, and the seconds that they took."""
+        encoder = self._network.encoder.eval()
+        begun, frames = time.perf_counter(), 0
+        for path in paths:
+            clip = _frames(path)
+            for part in clip.split(_BATCH):
+                encoder(self._transform(part.to(self._device))).cpu()
+            frames += len(clip)
+        return frames, time.perf_counter() - begun
+
+    def train(self, paths: Sequence[Path], steps: int) -> float:
+        """Train end to end, one clip a step, on so many frames evenly spread over it: seconds a clip."""
+        network = self._network.train()
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+        begun = time.perf_counter()
+        for path in paths:
+            clip = _frames(path)
+            clip = clip[torch.linspace(0, len(clip) - 1, steps).long()].to(self._device)
+            mask = torch.ones(1, steps, dtype=torch.bool, device=self._device)
+            logits = network(self._transform(clip)[None], mask)
+            loss = F.cross_entropy(logits, torch.zeros(1, dtype=torch.long, device=self._device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+        return (time.perf_counter() - begun) / len(paths)
+
+
+def measure(
+    device: str, classes: int, embedded: Sequence[Path], trained: Sequence[Path], steps: int
+) -> tuple[float, float]:
+    """Frames a second that the plain way embeds, and clips a second that it trains on; after a clip to warm up."""
+    plain = Plain(device, classes)
+    plain.embed(embedded[:1])
+    frames, seconds = plain.embed(embedded)
+    return frames / seconds, 1 / plain.train(trained, steps)
+
+
+def _frames(path: Path) -> Tensor:
+    """All frames of a clip, uint8 (n, 3, height, width)."""
+
+    def decoded() -> Iterator[Tensor]:
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+            for frame in container.decode(video=0):
+                yield torch.from_numpy(frame.to_ndarray(format="rgb24"))
+
+    return torch.stack(list(decoded())).permute(0, 3, 1, 2)

@@ -1,0 +1,125 @@
+"""Parts of the pipeline, each over and over for a few seconds: what `bench` runs in worker processes, all at once."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..encoder.encoder import CPU_BATCH
+from ..encoder.transform import crop
+from ..video.container import opened
+from ..video.decode import probe
+from ..workers import tasks as worker
+from ..workers.tasks import bounded
+
+_STEPS_AHEAD = 8  # submitted to a device before waiting for it
+
+Count = tuple[int, float]  # frames, and the seconds that they took
+
+
+@bounded()
+def decode(paths: tuple[Path, ...], seconds: float) -> Count:
+    """Clips to RGB frames."""
+    return _clocked((len(chunk) for path in itertools.cycle(paths) for chunk in _chunks(path)), seconds)
+
+
+@bounded()
+def bare_decode(paths: tuple[Path, ...], seconds: float) -> Count:
+    """The video codec alone, on one thread, nothing converted: what decoding cannot be faster than."""
+    return _clocked(_bare_frames(paths), seconds)
+
+
+@bounded()
+def transform(path: Path, seconds: float) -> Count:
+    """The frames at the start of a clip to crops."""
+    chunk = next(_chunks(path))
+    return _clocked((len(batch) for batch in _batches(itertools.repeat(chunk))), seconds)
+
+
+@bounded()
+def copy(path: Path, seconds: float) -> Count:
+    """The same frames read, and as many bytes written as their crops have: what the transform cannot be faster than."""
+    chunk = torch.from_numpy(next(_chunks(path)))
+    crops = torch.empty_like(crop(chunk))
+
+    def copies() -> Iterator[int]:
+        while True:
+            chunk.clone()
+            crops.clone()
+            yield len(chunk)
+
+    return _clocked(copies(), seconds)
+
+
+@bounded()
+def encode(path: Path, seconds: float) -> Count:
+    """Crops to embeddings, in full batches."""
+    crops = next(_batches(itertools.cycle(_chunks(path))))
+
+    def embedded() -> Iterator[int]:
+        while True:
+            worker.encoder()(crops).to(torch.float16).numpy()
+            yield CPU_BATCH
+
+    return _clocked(embedded(), seconds)
+
+
+@bounded()
+def multiply(dtype: str, seconds: float) -> Count:
+    """Products of square matrices, as multiplications and additions: what the encoder cannot be faster than."""
+    product = products(dtype, "cpu", 512)
+    return _clocked((product() for _ in itertools.count()), seconds)
+
+
+def products(dtype: str, device: str, size: int) -> Callable[[], int]:
+    """A function that multiplies two square matrices, and gives how many operations that takes."""
+    a, b = torch.randn(2, size, size, device=device).to(getattr(torch, dtype))
+
+    def product() -> int:
+        torch.mm(a, b)
+        return 2 * size**3
+
+    return product
+
+
+def on_device(step: Callable[[], int], seconds: float, device: str) -> float:
+    """What `step` counts in a second on a CUDA device."""
+
+    def finished() -> Iterator[int]:
+        while True:
+            count = sum(step() for _ in range(_STEPS_AHEAD))
+            torch.cuda.synchronize(device)
+            yield count
+
+    count, passed = _clocked(finished(), seconds)
+    return count / passed
+
+
+def _chunks(path: Path) -> Iterator[np.ndarray]:
+    return worker.chunks(path, probe(path))
+
+
+def _batches(chunks: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
+    return worker.batches(chunks, worker.Stopwatch())
+
+
+def _bare_frames(paths: tuple[Path, ...]) -> Iterator[int]:
+    for path in itertools.cycle(paths):
+        with opened(path) as (container, stream):
+            yield from (1 for _ in container.decode(stream))
+
+
+def _clocked(steps: Iterator[int], seconds: float) -> Count:
+    """Take steps for so many seconds, after a tenth of that to warm up."""
+    total, begun, warm = 0, time.perf_counter(), False
+    for count in steps:
+        total += count
+        passed = time.perf_counter() - begun
+        if not warm and passed >= seconds / 10:
+            total, begun, warm = 0, time.perf_counter(), True
+        elif warm and passed >= seconds:
+            return total, passed
+    raise AssertionError("steps ended")

@@ -1,0 +1,168 @@
+"""The reading side of a cache directory: `FeatureCache`."""
+
+import itertools
+import os
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.index import source_of
+from ..errors import CacheError
+from ..files import read_file, sha256, unseal
+from ..system import cores
+from .recipe import Recipe
+from .shard import Shard, ShardImage, copy_parts
+from .writer import MANIFEST, Record, Store, read_record
+
+_OPEN_SHARDS = 8
+_READERS = 8  # threads at most
+
+
+class FeatureCache:
+    """A finished cache, read-only: per-frame embeddings of every clip, checked against their sha256.
+
+    `cache[key]` gives float16 (views, frames, 256). Attributes, in the order of `keys`: `labels` int64 (clips),
+    indices into `classes`; `frames` int64 (clips); `fps` float32 (clips), 0 where unknown; `sources`, the film or
+    upload each clip was cut from; `source_sha256`, of each clip's file; `subsets` int8 (clips, 3): 1 train, 2 test,
+    0 unused, for splits 1, 2, 3. `missing_subsets` maps clips that the split lists name and the cache lacks to their
+    subsets.
+
+    It can be pickled and used in DataLoader workers: shards are read on first use, by each process for itself.
+    Raises CacheError where the directory is no finished cache, or any file of it does not match its sha256.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.manifest = read_manifest(self.path)
+        self.recipe = Recipe.from_dict(self.manifest["recipe"])
+        self.fingerprint = self.recipe.fingerprint
+        self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
+        records = self._records()
+        clips = [clip for record in records for clip in record.clips]
+        self._shard_frames = [sum(clip["frames"] for clip in record.clips) for record in records]
+        self.keys: tuple[str, ...] = tuple(clip["key"] for clip in clips)
+        self._places = {
+            clip["key"]: (shard, place)
+            for shard, record in enumerate(records)
+            for place, clip in enumerate(record.clips)
+        }
+        label = {name: i for i, name in enumerate(self.classes)}
+        folders = [key.split("/", 1)[0] for key in self.keys]
+        self.labels = np.array([label[name] for name in folders], np.int64)
+        self.sources = tuple(
+            source_of(name, key.split("/", 1)[1]) for name, key in zip(folders, self.keys, strict=True)
+        )
+        self.frames = np.array([clip["frames"] for clip in clips], np.int64)
+        self.fps = np.array([clip["fps"] for clip in clips], np.float32)
+        self.source_sha256 = tuple(clip["source_sha256"] for clip in clips)
+        subsets: dict[str, list[int]] = dict(self.manifest["splits"]["subsets"])
+        self.subsets = np.array([subsets.pop(key, (0, 0, 0)) for key in self.keys], np.int8).reshape(-1, 3)
+        self.missing_subsets = subsets
+        self._shards: OrderedDict[int, Shard] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """The embeddings of one clip, float16 (views, frames, 256): your own copy."""
+        if key not in self._places:
+            raise KeyError(f"{key!r} is not in the cache {self.path}")
+        index, place = self._places[key]
+        shard = self._shard(index)
+        return shard.embeddings[:, shard.offsets[place] : shard.offsets[place + 1]].copy()
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views, in the order of the embeddings' first dimension."""
+        return self.recipe.views
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """int64 (clips + 1): clip i has rows offsets[i] to offsets[i + 1] of `arrays()`."""
+        return np.concatenate([[0], np.cumsum(self.frames)])
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """All embeddings as one contiguous array, float16 (views, all frames, 256), and `offsets`.
+
+        Each shard is read once and copied once, into its place. Threads read and hash ahead, and copy: the first touch
+        of new memory takes long. HDF5 has a lock, and is slower the more of them wait for it.
+        """
+        offsets = self.offsets
+        out = np.empty((len(self.views), offsets[-1], self.recipe.dim), np.float16)
+        end = 0
+        copies = []
+        with ThreadPoolExecutor(min(cores(), _READERS)) as threads:
+            for index, data in enumerate(self._files(threads)):
+                begin, end = end, end + self._shard_frames[index]
+                with self._image(index, data) as image:
+                    if image.shape[:2] != (len(self.views), end - begin):
+                        raise CacheError(f"{self.path}: shard {index} holds other frames than its record counts")
+                    copies.append(threads.submit(copy_parts, image.parts(out[:, begin:end])))
+        for copied in copies:
+            copied.result()  # or its error
+        return out, offsets
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shards": OrderedDict()}
+
+    def __repr__(self) -> str:
+        return f"FeatureCache({str(self.path)!r}: {len(self)} clips, {self.frames.sum()} frames, {self.views} views)"
+
+    def _records(self) -> list[Record]:
+        records = []
+        for index, entry in enumerate(self.manifest["shards"]):
+            record = read_record(Store(self.path).record_path(index), self.fingerprint)
+            if record.sha256 != entry["record_sha256"] or record.shard_sha256 != entry["sha256"]:
+                raise CacheError(f"{self.path}: the record of {entry['file']} is not the manifest's; extract again")
+            records.append(record)
+        return records
+
+    def _files(self, threads: ThreadPoolExecutor) -> Iterator[bytes]:
+        """The content of each shard's file, a few of them read ahead."""
+        shards = iter(range(len(self._shard_frames)))
+        ahead = deque(threads.submit(self._file, index) for index in itertools.islice(shards, _READERS + 1))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(threads.submit(self._file, index) for index in itertools.islice(shards, 1))
+
+    def _file(self, index: int) -> bytes:
+        """The content of shard `index`, whose sha256 has been found right."""
+        path = Store(self.path).shard_path(index)
+        data = read_file(path)
+        if sha256(data) != self.manifest["shards"][index]["sha256"]:
+            raise CacheError(f"{path}: damaged (its sha256 does not match); run extract again to redo this shard")
+        return data
+
+    def _image(self, index: int, data: bytes) -> ShardImage:
+        return ShardImage(data, Store(self.path).shard_path(index).name)
+
+    def _shard(self, index: int) -> Shard:
+        if index not in self._shards:
+            with self._image(index, self._file(index)) as image:
+                self._shards[index] = image.read()
+            while len(self._shards) > _OPEN_SHARDS:
+                self._shards.popitem(last=False)
+        self._shards.move_to_end(index)
+        return self._shards[index]
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a finished cache. Raises CacheError where there is none, or it is damaged."""
+    if not path.is_dir():
+        raise CacheError(f"{path}: no such directory; make a cache with `har-cache extract --cache {path}`")
+    file = path / MANIFEST
+    if not file.exists():
+        plan = Store(path).read_plan()
+        state = "is no cache" if plan is None else "is not finished: run the same `har-cache extract` again"
+        raise CacheError(f"{path}: {state}")
+    return unseal(read_file(file), file)

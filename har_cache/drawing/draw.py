@@ -1,0 +1,211 @@
+"""Draws a small video data set in HMDB51's own layout, to try everything on without a download.
+
+OUT/videos/<class>/<name>.avi are the clips, OUT/splits/<class>_test_split{1,2,3}.txt the split lists, and
+OUT/sample.json, written last, says with which settings they were drawn.
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from ..errors import HarCacheError
+from ..files import make_directory, remove_stale_temporaries, write_file
+from ..system import cores
+from .figures import draw_frames
+from .painting import HEIGHT, WIDTH
+from .plan import MIN_CLIPS, PAIRS, Performance, deal, plan
+
+FPS = 30
+
+_FORMAT = 2  # raise it whenever the same settings come to draw other bytes
+_CLIPS, _HARD_CLIPS = 80, 40  # of each class
+_QUANTISER = {"goo": 3, "med": 5, "bad": 7}
+
+
+@dataclass(frozen=True)
+class SampleReport:
+    """What `draw` left on disk: clips and frames are those of all classes together."""
+
+    classes: int
+    clips: int
+    frames: int
+    path: Path
+
+
+def draw(
+    out: Path,
+    classes: int = 8,
+    clips: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    hard: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> SampleReport:
+    """Draw `classes` classes of `clips` clips each into the folder `out`; `hard`: noisier, and by default fewer.
+
+    The same settings give the same bytes on one machine, whatever the number of `workers` (default: one a core).
+    An interrupted draw is finished by the next one; a finished one is left as it is. `progress` is called with the
+    clips done and the clips wanted. Raises HarCacheError when the settings cannot be met, when `out` holds
+    anything else, and when it cannot be written.
+    """
+    clips = clips if clips is not None else _HARD_CLIPS if hard else _CLIPS
+    settings = {**_check(classes, clips, seed, workers), **({"hard": True} if hard else {})}
+    plans = [plan(pair, clips, seed, hard) for pair in range(classes // 2)]
+    performances = [performance for planned in plans for performance in planned]
+    if _begin(out, settings):
+        _write_clips(out / "videos", performances, workers or cores(), progress)
+        _write_splits(out / "splits", plans, seed)
+        _finish(out, settings)
+    return SampleReport(classes, classes * clips, 2 * sum(p.frames for p in performances), out)
+
+
+def _check(classes: int, clips: int, seed: int, workers: int | None) -> dict[str, int]:
+    if classes not in range(2, 2 * len(PAIRS) + 1, 2):
+        raise HarCacheError(f"classes must be 2, 4, 6 or 8 (they come in time-reversed pairs), not {classes}")
+    if clips < MIN_CLIPS:
+        raise HarCacheError(f"clips must be at least {MIN_CLIPS} a class, to fill three splits, not {clips}")
+    if seed < 0:
+        raise HarCacheError(f"seed must not be negative, not {seed}")
+    if workers is not None and workers < 1:
+        raise HarCacheError(f"workers must be at least 1, not {workers}")
+    return {"format": _FORMAT, "classes": classes, "clips": clips, "seed": seed}
+
+
+# -------------------------------------------------------------------------------------------- the folder
+
+
+def _record(out: Path) -> Path:
+    return out / "sample.json"
+
+
+def _marker(out: Path) -> Path:
+    """Stands in for the record until everything else is there."""
+    return out / "sample.json.partial"
+
+
+def _begin(out: Path, settings: dict[str, int]) -> bool:
+    """Claim the folder; false when the sample is in it already."""
+    try:
+        occupied = out.exists() and any(out.iterdir())
+        found = next((path for path in (_record(out), _marker(out)) if path.is_file()), None)
+        same = found is not None and found.read_bytes() == _json(settings)
+    except OSError as error:
+        raise HarCacheError(f"{out}: cannot be read: {error.strerror}; choose another folder") from error
+    if occupied and found is None:
+        raise HarCacheError(f"{out}: not empty, and not a sample; choose another folder")
+    if occupied and not same:
+        raise HarCacheError(f"{out}: holds a sample drawn with other settings; choose another folder")
+    if not occupied:
+        make_directory(out)
+        write_file(_marker(out), _json(settings))
+    return found != _record(out)
+
+
+def _finish(out: Path, settings: dict[str, int]) -> None:
+    write_file(_record(out), _json(settings))
+    _marker(out).unlink(missing_ok=True)
+
+
+def _json(settings: dict[str, int]) -> bytes:
+    return (json.dumps(settings, indent=1) + "\n").encode()
+
+
+def _write_splits(folder: Path, plans: Iterable[Sequence[Performance]], seed: int) -> None:
+    make_directory(folder)
+    for pair, performances in enumerate(plans):
+        subsets = deal([p.source for p in performances], np.random.default_rng([seed, pair, 1]))
+        for side, action in enumerate(PAIRS[pair]):
+            files = [Path(p.names[side]).name for p in performances]
+            for k, subset in enumerate(subsets, 1):
+                lines = [f"{file} {which} \n" for file, which in sorted(zip(files, subset, strict=True))]
+                write_file(folder / f"{action}_test_split{k}.txt", "".join(lines).encode())
+
+
+# --------------------------------------------------------------------------------------------- the clips
+
+
+def _write_clips(
+    videos: Path,
+    performances: Sequence[Performance],
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    for folder in {videos / Path(name).parent for p in performances for name in p.names}:
+        make_directory(folder)
+        remove_stale_temporaries(folder)
+    todo = [p for p in performances if not all((videos / name).is_file() for name in p.names)]
+    done = 2 * (len(performances) - len(todo))
+    for _ in _perform_all(videos, todo, workers):
+        done += 2
+        if progress:
+            progress(done, 2 * len(performances))
+
+
+def _perform_all(videos: Path, todo: Sequence[Performance], workers: int) -> Iterator[Performance]:
+    workers = min(workers, len(todo))
+    if workers <= 1:
+        yield from (_perform(videos, performance) for performance in todo)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    try:
+        futures = [pool.submit(_perform, videos, performance) for performance in todo]
+        yield from (future.result() for future in as_completed(futures))
+    except BrokenProcessPool as error:
+        raise HarCacheError(
+            "a drawing process died, perhaps for lack of memory: run again with fewer workers to finish"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and go when it is gone, however it went."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _perform(videos: Path, performance: Performance) -> Performance:
+    """Draw one performance, and write it forwards and backwards."""
+    p = performance
+    frames = [
+        av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+        for picture in draw_frames(p.action, p.look, p.frames, p.moving, np.random.default_rng(p.seed))
+    ]
+    for name, ordered in zip(p.names, (frames, frames[::-1]), strict=True):
+        write_file(videos / name, _encode(ordered, _QUANTISER[p.look.quality]))
+    return p
+
+
+def _encode(frames: Iterable[av.VideoFrame], quantiser: int) -> bytes:
+    """An AVI file of MPEG-4 Part 2. One thread and no version strings: the same bytes every time."""
+    file = io.BytesIO()
+    options = {"qmin": str(quantiser), "qmax": str(quantiser), "flags": "+bitexact"}
+    with av.open(file, "w", format="avi", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("mpeg4", rate=FPS, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for i, frame in enumerate(frames):
+            frame.pts, frame.time_base = i, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()

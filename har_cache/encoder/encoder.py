@@ -1,0 +1,160 @@
+"""Cropped frames -> 256-d embeddings: the network at a chosen precision, and the choice of it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import system
+from ..cache.recipe import EMBEDDING
+from ..errors import HarCacheError
+from .folded import Block, FoldedEncoder
+from .ort import Graph
+from .transform import normalise
+
+VIEWS = ("center", "flip")
+PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
+
+# Frames a batch on the CPU: small enough to stay in its cache. Clips end in a batch filled up to a multiple
+# of 4 frames, so that few shapes occur; oneDNN prepares a primitive for each new one.
+CPU_BATCH, _PAD = 16, 4
+# The first blocks (112x112 and 56x56 pixels) write 3 MB a frame: they are faster on 2 frames at a time with oneDNN,
+# on one with ONNX Runtime.
+_EARLY_BLOCKS, _EARLY_BATCH = 4, 2
+# `*-mixed` keeps the blocks before this one in fp32: they make nearly all of the rounding error of bf16 and fp16
+# (bf16 everywhere: centred cosine 0.63 to 0.78 in the worst frame; from here on: 0.996).
+_MIXED_FROM = 6
+FAITHFUL = 0.99
+
+
+class Encoder:
+    """The frozen network at one precision, on one device.
+
+    `encoder(crops)`: what `crop` gives, (n, 3, 224, 224) -> float32 (views, n, 256). On the CPU it is built for one
+    thread: the pipeline runs one a core.
+    """
+
+    def __init__(
+        self,
+        folded: FoldedEncoder,
+        precision: str = "fp32",
+        views: Sequence[str] = ("center",),
+        device: str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.views = tuple(views)
+        dtypes = _dtypes(precision, len(folded.blocks))
+        in_graph = dtypes.count(torch.float32) if self.device.type == "cpu" else 0
+        self.graph = Graph(folded.blocks[:in_graph]) if in_graph else None
+        self.blocks = [
+            Block(block, dtype, self.device)
+            for block, dtype in zip(folded.blocks[in_graph:], dtypes[in_graph:], strict=True)
+        ]
+        self.weight = torch.from_numpy(folded.weight).to(self.device)
+        self.bias = torch.from_numpy(folded.bias).to(self.device)
+
+    @torch.inference_mode()
+    def __call__(self, crops: Tensor) -> Tensor:
+        """Embeddings of each view: float32 (views, n, 256)."""
+        out = torch.empty(len(self.views), len(crops), EMBEDDING, device=self.device)
+        for view, name in enumerate(self.views):
+            seen = crops.flip(-1) if name == "flip" else crops
+            with true_fp32(self.device):
+                out[view] = F.linear(self.features(seen), self.weight, self.bias)
+        return out
+
+    @torch.inference_mode()
+    def features(self, crops: Tensor) -> Tensor:
+        """The pooled features before the projection: float32 (n, 1280)."""
+        if self.device.type != "cpu":
+            with true_fp32(self.device):
+                return _pool(_run(self.blocks, normalise(crops)))
+        return torch.cat([self._cpu_batch(part) for part in crops.split(CPU_BATCH)])
+
+    def _cpu_batch(self, crops: Tensor) -> Tensor:
+        n = len(crops)
+        if self.graph:
+            early = torch.cat([self.graph(frame) for frame in crops.split(1)])
+            return _pool(_run(self.blocks, _filled(early.contiguous(memory_format=torch.channels_last))))[:n]
+        parts = _filled(crops).split(_EARLY_BATCH)
+        early = torch.cat([_run(self.blocks[:_EARLY_BLOCKS], normalise(part)) for part in parts])
+        return _pool(_run(self.blocks[_EARLY_BLOCKS:], early))[:n]
+
+
+def _filled(x: Tensor) -> Tensor:
+    n = len(x)
+    return F.pad(x, (0, 0, 0, 0, 0, 0, 0, -n % _PAD)) if n % _PAD else x
+
+
+def _run(blocks: Sequence[Block], x: Tensor) -> Tensor:
+    for block in blocks:
+        x = block(x)
+    return x
+
+
+def _pool(x: Tensor) -> Tensor:
+    return x.float().mean((2, 3))
+
+
+@contextmanager
+def true_fp32(device: torch.device) -> Iterator[None]:
+    """On CUDA: float32 is computed in float32 and not in TF32, by algorithms that are the same every time."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    conv = cudnn.conv  # type: ignore[attr-defined]
+    before = cudnn.benchmark, cudnn.deterministic, conv.fp32_precision, matmul.fp32_precision
+    cudnn.benchmark, cudnn.deterministic = False, True
+    conv.fp32_precision = matmul.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic, conv.fp32_precision, matmul.fp32_precision = before
+
+
+def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: str = "auto") -> tuple[str, float]:
+    """The precision to use, and its faithfulness: the lowest centred cosine to fp32 over `crops`.
+
+    `auto` takes the first precision, in the order that this hardware is known to favour, that keeps every frame
+    at 0.99 or above. It never times anything, so that it decides the same every time.
+    """
+    if asked != "auto" and asked not in PRECISIONS:
+        raise HarCacheError(f"--precision {asked}: expected one of auto, {', '.join(PRECISIONS)}")
+    reference = Encoder(folded, "fp32", device=device)(crops.to(device))[0]
+    for precision in favoured(device) if asked == "auto" else [asked]:
+        if precision == "fp32":
+            break
+        embeddings = Encoder(folded, precision, device=device)(crops.to(device))[0]
+        cosine = float(centred_cosine(reference, embeddings).min())
+        if asked != "auto" or cosine >= FAITHFUL:
+            return precision, cosine
+    return "fp32", 1.0
+
+
+def centred_cosine(reference: Tensor, embeddings: Tensor) -> Tensor:
+    """Cosine of each row to its reference, (n, d) each, after the reference's mean is taken off both: (n,)."""
+    mean = reference.mean(0)
+    return F.cosine_similarity(embeddings - mean, reference - mean)
+
+
+def favoured(device: str) -> Iterator[str]:
+    """Precisions in the order that this hardware is known to favour, fp32 last."""
+    flags = system.cpu_flags()
+    if device != "cpu":
+        yield from ("fp16", "fp16-mixed")
+    elif flags & {"avx512_fp16", "amx_fp16"}:  # low precision everywhere is no faster on CPUs (measured with bf16)
+        yield "fp16-mixed"
+    elif flags & {"avx512_bf16", "amx_bf16"}:
+        yield "bf16-mixed"
+    yield "fp32"
+
+
+def _dtypes(precision: str, blocks: int) -> list[torch.dtype]:
+    """What each block is computed in."""
+    name, _, mixed = precision.partition("-")
+    low = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
+    exact = _MIXED_FROM if mixed else 0
+    return [torch.float32] * exact + [low] * (blocks - exact)

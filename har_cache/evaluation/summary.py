@@ -1,0 +1,129 @@
+"""An evaluation in a few lines that cannot be misread: what was measured, on what, and what the model knew before."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..data.leakage import GROUPS, SEEN, SIBLING
+
+Metrics = Mapping[str, Any]
+
+TAG_TITLES = {
+    "body": "visible body",
+    "camera": "camera motion",
+    "viewpoint": "viewpoint",
+    "quality": "video quality",
+    "people": "people",
+}
+
+
+def lines(metrics: Metrics) -> list[str]:
+    """Warning (if there is cause), headline, protocol, leakage and comparison, from the content of a metrics.json."""
+    return [
+        *filter(None, [leak_warning(metrics)]),
+        headline(metrics),
+        protocol(metrics),
+        leakage(metrics),
+        comparison(metrics),
+        *filter(None, [gain(metrics)]),
+        *notes(metrics),
+    ]
+
+
+def headline(metrics: Metrics) -> str:
+    """Top-1 and top-5, on which clips."""
+    top5 = f"; top-5 {percent(metrics['top5'])}" if metrics["classes"] > 5 else ""
+    return (
+        f"Top-1 {percent(metrics['top1'])}{_between(metrics['interval'])} on the test list of split "
+        f"{metrics['split']}: {metrics['clips']:,} clips of {metrics['classes']} classes{top5}"
+    )
+
+
+def protocol(metrics: Metrics) -> str:
+    """What was trained on, and how the best epoch was picked."""
+    lists = "the data set's split lists" if metrics["splits_from"] == "lists" else "splits drawn by source"
+    picked = f"; best epoch picked on {metrics['val_clips']:,} more, held out by source" if metrics["val_clips"] else ""
+    return (
+        f"Protocol: trained on {metrics['train_clips']:,} clips of the training list of split "
+        f"{metrics['trained_on']}{picked}; {lists}"
+    )
+
+
+def leak_warning(metrics: Metrics) -> str | None:
+    """The line that cannot be missed, where the model knows some of the clips or their sources; else None."""
+    seen, sibling, clean = (metrics["leakage"][group] for group in GROUPS)
+    clips = metrics["clips"]
+    parts = []
+    if seen["clips"]:
+        parts.append(f"was trained on {seen['clips']:,} of these {clips:,} clips ({percent(seen['share'])})")
+    if sibling["clips"]:
+        more = "more" if seen["clips"] else f"of these {clips:,} clips"
+        parts.append(f"has seen the source of {sibling['clips']:,} {more} ({percent(sibling['share'])})")
+    if not parts:
+        return None
+    alone = f"clean clips alone: {percent(clean['top1'])}" if clean["clips"] else "no clip is clean"
+    return (
+        f"WARNING: the model {' and '.join(parts)}: {percent(metrics['top1'])} is not a test accuracy; "
+        f"{alone}{_between(clean['interval'])}"
+    )
+
+
+def leakage(metrics: Metrics) -> str:
+    """How many clips are seen, siblings and clean, and the accuracy of each."""
+    groups = metrics["leakage"]
+    if not groups[SEEN]["clips"] and not groups[SIBLING]["clips"]:
+        return f"Leakage: 0 seen, 0 siblings: all {metrics['clips']:,} clips are of sources that the model never saw"
+    parts = [
+        f"{group} {figures['clips']:,} ({percent(figures['share'])})"
+        + (f" right {percent(figures['top1'])}" if figures["clips"] else "")
+        for group, figures in groups.items()
+    ]
+    return f"Leakage: {', '.join(parts)} (seen counts the {metrics['val_clips']:,} validation clips too)"
+
+
+def comparison(metrics: Metrics) -> str:
+    """What the figure has to be held against."""
+    linear = metrics["linear_on_mean"]
+    shown = f"; linear classifier on each clip's mean embedding {percent(linear['top1'])}" if linear else ""
+    return f"Beside it: chance {percent(metrics['chance'])}{shown}"
+
+
+def gain(metrics: Metrics) -> str | None:
+    """What fine-tuning has changed, of a fine-tuned run; else None."""
+    before = metrics.get("stage_two")
+    if before is None:
+        return None
+    if "unknown" in before:
+        return f"Not compared with the run of stage two that it came from: {before['unknown']}"
+    points = 100 * (metrics["top1"] - before["top1"])
+    return (
+        f"Stage two ({before['run']}) on the same clips: {percent(before['top1'])}; fine-tuning {points:+.1f} points: "
+        f"{before['fixed']:,} clips put right, {before['broken']:,} put wrong"
+    )
+
+
+def notes(metrics: Metrics) -> list[str]:
+    """What else is to be known: clips that are missing, a projection fitted on test clips."""
+    found = []
+    if missing := metrics["missing"]:
+        listed = metrics["clips"] + len(missing)
+        failed = sum(reason.startswith("failed") for reason in missing.values())
+        found.append(
+            f"Missing: {len(missing):,} of the {listed:,} clips of the test list are not in the cache "
+            f"({failed:,} failed, {len(missing) - failed:,} not on disk), and are not counted: "
+            f"{', '.join(list(missing)[:3])}{', ...' if len(missing) > 3 else ''}"
+        )
+    if metrics["projection_saw_test_clips"]:
+        found.append(
+            "WARNING: the cache's projection was fitted on frames of test clips too (without labels): "
+            f"{metrics['projection_fit']}"
+        )
+    return found
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 in percent, with one decimal."""
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def _between(interval: tuple[float, float] | None) -> str:
+    return f" (95% interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""

@@ -1,0 +1,211 @@
+"""A run's whole network as one file for other programs: ONNX, or `torch.export`."""
+
+import importlib.metadata
+import importlib.util
+import io
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..drawing.figures import draw_frames, draw_look
+from ..encoder.transform import CROP, MEAN, STD, TRANSFORM, crop, normalise
+from ..errors import HarCacheError
+from ..files import write_file
+from ..model.head import CNNBidirectionalRNN
+from ..model.load import load_network, read_facts
+from ..model.run import Run
+from ..video.decode import read_chunks
+from .rnn import onnx_translations, to_aten, traceable
+
+SUFFIXES = (".onnx", ".pt2")
+SCHEMA = "har-export/1"
+METADATA = "har-cache.json"  # the extra file of a .pt2
+_OPSET = 20
+_TOLERANCE = 1e-3  # of a logit: the contract of an exact hand-over
+_CHECKED = ((1, 1), (1, 8), (3, 5))  # clips, frames; other numbers than those of the example
+_EXAMPLE = (2, 4)
+
+Runner = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Export:
+    """A written file: its path and size, what is in its metadata, and how it was checked.
+
+    `difference`: the largest one of any logit to the eager model; `checked_on`: what was seen by both.
+    """
+
+    path: Path
+    bytes: int
+    metadata: dict[str, str]
+    difference: float
+    checked_on: str
+
+
+class FramesToLogits(nn.Module):
+    """The network with the normalisation in it, so that nobody has to know mean and standard deviation."""
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, network: CNNBidirectionalRNN) -> None:
+        super().__init__()
+        self.network = network
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+        self.register_buffer("shift", -mean / std)
+        self.register_buffer("scale", 1 / (255 * std))
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """uint8 RGB crops (b, t, 3, 224, 224), bool (b, t) true for frames, which come first -> logits (b, classes)."""
+        return self.network(frames.float() * self.scale + self.shift, mask)
+
+
+def export(run_path: Path, to: Path, video: Path | None = None) -> Export:
+    """Write the network of a run to `to`, as ONNX (.onnx) or as a `torch.export` program (.pt2).
+
+    Before that, it runs on frames of `video`, or else on those of a drawn clip, in other numbers of clips and frames
+    than it was traced with, and must give the eager model's logits. Raises HarCacheError where it does not, on another
+    suffix, where the extra `export` is not installed, or the run or the video cannot be used.
+    """
+    _check(to)
+    run = Run.open(run_path)
+    network = load_network(run)
+    frames = _video_frames(video) if video else _drawn_frames()
+    program = _trace(FramesToLogits(traceable(network, run.config["head"]["cell"])).eval(), _batch(frames, *_EXAMPLE))
+    metadata = _metadata(run)
+    data = _onnx_bytes(program, metadata) if to.suffix == ".onnx" else _pt2_bytes(program, metadata)
+    runner = _onnx_runner(data) if to.suffix == ".onnx" else _pt2_runner(data)
+    difference = _largest_difference(network, runner, frames)
+    if not difference <= _TOLERANCE:  # nor where it is NaN
+        raise HarCacheError(
+            f"{to}: not written: its logits are up to {difference:.2g} off the model's (allowed: {_TOLERANCE:g}); "
+            "try other versions of torch and onnxscript"
+        )
+    write_file(to, data)
+    checked_on = f"frames of {video}" if video else "frames of a drawn clip"
+    return Export(to, len(data), metadata, difference, checked_on)
+
+
+def _check(to: Path) -> None:
+    if to.suffix not in SUFFIXES:
+        raise HarCacheError(f"--to {to}: expected a file named *.onnx or *.pt2")
+    if to.suffix == ".onnx" and importlib.util.find_spec("onnxscript") is None:
+        raise HarCacheError("ONNX needs onnxscript, which the extra `export` installs: pip install 'har-cache[export]'")
+    if not to.absolute().parent.is_dir():
+        raise HarCacheError(f"--to {to}: no such directory: {to.parent}")
+
+
+def _metadata(run: Run) -> dict[str, str]:
+    facts = read_facts(run)
+    return {
+        "schema": SCHEMA,
+        "classes": json.dumps(facts.classes),
+        "frames": str(facts.frames),
+        "views": ",".join(facts.views),
+        "transform": TRANSFORM,
+        "mean": json.dumps(MEAN),
+        "std": json.dumps(STD),
+        "input": f"frames: uint8 RGB (batch, frames, 3, {CROP}, {CROP}), normalised inside; mask: bool (batch, frames)",
+        "output": "logits: float32 (batch, classes); their softmax is the probabilities",
+        "stage": run.config["stage"],
+        "split": str(run.config["split"]),
+        "fingerprint": run.config["fingerprint"],
+        "model_sha256": run.config["model_sha256"],
+        "har_cache": importlib.metadata.version("har-cache"),
+    }
+
+
+def _trace(model: nn.Module, example: tuple[Tensor, Tensor]) -> ExportedProgram:
+    with torch.no_grad():
+        return torch.export.export(model, example, dynamic_shapes=_dynamic())
+
+
+def _dynamic() -> dict[str, Any]:
+    axes = {0: Dim("batch"), 1: Dim("frames")}
+    return {"frames": axes, "mask": axes}
+
+
+def _pt2_bytes(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
+    file = io.BytesIO()
+    torch.export.save(to_aten(program), file, extra_files={METADATA: json.dumps(metadata, indent=1)})
+    return file.getvalue()
+
+
+def _onnx_bytes(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of deprecations within the exporter
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            dynamic_shapes=_dynamic(),
+            input_names=["frames", "mask"],
+            output_names=["logits"],
+            opset_version=_OPSET,
+            custom_translation_table=onnx_translations(),
+            external_data=False,
+            verbose=False,
+        )
+    assert exported is not None
+    model = exported.model_proto
+    for key, value in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    return model.SerializeToString()
+
+
+def _pt2_runner(data: bytes) -> Runner:
+    model = torch.export.load(io.BytesIO(data)).module()
+
+    def run(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return model(torch.from_numpy(frames), torch.from_numpy(mask)).numpy(force=True)
+
+    return run
+
+
+def _onnx_runner(data: bytes) -> Runner:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+    def run(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return session.run(None, {"frames": frames, "mask": mask})[0]
+
+    return run
+
+
+def _largest_difference(network: CNNBidirectionalRNN, runner: Runner, frames: Tensor) -> float:
+    """Of the logits to those of the eager model on normalised frames, as the rest of har-cache runs it."""
+    differences = []
+    for clips, steps in _CHECKED:
+        pictures, mask = _batch(frames, clips, steps)
+        with torch.inference_mode():
+            normalised = normalise(pictures.flatten(0, 1).float()).unflatten(0, mask.shape)
+            expected = network(normalised, mask).numpy()
+        differences.append(np.abs(runner(pictures.numpy(), mask.numpy()) - expected).max())
+    return float(np.max(differences))
+
+
+def _batch(frames: Tensor, clips: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Clips of different lengths, the first of `steps` frames and each later one shorter, from these frames."""
+    rows = torch.arange(clips * steps).remainder(len(frames)).view(clips, steps)
+    lengths = (steps - torch.arange(clips)).clamp(min=1)
+    return frames[rows], torch.arange(steps) < lengths[:, None]
+
+
+def _video_frames(video: Path) -> Tensor:
+    chunk = next(iter(read_chunks(video)))
+    return crop(torch.from_numpy(chunk)).to(torch.uint8).contiguous()
+
+
+def _drawn_frames() -> Tensor:
+    rng = np.random.default_rng(0)
+    pictures = np.stack(list(draw_frames("approach", draw_look("fr", rng), 16, True, rng)))
+    return crop(torch.from_numpy(pictures)).to(torch.uint8).contiguous()

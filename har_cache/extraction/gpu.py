@@ -1,0 +1,136 @@
+"""Shard tasks on one device: worker processes decode, and hand their frames over to this process, which encodes them.
+
+Clips are encoded in the plan's order, in batches that begin anew with each shard: so what is in a batch follows from
+the plan alone, whatever the number of workers and whichever is fastest.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from ..cache.writer import ClipResult
+from ..errors import ClipError
+from ..workers.pool import WorkerDiedError, Workers
+from ..workers.ring import RING_BYTES, Ring
+from ..workers.tasks import Decoded, Embedded, Job, check_finite, decode
+from .gpu_batches import BatchEncoder, Rows
+from .shards import OnClip, ShardResult, ShardTask, to_result
+
+# A worker that has filled the ring of a short clip goes on to the next clip.
+_RINGS_A_WORKER = 2
+_POLL_S = 0.0005
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A clip that is being decoded: its shard, its key and file, and where its frames come."""
+
+    shard: int
+    clip: tuple[str, Path]
+    ring: Ring
+    future: Future[Decoded]
+
+
+def run_on_device(
+    tasks: Iterable[ShardTask], job: Job, device: str, workers: int, on_clip: OnClip
+) -> Iterator[ShardResult]:
+    """Do the tasks with `workers` decoding processes, and the encoder of `job` on `device`; yield each shard when done.
+
+    `on_clip` is told seconds by stage: `decode` in the worker, without its waiting for room; `transform` and `encode`
+    as BatchEncoder has them. They overlap: their sum is not the time that has passed.
+    """
+    assert job.encoder is not None
+    encoder = BatchEncoder(job.encoder, job.precision, job.views, device, RING_BYTES)
+    with ExitStack() as stack:
+        rings = [stack.enter_context(Ring.create(RING_BYTES)) for _ in range(_RINGS_A_WORKER * workers)]
+        job = replace(job, encoder=None, rings=tuple(ring.name for ring in rings))
+        pool = stack.enter_context(Workers(job, workers))
+        for shard, clips in groupby(_decoding(tasks, pool, rings), lambda clip: clip.shard):
+            yield ShardResult(shard, tuple(_results(clips, encoder, pool, job, on_clip)))
+
+
+def _decoding(tasks: Iterable[ShardTask], pool: Workers, rings: Iterable[Ring]) -> Iterator[_Clip]:
+    """Have clips decoded, as many at a time as there are rings; yield them in order. A clip's ring goes to another
+    one when the next clip is asked for.
+    """
+    free = list(rings)
+    decoding: deque[_Clip] = deque()
+    for task in tasks:
+        for clip in task.clips:
+            if not free:
+                yield decoding[0]
+                free.append(decoding.popleft().ring)
+            ring = free.pop()
+            ring.reset()
+            decoding.append(_Clip(task.index, clip, ring, pool.schedule(decode, clip[1], ring.name)))
+    yield from decoding
+
+
+def _results(
+    clips: Iterable[_Clip], encoder: BatchEncoder, pool: Workers, job: Job, on_clip: OnClip
+) -> Iterator[ClipResult]:
+    """A shard's results, in order, as soon as they are known."""
+    pending: deque[tuple[_Clip, Rows, Decoded | ClipError]] = deque()
+
+    def finished() -> Iterator[ClipResult]:
+        while pending and pending[0][1].complete:
+            clip, rows, decoded = pending.popleft()
+            outcome = _outcome(rows, decoded)
+            result = to_result(clip.clip, outcome)
+            on_clip(result, outcome.seconds if isinstance(outcome, Embedded) else {})
+            yield result
+
+    for clip in clips:
+        rows, decoded = _encode(clip.ring, clip.future, pool, encoder)
+        if isinstance(decoded, WorkerDiedError):
+            rows, decoded = _second_attempt(clip, job, encoder)
+        pending.append((clip, rows, decoded))
+        yield from finished()
+    encoder.flush()
+    yield from finished()
+
+
+def _second_attempt(clip: _Clip, job: Job, encoder: BatchEncoder) -> tuple[Rows, Decoded | ClipError]:
+    # In a pool of its own: the other workers may all be waiting with full rings until this clip is over.
+    with Workers(job, 1) as pool:
+        clip.ring.reset()
+        return _encode(clip.ring, pool.schedule(decode, clip.clip[1], clip.ring.name), pool, encoder)
+
+
+def _encode(
+    ring: Ring, future: Future[Decoded], pool: Workers, encoder: BatchEncoder
+) -> tuple[Rows, Decoded | ClipError]:
+    """Send a clip's frames to the encoder as they come. All of them, even if decoding has failed meanwhile: so that
+    the batches do not depend on when this is noticed.
+    """
+    rows = Rows()
+    while True:
+        over = future.done()  # asked first: all that was written before is then seen
+        frames = ring.read(encoder.room)
+        if len(frames):
+            encoder.add(frames, rows)
+            ring.release(len(frames))
+        elif over:
+            return rows, pool.outcome(future)
+        else:
+            time.sleep(_POLL_S)
+
+
+def _outcome(rows: Rows, decoded: Decoded | ClipError) -> Embedded | ClipError:
+    if isinstance(decoded, ClipError):
+        return decoded
+    assert rows.sent == decoded.frames
+    embeddings = np.concatenate(rows.parts, axis=1)
+    try:
+        check_finite(embeddings)
+    except ClipError as error:
+        return error
+    seconds = {"decode": decoded.decode_s, **rows.seconds}
+    return Embedded(embeddings, decoded.fps, decoded.declared_frames, decoded.source_sha256, seconds)

@@ -1,0 +1,206 @@
+"""Shard tasks on a Ray cluster: actors on its nodes decode and encode, this process gathers what they give.
+
+Each actor hands its clips to one worker process of its own: a clip that crashes, hangs or bloats its decoder costs what
+it costs on one machine. The nodes only read clips, at the same paths as here; they write nothing.
+"""
+
+import logging
+import os
+import platform
+import socket
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import system
+from ..errors import ClipError, HarCacheError
+from ..interrupts import uninterrupted
+from ..workers.pool import STRIKES, Workers
+from ..workers.tasks import Embedded, Job, embed
+from .shards import OnClip, Place, ShardResult, ShardTask, calls, gather
+
+try:
+    with uninterrupted():
+        import ray
+except ImportError as error:
+    raise HarCacheError("--executor ray needs ray: pip install 'har-cache[ray]'") from error
+
+# These decide, with the recipe, on every bit.
+_SAME = ("har-cache", "torch", "torchvision", "onnxruntime", "av", "decord", "numpy")
+_KNOCK_S = 10.0
+
+
+def run(
+    tasks: Iterable[ShardTask], job: Job, device: str, workers: int | None, on_clip: OnClip
+) -> Iterator[ShardResult]:
+    """Do the tasks on `workers` CPUs of the cluster, by default all; yield each shard when the last clip is done.
+
+    The cluster is the one that this process is connected to, else that of RAY_ADDRESS, else one started on this
+    machine for the time of the run. Raises HarCacheError: no cluster, or one that would not give the same embeddings.
+    """
+    assert device == "cpu"
+    tasks = [task for task in tasks if task.clips]
+    with _connected(workers):
+        cpus = workers or int(ray.cluster_resources().get("CPU", 0))
+        if cpus < 1:
+            raise HarCacheError("--executor ray: the cluster has no CPUs; start its nodes with some")
+        with _Actors(job, min(cpus, sum(len(task.clips) for task in tasks)), _folders(tasks)) as actors:
+            yield from gather(actors.run(calls(tasks)), on_clip)
+
+
+@contextmanager
+def _connected(workers: int | None) -> Iterator[None]:
+    if ray.is_initialized():  # by a program that goes on afterwards
+        yield
+        return
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own: dict[str, Any] = {}
+    if address == "local":
+        own = {"num_cpus": workers or system.default_workers(), "include_dashboard": False}
+    try:
+        try:
+            _knock(address)
+            with uninterrupted():
+                ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        except Exception as error:  # what ray raises here is of any class
+            raise HarCacheError(f"--executor ray: no cluster at {address}: {_line(error)}; see RAY_ADDRESS") from error
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at host:port or ray://host:port: ray itself would try for minutes."""
+    host, colon, port = address.rpartition("/")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+
+
+class _LostError(ClipError):
+    """The actor was lost over this clip."""
+
+
+class _Node:
+    """What an actor does, where it happens to be."""
+
+    def __init__(self, job: Job) -> None:
+        # Else every worker process imports what runs here, as multiprocessing has it: the main script of ray.
+        vars(sys.modules["__main__"]).pop("__file__", None)
+        self._workers = Workers(job, 1)
+
+    def objection(self, versions: dict[str, str], folders: tuple[Path, ...]) -> str:
+        """What there is here that keeps it from giving the same embeddings as all others; empty if nothing."""
+        here = platform.node()
+        if other := sorted(versions.items() ^ system.versions(_SAME).items()):
+            name = other[0][0]
+            found = system.versions([name]).get(name, "none")
+            return f"node {here} has {name} {found}, this machine has {versions.get(name, 'none')}"
+        unseen = [folder for folder in folders if not folder.is_dir()]
+        return f"node {here} does not see {unseen[0]}: --data must be shared by all nodes" if unseen else ""
+
+    def embed(self, path: Path) -> Embedded | ClipError:
+        """The clip's embeddings, or why there are none. The strikes of its decoder are counted here."""
+        [(_, outcome)] = self._workers.run(embed, [(None, (path,))])
+        return outcome
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A clip to be embedded; `strikes`: how many actors were lost over it."""
+
+    place: Place
+    path: Path
+    strikes: int = 0
+
+
+class _Actors:
+    """Up to `count` actors of one CPU each; a context manager. Where the cluster is busy, some of them come later."""
+
+    def __init__(self, job: Job, count: int, folders: tuple[Path, ...]) -> None:
+        self._job = ray.put(job)
+        self._terms = system.versions(_SAME), folders
+        self._running: dict[Any, tuple[Any, _Call | None]] = {}  # by reference to what is to come; None: it starts
+        for _ in range(count):
+            self._start()
+
+    def run(self, calls: Iterable[tuple[Place, tuple[Path]]]) -> Iterator[tuple[Place, Embedded | ClipError]]:
+        """Embed the clips; yield each with its place as it is done. One whose actor is lost is tried once more.
+
+        A clip is given to an actor that is there and free: it never waits for one that the cluster has no room for.
+        """
+        waiting = deque(_Call(place, path.absolute()) for place, (path,) in calls)
+        while waiting or any(call for _, call in self._running.values()):
+            [ref], _ = ray.wait(list(self._running))
+            actor, call = self._running.pop(ref)
+            if call is None:
+                _check(ref)
+                self._give(actor, waiting)
+                continue
+            outcome = _outcome(ref)
+            if isinstance(outcome, _LostError):
+                ray.kill(actor)
+                self._start()
+                if call.strikes + 1 < STRIKES:
+                    waiting.appendleft(replace(call, strikes=call.strikes + 1))
+                    continue
+            else:
+                self._give(actor, waiting)
+            yield call.place, outcome
+
+    def _give(self, actor: Any, waiting: deque[_Call]) -> None:
+        """Have the actor do the next clip. Where there is none it goes, and its CPU is free for others."""
+        if waiting:
+            call = waiting.popleft()
+            self._running[actor.embed.remote(call.path)] = actor, call
+
+    def _start(self) -> None:
+        actor = ray.remote(num_cpus=1)(_Node).remote(self._job)
+        self._running[actor.objection.remote(*self._terms)] = actor, None
+
+    def __enter__(self) -> "_Actors":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for actor, _call in self._running.values():
+            ray.kill(actor)
+
+
+def _check(ref: Any) -> None:
+    """Raise HarCacheError where an actor has not started, or objects to its node."""
+    try:
+        objection = ray.get(ref)
+    except ray.exceptions.RayError as error:
+        raise HarCacheError(f"--executor ray: har-cache does not start on a node: {_line(error)}") from error
+    if objection:
+        raise HarCacheError(f"--executor ray: {objection}")
+
+
+def _outcome(ref: Any) -> Embedded | ClipError:
+    """What an actor gave for a clip; _LostError where the actor was lost."""
+    try:
+        outcome = ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise HarCacheError(f"--executor ray: a node failed: {_line(error)}") from error
+    except ray.exceptions.RayError:
+        return _LostError("the node that decodes it is lost (tried twice)")
+    if isinstance(outcome, ClipError):
+        return outcome
+    # Out of ray's object store, whose memory goes with the cluster.
+    return replace(outcome, embeddings=outcome.embeddings.copy())
+
+
+def _folders(tasks: Iterable[ShardTask]) -> tuple[Path, ...]:
+    """Where the clips are, as far as this machine sees it."""
+    folders = {path.absolute().parent for task in tasks for _, path in task.clips}
+    return tuple(sorted(folder for folder in folders if folder.is_dir()))
+
+
+def _line(error: Exception) -> str:
+    """What an error of ray's says at its end: the cause, where there is one, after the traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

@@ -1,0 +1,158 @@
+"""The head: bidirectional RNN, Conv1d transition, masked pooling and classifier, beside one of the mean. To logits."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..cache.recipe import EMBEDDING
+from ..errors import HarCacheError
+
+CELLS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+_KERNEL = 3
+_LEAST_STD = 1e-3  # of a dimension that hardly changes
+_MASKED = -1e4  # below any activation, and representable in float16
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The head's shape, and its dropout. `hidden`: units of each direction of each layer; `width`: channels of the
+    transition; `hide_movement`, `hide_appearance`: shares of the training clips that are told by the other alone.
+    """
+
+    cell: str = "gru"
+    hidden: int = 128
+    layers: int = 1
+    width: int = 256
+    dropout: float = 0.5
+    channel_dropout: float = 0.2
+    input_dropout: float = 0.1
+    appearance_dropout: float = 0.2
+    hide_movement: float = 0.2
+    hide_appearance: float = 0.4
+
+    def check(self) -> None:
+        """Raise HarCacheError, naming the option, where one makes no sense."""
+        if self.cell not in CELLS:
+            raise HarCacheError(f"--cell {self.cell}: expected one of {', '.join(CELLS)}")
+        for name in ("hidden", "layers", "width"):
+            if getattr(self, name) < 1:
+                raise HarCacheError(f"--{name} {getattr(self, name)}: expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise HarCacheError(f"--dropout {self.dropout}: expected at least 0 and less than 1")
+
+
+class Head(nn.Module):
+    """Embeddings of a clip's frames, in order -> logits of its classes.
+
+    Two classifiers, whose logits add up, as in two-stream networks. The RNN's sees each frame less the mean of its
+    clip: how the clip moves, whatever stands around. The other, linear, sees that mean: the scene and the people. Each
+    is alone for a part of the training clips, or what is easier to learn by heart would leave the other nothing.
+
+    `mean` and `std`, each (256), standardise the embeddings; they are those of the training clips.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        settings: HeadSettings = HeadSettings(),
+        mean: Tensor | None = None,
+        std: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = s = settings
+        self.register_buffer("mean", torch.zeros(EMBEDDING) if mean is None else mean.clone())
+        self.register_buffer("std", torch.ones(EMBEDDING) if std is None else std.clamp(min=_LEAST_STD))
+        # Whole channels of a clip, not single numbers, which the other frames would make up for.
+        self.channel_dropout = nn.Dropout1d(s.channel_dropout)
+        self.project = nn.Sequential(
+            nn.Linear(EMBEDDING, s.hidden), nn.LayerNorm(s.hidden), nn.Dropout(s.input_dropout)
+        )
+        sizes = [s.hidden] + [2 * s.hidden] * (s.layers - 1)
+        self.layers = nn.ModuleList(BidirectionalRNN(s.cell, size, s.hidden) for size in sizes)
+        self.dropout = nn.Dropout(s.dropout)
+        self.transition = nn.Conv1d(2 * s.hidden, s.width, _KERNEL, padding=_KERNEL // 2)
+        self.norm = nn.LayerNorm(s.width)
+        self.classifier = nn.Linear(2 * s.width, classes)
+        self.appearance = nn.Sequential(nn.Dropout(s.appearance_dropout), nn.Linear(EMBEDDING, classes))
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """Embeddings (b, t, 256), mask (b, t) that is true for frames, which come first -> logits (b, classes).
+
+        What stands where the mask is false changes nothing, nor does more of it. Every clip needs a frame.
+        """
+        here = mask.unsqueeze(2)
+        x = ((embeddings.float() - self.mean) / self.std).masked_fill(~here, 0)
+        average = x.sum(1) / here.sum(1)
+        moves = (x - average.unsqueeze(1)).transpose(1, 2)
+        x = self.project(self.channel_dropout(moves).transpose(1, 2))
+        for layer in self.layers:
+            x = self.dropout(layer(x, mask))
+        x = x * here  # so that the convolution sees at a clip's end what it sees at the end of the tensor: zeros
+        x = self.transition(x.transpose(1, 2)).transpose(1, 2)
+        movement = self.classifier(self.dropout(masked_pool(F.relu(self.norm(x)), mask)))
+        return self._sum(movement, self.appearance(average))
+
+    def _sum(self, movement: Tensor, appearance: Tensor) -> Tensor:
+        """Logits (b, classes) of both; in training some of them of one alone."""
+        if not self.training:
+            return movement + appearance
+        drawn = torch.rand(len(movement), 1, device=movement.device)
+        hidden = self.settings.hide_movement, 1 - self.settings.hide_appearance
+        return movement * (drawn >= hidden[0]) + appearance * (drawn < hidden[1])
+
+
+class BidirectionalRNN(nn.Module):
+    """A layer of two RNNs, one of which reads each clip backwards from its last frame.
+
+    torch's own bidirectional layers read padding first when they go backwards, or need packed sequences, which are
+    slow on a CPU and cannot be exported. Turning each clip round within its own length needs neither.
+    """
+
+    def __init__(self, cell: str, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.forwards = CELLS[cell](inputs, hidden, batch_first=True)
+        self.backwards = CELLS[cell](inputs, hidden, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(b, t, inputs), mask (b, t) -> (b, t, 2 * hidden); arbitrary where the mask is false."""
+        steps = torch.arange(x.shape[1], device=x.device)
+        turned = mask.sum(1, keepdim=True) - 1 - steps
+        turned = torch.where(mask, turned, steps)
+        there, back = self.forwards(x)[0], self.backwards(_take(x, turned))[0]
+        return torch.cat([there, _take(back, turned)], dim=2)
+
+
+class CNNBidirectionalRNN(nn.Module):
+    """Encoder and head in one: what stage three trains, and what predicts from frames alone.
+
+    The encoder is torchvision's `mnasnet0_5` with a `Linear(1280, 256)` as its classifier, as `weights.load_encoder`
+    gives it.
+    """
+
+    def __init__(self, encoder: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Normalised frames (b, t, 3, 224, 224), mask (b, t) as for the head -> logits (b, classes)."""
+        embeddings = self.encoder(frames.flatten(0, 1)).reshape(frames.shape[0], frames.shape[1], EMBEDDING)
+        return self.head(embeddings, mask)
+
+
+def masked_pool(x: Tensor, mask: Tensor) -> Tensor:
+    """(b, t, c) -> (b, 2c): mean and maximum over the steps where the mask, (b, t), is true."""
+    here = mask.unsqueeze(2)
+    mean = (x * here).sum(1) / here.sum(1)
+    return torch.cat([mean, x.masked_fill(~here, _MASKED).amax(1)], dim=1)
+
+
+def _take(x: Tensor, steps: Tensor) -> Tensor:
+    """x (b, t, c) at `steps` (b, t)."""
+    return x.gather(1, steps.unsqueeze(2).expand(-1, -1, x.shape[2]))

@@ -1,0 +1,74 @@
+"""Frames on the device -> what the network takes: the exact transform to evaluate, a random one to train.
+
+Whatever is drawn is drawn once a clip: between the frames of a clip nothing may move that did not.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..encoder.transform import CROP, RESIZE, normalise
+
+_GREY = (0.299, 0.587, 0.114)
+_WHITE = 255.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far training clips are changed. `least_area`: of the 256x256 pixels, in a random crop; `aspect`: of its
+    sides, at most; `colour`: by how much brightness, contrast and saturation are scaled up or down at most; `flip`:
+    how often left and right change places.
+    """
+
+    least_area: float = 0.6
+    aspect: float = 4 / 3
+    colour: float = 0.2
+    flip: float = 0.5
+
+
+def centred(frames: Tensor) -> Tensor:
+    """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): the network's own transform, to the last bit."""
+    edge = (RESIZE - CROP) // 2
+    inner = frames[:, :, edge : edge + CROP, edge : edge + CROP].flatten(0, 1).permute(0, 3, 1, 2)
+    return normalise(inner.to(torch.float32, memory_format=torch.channels_last)).unflatten(0, frames.shape[:2])
+
+
+def augmented(frames: Tensor, how: Augmentation) -> Tensor:
+    """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): of each clip a random crop, flip and colour.
+
+    Drawn from torch's random numbers of the device.
+    """
+    b, t = frames.shape[:2]
+    planes = frames.permute(0, 1, 4, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
+    grid = F.affine_grid(_windows(b, how, frames.device), [b, 3 * t, CROP, CROP], align_corners=False)
+    cut = F.grid_sample(planes.flatten(1, 2), grid, padding_mode="border", align_corners=False)
+    matrix, shift = _colours(cut.unflatten(1, (t, 3)), how)
+    pixels = cut.unflatten(1, (t, 3)).flatten(3)  # (b, t, 3, 224 * 224)
+    coloured = (matrix[:, None] @ pixels + shift[:, None, None, None]).clamp_(0, _WHITE)
+    images = coloured.view(b * t, 3, CROP, CROP).contiguous(memory_format=torch.channels_last)
+    return normalise(images).unflatten(0, (b, t))
+
+
+def _windows(count: int, how: Augmentation, device: torch.device) -> Tensor:
+    """Affine maps, (count, 2, 3), from the output's square to a random window of the input's, half of them mirrored."""
+    area, ratio, x, y, mirrored = torch.rand(5, count, device=device)
+    area = how.least_area + (1 - how.least_area) * area
+    sides = (2 * ratio - 1).mul(math.log(how.aspect) / 2).exp()
+    width, height = (area.sqrt() * sides).clamp(max=1), (area.sqrt() / sides).clamp(max=1)
+    zero = torch.zeros_like(x)
+    sign = torch.where(mirrored < how.flip, -1.0, 1.0)
+    rows = [width * sign, zero, (2 * x - 1) * (1 - width), zero, height, (2 * y - 1) * (1 - height)]
+    return torch.stack(rows, 1).view(-1, 2, 3)
+
+
+def _colours(clips: Tensor, how: Augmentation) -> tuple[Tensor, Tensor]:
+    """Brightness, contrast about the clip's mean grey, and saturation, as one matrix (b, 3, 3) and a shift (b)."""
+    brightness, contrast, saturation = 1 + how.colour * (2 * torch.rand(3, len(clips), device=clips.device) - 1)
+    grey = torch.tensor(_GREY, device=clips.device)
+    mean = clips.mean((1, 3, 4)) @ grey
+    faded = grey.expand(3, 3)
+    mixed = saturation[:, None, None] * torch.eye(3, device=clips.device) + (1 - saturation)[:, None, None] * faded
+    return (brightness * contrast)[:, None, None] * mixed, brightness * (1 - contrast) * mean

@@ -1,0 +1,343 @@
+import json
+import multiprocessing
+import pickle
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import har_cache
+from har_cache import FeatureCache
+from har_cache.cache.reader import read_manifest
+from har_cache.errors import CacheError
+from har_cache.files import seal, unseal
+
+from ..helpers.caches import action_embeddings, random_embeddings, subsets_by_source, write_cache
+
+LENGTHS = {
+    "jump/a_jump_f_cm_np1_fr_med_0.avi": 5,
+    "jump/a_jump_f_cm_np1_fr_med_1.avi": 1,
+    "jump/b_jump_f_cm_np1_fr_med_0.avi": 300,
+    "sit/-[x] #;&(!+~.avi": 7,
+    "sit/ü_sit_0.mp4": 2,
+    "wave/c.avi": 4,
+    "wave/d.avi": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def embeddings():
+    return random_embeddings(LENGTHS, views=2)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, embeddings):
+    """A finished cache that nobody may write into: 3 shards."""
+    path = tmp_path_factory.mktemp("cache")
+    subsets = {**subsets_by_source(list(LENGTHS)[:-1]), "jump/missing.avi": (1, 2, 0)}
+    failures = {"sit/empty.avi": "empty file", "walk/bad.avi": "no video stream"}
+    write_cache(path, embeddings, failures=failures, subsets=subsets, views=("center", "flip"), fps=29.97)
+    return path
+
+
+@pytest.fixture
+def own(tmp_path, embeddings):
+    """A finished cache to do damage to."""
+    write_cache(tmp_path / "cache", embeddings, views=("center", "flip"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def cache(path):
+    return FeatureCache(path)
+
+
+def flip_a_bit(path, place=0.5):
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1
+    path.write_bytes(data)
+
+
+# what it gives
+
+
+def test_clips_and_classes(cache):
+    assert cache.keys == tuple(LENGTHS)
+    assert len(cache) == len(LENGTHS)
+    assert list(cache) == list(LENGTHS)
+    assert cache.classes == ("jump", "sit", "walk", "wave")
+    assert [cache.classes[label] for label in cache.labels] == [key.split("/")[0] for key in LENGTHS]
+    assert cache.labels.dtype == np.int64
+
+
+def test_membership_is_that_of_the_keys(cache):
+    assert all(key in cache for key in LENGTHS)
+    assert "sit/empty.avi" not in cache
+    assert "jump/missing.avi" not in cache
+    assert 3 not in cache
+
+
+def test_every_clip_gives_its_own_embeddings(cache, embeddings):
+    for key in cache:
+        clip = cache[key]
+        assert clip.dtype == np.float16
+        assert clip.shape == (2, LENGTHS[key], 256)
+        assert np.array_equal(clip, embeddings[key])
+
+
+def test_clips_in_any_order_and_again(cache, embeddings):
+    for key in [*reversed(cache.keys), *cache.keys]:
+        assert np.array_equal(cache[key], embeddings[key])
+
+
+def test_what_is_given_is_the_callers_own(cache, embeddings):
+    key = cache.keys[0]
+    cache[key][:] = 0
+    assert np.array_equal(cache[key], embeddings[key])
+
+
+def test_an_unknown_key_is_named_with_the_cache(cache, path):
+    with pytest.raises(KeyError) as caught:
+        cache["jump/none.avi"]
+    assert caught.value.args == (f"'jump/none.avi' is not in the cache {path}",)
+
+
+def test_arrays_hold_every_clip_at_its_offsets(cache):
+    rows, offsets = cache.arrays()
+    assert rows.dtype == np.float16
+    assert rows.shape == (2, sum(LENGTHS.values()), 256)
+    assert rows.flags.c_contiguous
+    assert offsets.dtype == np.int64
+    assert offsets.tolist() == np.cumsum([0, *LENGTHS.values()]).tolist()
+    assert np.array_equal(offsets, cache.offsets)
+    for i, key in enumerate(cache.keys):
+        assert np.array_equal(rows[:, offsets[i] : offsets[i + 1]], cache[key])
+
+
+def test_arrays_are_not_held_twice(tmp_path):
+    write_cache(tmp_path, random_embeddings({f"a/{i}": 100 for i in range(80)}), shard_clips=1)
+    cache = FeatureCache(tmp_path)
+    tracemalloc.start()
+    rows, _ = cache.arrays()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * rows.nbytes  # the rows, and a shard a thread
+
+
+def test_frames_rates_and_sources(cache):
+    assert cache.frames.tolist() == list(LENGTHS.values())
+    np.testing.assert_allclose(cache.fps, 29.97, rtol=1e-6)
+    assert cache.sources == (
+        "jump/a",
+        "jump/a",
+        "jump/b",
+        "sit/-[x] #;&(!+~",
+        "sit/ü",
+        "wave/c",
+        "wave/d",
+    )
+
+
+def test_subsets_are_those_of_the_split_lists(cache):
+    assert cache.subsets.shape == (7, 3)
+    assert cache.subsets[0].tolist() == cache.subsets[1].tolist() == [2, 1, 1]
+    assert cache.subsets[2].tolist() == [1, 2, 1]
+    assert cache.subsets[-1].tolist() == [0, 0, 0]
+    assert cache.missing_subsets == {"jump/missing.avi": [1, 2, 0]}
+
+
+def test_recipe_and_views(cache):
+    assert cache.views == ("center", "flip")
+    assert cache.recipe.views == cache.views
+    assert cache.fingerprint == cache.recipe.fingerprint == cache.manifest["fingerprint"]
+
+
+def test_it_introduces_itself(cache, path):
+    assert repr(cache) == f"FeatureCache({str(path)!r}: 7 clips, 322 frames, ('center', 'flip') views)"
+
+
+def test_a_path_may_be_text(path):
+    assert FeatureCache(str(path)).keys == FeatureCache(path).keys
+
+
+@pytest.mark.parametrize("failures", [{}, {"a/1": "empty file"}])
+def test_a_cache_without_clips_is_one(tmp_path, failures):
+    write_cache(tmp_path, {}, failures=failures)
+    cache = FeatureCache(tmp_path)
+    rows, offsets = cache.arrays()
+    assert len(cache) == 0
+    assert rows.shape == (1, 0, 256)
+    assert offsets.tolist() == [0]
+    assert cache.labels.shape == (0,)
+    assert cache.subsets.shape == (0, 3)
+
+
+def test_more_shards_than_are_kept_open_are_read_all_the_same(tmp_path):
+    embeddings = random_embeddings({f"a/{i:02d}": 1 + i % 3 for i in range(25)})
+    write_cache(tmp_path, embeddings, shard_clips=1)
+    cache = FeatureCache(tmp_path)
+    for _ in range(2):
+        for key in cache:
+            assert np.array_equal(cache[key], embeddings[key])
+
+
+def test_the_helper_makes_classes_that_only_order_tells_apart(tmp_path):
+    embeddings = action_embeddings(classes=2, sources=3, clips=2)
+    write_cache(tmp_path, embeddings)
+    cache = FeatureCache(tmp_path)
+    assert len(cache) == 12
+    assert len(set(cache.sources)) == 6
+    assert sorted({tuple(row) for row in cache.subsets.tolist()}) == [(1, 1, 2), (1, 2, 1), (2, 1, 1)]
+    first, last = (np.stack([cache[key][0, i] for key in cache]).astype(float) for i in (0, -1))
+    forward, backward = cache.labels == 0, cache.labels == 1
+    between = np.abs(first[forward].mean(0) - last[backward].mean(0)).mean()
+    assert between < 0.3 < np.abs(first[forward].mean(0) - last[forward].mean(0)).mean()
+
+
+# processes
+
+
+def test_it_can_be_pickled_and_takes_no_embeddings_along(cache, embeddings):
+    fresh = len(pickle.dumps(cache))
+    for key in cache:
+        cache[key]
+    data = pickle.dumps(cache)
+    assert len(data) == fresh < 100_000
+    copy = pickle.loads(data)
+    assert copy.keys == cache.keys
+    assert all(np.array_equal(copy[key], embeddings[key]) for key in copy)
+    assert np.array_equal(cache[cache.keys[0]], embeddings[cache.keys[0]])
+
+
+class Clips:
+    """A data set for torch's DataLoader."""
+
+    def __init__(self, path):
+        self.cache = FeatureCache(path)
+
+    def __len__(self):
+        return len(self.cache)
+
+    def __getitem__(self, i):
+        return self.cache.keys[i], self.cache[self.cache.keys[i]]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_dataloader_workers_read_all_clips(path, embeddings, start):
+    from torch.utils.data import DataLoader
+
+    if start not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system cannot {start}")
+    clips = Clips(path)
+    clips.cache[clips.cache.keys[0]]  # a shard that is open when the workers start
+    loader = DataLoader(clips, batch_size=None, num_workers=2, multiprocessing_context=start)
+    found = list(loader)
+    assert [key for key, _ in found] == list(embeddings)
+    assert all(np.array_equal(clip, embeddings[key]) for key, clip in found)
+
+
+def test_reading_a_cache_does_not_take_torch(path):
+    code = (
+        "import sys; from har_cache import FeatureCache; cache = FeatureCache(sys.argv[1]); cache.arrays();"
+        "[cache[key] for key in cache]; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == 0
+
+
+def test_importing_the_package_imports_nothing():
+    code = "import sys, har_cache; sys.exit(bool({'torch', 'h5py', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_package_has_nothing_else():
+    assert har_cache.__all__ == ["FeatureCache"]
+    with pytest.raises(AttributeError, match="has no attribute 'Cache'"):
+        har_cache.Cache  # noqa: B018
+
+
+# what it refuses
+
+
+def test_no_directory(tmp_path):
+    with pytest.raises(CacheError, match=r"none: no such directory; make a cache with `har-cache extract --cache "):
+        FeatureCache(tmp_path / "none")
+
+
+def test_a_directory_that_is_no_cache(tmp_path):
+    with pytest.raises(CacheError, match=f"{tmp_path}: is no cache"):
+        FeatureCache(tmp_path)
+
+
+def test_a_cache_that_is_not_finished(tmp_path, embeddings):
+    write_cache(tmp_path, embeddings, views=("center", "flip"), finish=False)
+    with pytest.raises(CacheError, match="is not finished: run the same `har-cache extract` again"):
+        FeatureCache(tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 0.3, 0.99])
+def test_a_damaged_manifest(own, place):
+    flip_a_bit(own / "manifest.json", place)
+    with pytest.raises(CacheError, match=r"manifest\.json: damaged"):
+        FeatureCache(own)
+
+
+@pytest.mark.parametrize("place", [0, 0.3, 0.99])
+def test_a_damaged_record(own, place):
+    flip_a_bit(own / "shards" / "00001.json", place)
+    with pytest.raises(CacheError, match=r"00001\.json: damaged"):
+        FeatureCache(own)
+
+
+def test_a_missing_record(own):
+    (own / "shards" / "00001.json").unlink()
+    with pytest.raises(CacheError, match=r"00001\.json: cannot be read"):
+        FeatureCache(own)
+
+
+def test_a_record_that_was_replaced_by_an_intact_one(own):
+    path = own / "shards" / "00001.json"
+    content = json.loads(path.read_bytes())
+    content["clips"][0]["frames"] += 1
+    path.write_bytes(seal(content))
+    with pytest.raises(CacheError, match=r"the record of 00001\.h5 is not the manifest's; extract again"):
+        FeatureCache(own)
+
+
+@pytest.mark.parametrize("place", [0, 0.5, 0.999])
+def test_a_damaged_shard_is_refused_when_it_is_read_and_the_others_are_not(own, embeddings, place):
+    flip_a_bit(own / "shards" / "00001.h5", place)
+    cache = FeatureCache(own)
+    good, bad = cache.keys[0], cache.keys[3]
+    assert np.array_equal(cache[good], embeddings[good])
+    for read in (lambda: cache[bad], cache.arrays):
+        with pytest.raises(CacheError, match=r"00001\.h5: damaged .*run extract again to redo this shard"):
+            read()
+
+
+def test_a_missing_shard_is_refused_when_it_is_read(own):
+    (own / "shards" / "00001.h5").unlink()
+    cache = FeatureCache(own)
+    with pytest.raises(CacheError, match=r"00001\.h5: cannot be read: No such file"):
+        cache[cache.keys[3]]
+
+
+def test_a_shard_of_another_place_is_refused(own):
+    (own / "shards" / "00001.h5").write_bytes((own / "shards" / "00000.h5").read_bytes())
+    cache = FeatureCache(own)
+    with pytest.raises(CacheError, match=r"00001\.h5: damaged"):
+        cache[cache.keys[3]]
+
+
+def test_a_cache_of_another_schema(own):
+    content = unseal((own / "manifest.json").read_bytes(), own)
+    content["recipe"]["schema"] = "har-cache/2"
+    (own / "manifest.json").write_bytes(seal(content))
+    with pytest.raises(CacheError, match="schema 'har-cache/2': this version reads har-cache/1"):
+        FeatureCache(own)
+
+
+def test_the_manifest_alone(path):
+    assert read_manifest(path)["counts"] == {"clips": 7, "frames": 322, "failures": 2, "shards": 3}

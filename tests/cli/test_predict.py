@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+from har_cache_cli.main import app
+from typer.testing import CliRunner, Result
+
+from har_cache.model import run as runs
+from tests.model.test_load import write_run
+
+from ..helpers.videos import moving_frames, write_video
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "run"
+    write_run(path, runs.HEAD)
+    return path
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["predict", *map(str, arguments), "--device", "cpu"])
+
+
+def video(path: Path, frames: int = 6) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(path, moving_frames(frames))
+
+
+def test_people_read_the_likeliest_actions_and_what_is_true(run: Path, tmp_path: Path) -> None:
+    clip, other = video(tmp_path / "a" / "1.avi"), video(tmp_path / "elsewhere" / "x.avi")
+    result = call(run, clip, other)
+    assert result.exit_code == 0, result.output
+    one, two = result.stdout.split("\n\n")
+    assert one.splitlines()[0] == str(clip) and "%" in one and "true" in one
+    assert "trained or validated on this very clip" in one
+    assert two.splitlines()[0] == str(other) and "true" not in two
+    assert len(call(run, other, "--top", 1).stdout.splitlines()) == 2
+
+
+def test_json_is_all_of_stdout(run: Path, tmp_path: Path) -> None:
+    clip, film = video(tmp_path / "b" / "new.avi"), tmp_path / "film.gif"
+    result = call(run, clip, tmp_path / "none.avi", "--json", "--gif", film)
+    assert result.exit_code == 3
+    content = json.loads(result.stdout)
+    (prediction,) = content["predictions"]
+    assert prediction["video"] == str(clip) and prediction["frames"] == 6 and prediction["true"] == "b"
+    assert prediction["known"] == "clean"
+    assert prediction["correct"] == (prediction["top"][0]["class"] == "b")
+    assert sum(entry["probability"] for entry in prediction["top"]) == pytest.approx(1, abs=1e-5)
+    assert content["failures"] == [{"video": str(tmp_path / "none.avi"), "reason": "no such file"}]
+    assert content["film"] == str(film) and film.stat().st_size > 1000
+    assert f"Failed: {tmp_path / 'none.avi'}: no such file" in result.stderr and str(film) in result.stderr
+
+
+def test_errors_are_one_line_and_exit_code_1(run: Path, tmp_path: Path) -> None:
+    for arguments in ([run, tmp_path / "none.avi"], [tmp_path, tmp_path / "x.avi"], [run, "x.avi", "--gif", "x.png"]):
+        result = call(*arguments)
+        assert result.exit_code == 1 and result.stdout == ""
+        assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert call(run).exit_code == 2

@@ -1,0 +1,61 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from har_cache.data.leakage import CLEAN, GROUPS, SEEN, SIBLING, groups, overlap, overlap_table
+
+from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets, small_subsets
+
+KEYS = st.lists(
+    st.builds(
+        "{0}/film{1}_{0}_f_cm_np1_fr_med_{2}.avi".format, st.sampled_from("ab"), st.integers(0, 3), st.integers(0, 2)
+    ),
+    unique=True,
+)
+
+
+def test_a_clip_is_seen_before_it_is_a_sibling_and_a_sibling_before_it_is_clean():
+    trained = ["run/film_run_f_cm_np1_fr_med_0.avi"]
+    tested = [*trained, "run/film_run_f_cm_np1_fr_med_1.avi", "run/other_run_f_cm_np1_fr_med_0.avi"]
+    assert groups(trained, tested) == [SEEN, SIBLING, CLEAN]
+
+
+def test_the_same_film_in_another_class_is_another_source():
+    assert groups(["run/film_run_f_cm_np1_fr_med_0.avi"], ["walk/film_walk_f_cm_np1_fr_med_0.avi"]) == [CLEAN]
+
+
+@given(KEYS, KEYS)
+def test_seen_are_the_trained_ones_and_clean_ones_share_no_source_with_any(trained, tested):
+    found = groups(trained, tested)
+    films = {key.rsplit("_", 1)[0] for key in trained}
+    assert len(found) == len(tested)
+    for key, group in zip(tested, found, strict=True):
+        assert group in GROUPS
+        assert (group == SEEN) == (key in trained)
+        assert (group == CLEAN) == (key.rsplit("_", 1)[0] not in films)
+
+
+@given(KEYS, KEYS, KEYS)
+def test_training_on_more_never_makes_a_clip_cleaner(trained, more, tested):
+    before, after = groups(trained, tested), groups([*trained, *more], tested)
+    assert all(GROUPS.index(b) <= GROUPS.index(a) for a, b in zip(before, after, strict=True))
+
+
+def test_nothing_trained_is_all_clean():
+    assert groups([], ["a/x.avi", "b/y.avi"]) == [CLEAN, CLEAN]
+
+
+def test_overlap_of_lists_that_turn_round():
+    counts = overlap(small_subsets(classes=2, sources=6, clips=2))
+    assert counts[1, 1] == {CLEAN: 8}
+    assert counts[1, 2] == {SEEN: 8}
+
+
+@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
+def test_overlap_of_the_official_splits():
+    subsets = official_subsets()
+    counts = overlap(subsets)
+    assert len(subsets) == 6766
+    assert counts[1, 3] == {SEEN: 1150, SIBLING: 162, CLEAN: 218}
+    assert all(counts[split, split] == {CLEAN: 1530} for split in (1, 2, 3))
+    assert "| split 1 | split 3 | 1,530 | 1,150 (75.2%) | 162 (10.6%) | 218 (14.2%) |" in overlap_table(subsets)

@@ -1,0 +1,212 @@
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from har_cache.data.hmdb51 import parse_tags
+from har_cache.data.index import source_of
+from har_cache.drawing import draw as sample
+from har_cache.drawing.plan import MIN_CLIPS, PAIRS, deal, plan
+from har_cache.errors import HarCacheError
+
+SMALL = {"classes": 2, "clips": MIN_CLIPS, "workers": 1}
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def title(action: str, file: str) -> str:
+    return source_of(action, file).removeprefix(f"{action}/")
+
+
+def pictures(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> sample.SampleReport:
+    return sample.draw(tmp_path_factory.mktemp("sample"), **SMALL)
+
+
+def test_layout_is_that_of_hmdb51(drawn: sample.SampleReport) -> None:
+    assert sorted(path.name for path in drawn.path.iterdir()) == ["sample.json", "splits", "videos"]
+    assert sorted(path.name for path in (drawn.path / "videos").iterdir()) == ["sit", "stand"]
+    for action in ("sit", "stand"):
+        clips = sorted(path.name for path in (drawn.path / "videos" / action).iterdir())
+        assert len(clips) == MIN_CLIPS
+        for k in (1, 2, 3):
+            lines = (drawn.path / "splits" / f"{action}_test_split{k}.txt").read_text().splitlines()
+            assert [line[:-3] for line in lines] == clips
+            assert {line[-3:] for line in lines} <= {" 0 ", " 1 ", " 2 "}
+
+
+def test_clips_are_what_hmdb51_clips_are(drawn: sample.SampleReport) -> None:
+    frames = 0
+    for path in (drawn.path / "videos").rglob("*.avi"):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            assert container.format.name == "avi"
+            assert stream.codec_context.name == "mpeg4"
+            assert (stream.width, stream.height, stream.average_rate) == (320, 240, 30)
+            decoded = sum(1 for _ in container.decode(stream))
+            assert decoded == stream.frames
+        assert 28 <= decoded <= 72
+        frames += decoded
+    assert (drawn.classes, drawn.clips, drawn.frames) == (2, 2 * MIN_CLIPS, frames)
+
+
+def test_names_say_what_is_drawn() -> None:
+    for pair, actions in enumerate(PAIRS):
+        for performance in plan(pair, 20, 0):
+            look = performance.look
+            files = [Path(name).name for name in performance.names]
+            for action, file in zip(actions, files, strict=True):
+                tags = parse_tags(action, file)
+                assert tags is not None
+                assert (tags.body, tags.people, tags.viewpoint, tags.quality) == ("f", 1, look.view, look.quality)
+                assert tags.camera == ("cm" if performance.moving else "nm")
+            assert len({title(action, file) for action, file in zip(actions, files, strict=True)}) == 1
+
+
+def test_a_twin_is_the_clip_played_backwards(drawn: sample.SampleReport) -> None:
+    for performance in plan(0, MIN_CLIPS, 0)[:3]:
+        forwards, backwards = (pictures(drawn.path / "videos" / name) for name in performance.names)
+        assert np.abs(forwards.astype(int) - backwards[::-1]).mean() < 4
+        assert np.abs(forwards.astype(int) - backwards).mean() > 4
+
+
+def test_twins_are_on_the_same_side_of_every_split(drawn: sample.SampleReport) -> None:
+    for k in (1, 2, 3):
+        sides = {action: (drawn.path / "splits" / f"{action}_test_split{k}.txt").read_text() for action in PAIRS[0]}
+        assert sides["sit"].replace("_sit_f_", "_stand_f_") == sides["stand"]
+
+
+def test_workers_make_no_difference(drawn: sample.SampleReport, tmp_path: Path) -> None:
+    sample.draw(tmp_path / "two", **{**SMALL, "workers": 2})
+    assert contents(tmp_path / "two") == contents(drawn.path)
+
+
+def test_seed_makes_a_difference() -> None:
+    assert {p.names for p in plan(0, 20, 0)}.isdisjoint(p.names for p in plan(0, 20, 1))
+
+
+def test_a_hard_sample_is_the_same_on_grainier_film_and_half_as_large() -> None:
+    easy, hard = plan(0, 80, seed=0), plan(0, 80, seed=0, hard=True)
+    for one, other in zip(easy, hard, strict=True):
+        assert other.look.grain == pytest.approx(4 * one.look.grain)
+        assert replace(other, look=replace(other.look, grain=one.look.grain)) == one
+
+
+def test_hard_is_a_setting_of_its_own(drawn: sample.SampleReport, tmp_path: Path) -> None:
+    with pytest.raises(HarCacheError, match="other settings"):
+        sample.draw(drawn.path, **SMALL, hard=True)
+    report = sample.draw(tmp_path / "hard", **SMALL, hard=True)
+    name = "videos/sit/" + sorted(path.name for path in (drawn.path / "videos" / "sit").iterdir())[0]
+    easy, hard = (pictures(path / name).astype(float) for path in (drawn.path, report.path))
+    assert np.abs(np.diff(hard, axis=2)).mean() > np.abs(np.diff(easy, axis=2)).mean()
+
+
+def test_a_finished_sample_is_left_alone(drawn: sample.SampleReport) -> None:
+    def stamps() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in drawn.path.rglob("*")}
+
+    before = stamps()
+    assert sample.draw(drawn.path, **SMALL) == drawn
+    assert stamps() == before
+
+
+def test_an_interrupted_draw_is_finished(drawn: sample.SampleReport, tmp_path: Path) -> None:
+    def interrupt(done: int, wanted: int) -> None:
+        if done >= wanted // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample.draw(tmp_path / "half", **SMALL, progress=interrupt)
+    kept = contents(tmp_path / "half")
+    assert "sample.json.partial" in kept and "sample.json" not in kept
+
+    counts: list[tuple[int, int]] = []
+    sample.draw(tmp_path / "half", **SMALL, progress=lambda *count: counts.append(count))
+    assert contents(tmp_path / "half") == contents(drawn.path)
+    assert counts == [(done, 16) for done in (10, 12, 14, 16)]
+
+
+def test_other_files_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(HarCacheError, match="not empty"):
+        sample.draw(tmp_path, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_sample_with_other_settings_is_not_touched(drawn: sample.SampleReport) -> None:
+    before = contents(drawn.path)
+    with pytest.raises(HarCacheError, match="other settings"):
+        sample.draw(drawn.path, **{**SMALL, "seed": 1})
+    assert contents(drawn.path) == before
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_in_the_way_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HarCacheError, match="file") as caught:
+        sample.draw(tmp_path / name, **SMALL)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"classes": 3}, {"classes": 0}, {"classes": 10}, {"clips": 7}, {"seed": -1}, {"workers": 0}]
+)
+def test_settings_that_cannot_be_met(tmp_path: Path, wrong: dict[str, int]) -> None:
+    with pytest.raises(HarCacheError, match=next(iter(wrong))):
+        sample.draw(tmp_path / "out", **{**SMALL, **wrong})
+    assert not (tmp_path / "out").exists()
+
+
+@given(clips=st.integers(MIN_CLIPS, 150), seed=st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_a_plan_holds_every_clip_once(clips: int, seed: int) -> None:
+    plans = [plan(pair, clips, seed) for pair in range(len(PAIRS))]
+    assert [len(performances) for performances in plans] == [clips] * len(PAIRS)
+    names = [name for performances in plans for p in performances for name in p.names]
+    assert len(set(names)) == 2 * clips * len(PAIRS)
+    titles = [{title(p.action, Path(p.names[0]).name) for p in performances} for performances in plans]
+    assert sum(map(len, titles)) == len(set().union(*titles))  # no source in two pairs
+
+
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=4, max_size=30).filter(lambda counts: sum(counts) >= MIN_CLIPS),
+    seed=st.integers(0, 2**32),
+)
+@settings(deadline=None)
+def test_splits_mean_what_those_of_hmdb51_mean(counts: list[int], seed: int) -> None:
+    sources = [source for source, count in enumerate(counts) for _ in range(count)]
+    splits = deal(sources, np.random.default_rng(seed))
+    assert len(splits) == 3
+    for subset in splits:
+        trained, tested = ({s for s, which in zip(sources, subset, strict=True) if which == k} for k in (1, 2))
+        assert trained and tested and trained.isdisjoint(tested)
+        assert subset.count(2) <= len(sources) / 3
+        assert len(subset) == len(sources)
+
+
+def test_splits_of_the_default_size_have_the_proportions_of_hmdb51() -> None:
+    splits = np.array(deal([p.source for p in plan(0, 80, 0)], np.random.default_rng(0)))
+    assert ((splits == 2).sum(1) == 20).all()
+    assert ((splits == 1).sum(1) == 46).all()
+    assert 0.3 < (splits != 2).all(0).mean() < 0.45
+    assert len(np.unique(splits, axis=0)) == 3
+
+
+def test_drawing_needs_no_torch() -> None:
+    code = "import har_cache.sample, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

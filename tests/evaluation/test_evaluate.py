@@ -1,0 +1,218 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from har_cache.cache.reader import FeatureCache
+from har_cache.data.index import TEST, TRAIN
+from har_cache.errors import CacheError, HarCacheError
+from har_cache.evaluation import evaluate as module
+from har_cache.evaluation.evaluate import Evaluation, evaluate, summarise
+from har_cache.evaluation.summary import lines
+
+from ..helpers import caches
+from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets, small_subsets, write_cache, write_run
+
+
+class NearestMean:
+    """Stands for a trained model: the nearest of its training clips' class means, and their own class for those."""
+
+    def __init__(self, cache: FeatureCache, split: int):
+        self.means = np.stack([cache[key].mean((0, 1), np.float32) for key in cache.keys])
+        self.train = np.flatnonzero(cache.subsets[:, split - 1] == TRAIN)
+        self.centres = np.stack(
+            [
+                self.means[[i for i in self.train if cache.labels[i] == label]].mean(0)
+                for label in range(len(cache.classes))
+            ]
+        )
+        self.known = {int(i): int(cache.labels[i]) for i in self.train}
+
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        distances = ((self.means[clips][:, None] - self.centres) ** 2).mean(2)
+        for row, clip in enumerate(clips):
+            if clip in self.known:
+                distances[row, self.known[clip]] = -5
+        exact = np.exp(-distances)
+        return (exact / exact.sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """The head is a NearestMean; what it is asked for is what evaluation asks of a real one."""
+    opened = {}
+    from_cache = module.Sequences.from_cache
+
+    def remember(cache: FeatureCache, device: str) -> module.Sequences:
+        opened["cache"] = cache
+        return from_cache(cache, device)
+
+    monkeypatch.setattr(module.Sequences, "from_cache", remember)
+    monkeypatch.setattr(module.Run, "load_head", lambda run: NearestMean(opened["cache"], run.config["split"]))
+    monkeypatch.setattr(module, "predict", lambda head, sequences, clips, frames: head(clips))
+
+
+@pytest.fixture
+def cache(tmp_path) -> FeatureCache:
+    return write_cache(tmp_path / "cache", small_subsets(), class_signal=0.3)
+
+
+@pytest.fixture
+def run(tmp_path, cache) -> Path:
+    return write_run(tmp_path / "run", cache)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_writes_its_files_and_they_agree(run):
+    (evaluation,) = evaluate(run)
+    assert evaluation.folder == run / "evaluate" / "split1"
+    metrics = json.loads((evaluation.folder / "metrics.json").read_text())
+    assert metrics == json.loads(json.dumps(evaluation.metrics))
+    predictions = rows(evaluation.folder / "predictions.csv")
+    assert len(predictions) == metrics["clips"] == 24
+    right = [row["true"] == row["predicted"] for row in predictions]
+    assert metrics["top1"] == pytest.approx(np.mean(right))
+    assert all(row["predicted"] == row["top5"].split("|")[0] for row in predictions)
+    assert all(row["key"].startswith(row["true"] + "/") for row in predictions)
+    assert sum(int(row["support"]) for row in rows(evaluation.folder / "per_class.csv")) == 24
+    assert (evaluation.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_twice(run):
+    (first,), (second,) = evaluate(run), evaluate(run)
+    assert first.metrics == second.metrics
+
+
+def test_own_test_list_is_clean_and_another_is_not(run):
+    (own,), (other,) = evaluate(run), evaluate(run, split=2)
+    assert {g: f["clips"] for g, f in own.metrics["leakage"].items()} == {"seen": 0, "sibling": 0, "clean": 24}
+    assert {g: f["clips"] for g, f in other.metrics["leakage"].items()} == {"seen": 24, "sibling": 0, "clean": 0}
+    assert other.metrics["top1"] == 1
+    assert "WARNING" not in "".join(lines(own.metrics))
+    assert lines(other.metrics)[0].startswith("WARNING: the model was trained on 24 of these 24 clips (100.0%)")
+    assert "100.0% is not a test accuracy; no clip is clean" in lines(other.metrics)[0]
+
+
+def test_a_sibling_alone_is_warned_of_too(tmp_path):
+    subsets = {key: (1 if key.endswith("0.avi") else 2, 0, 0) for key in small_subsets()}
+    cache = write_cache(tmp_path / "cache", subsets)
+    (evaluation,) = evaluate(write_run(tmp_path / "run", cache))
+    first = lines(evaluation.metrics)[0]
+    assert first.startswith("WARNING: the model has seen the source of 48 of these 48 clips (100.0%)")
+
+
+def test_chance_and_the_linear_baseline_stand_beside_the_figure(run):
+    (evaluation,) = evaluate(run)
+    assert evaluation.metrics["chance"] == 1 / 4
+    assert 0 <= evaluation.metrics["linear_on_mean"]["top1"] <= 1
+    assert any("chance 25.0%; linear classifier" in line for line in lines(evaluation.metrics))
+
+
+def test_a_cache_with_another_fingerprint_is_refused(tmp_path, run):
+    write_cache(tmp_path / "other", small_subsets(), encoder=b"another")
+    with pytest.raises(CacheError, match="was trained on"):
+        evaluate(run, cache=tmp_path / "other")
+
+
+def test_a_cache_that_has_moved_is_found_with_cache(tmp_path, run, cache):
+    cache.path.rename(tmp_path / "moved")
+    with pytest.raises(CacheError, match="say with --cache where it is"):
+        evaluate(run)
+    assert evaluate(run, cache=tmp_path / "moved")
+
+
+def test_clips_of_the_list_that_are_missing_are_named_with_the_reason(tmp_path):
+    subsets = small_subsets()
+    failed, absent = sorted(key for key in subsets if subsets[key][0] == TEST)[:2]
+    elsewhere = next(key for key in subsets if subsets[key][1] == TEST)
+    cache = write_cache(tmp_path / "cache", subsets, failed={failed: "no frame decodes"}, absent=[absent, elsewhere])
+    (evaluation,) = evaluate(write_run(tmp_path / "run", cache))
+    assert evaluation.metrics["missing"] == {
+        failed: "failed: no frame decodes",
+        absent: "not on disk when the cache was made",
+    }
+    note = next(line for line in lines(evaluation.metrics) if line.startswith("Missing"))
+    assert "2 of the 24 clips" in note
+    assert "(1 failed, 1 not on disk)" in note
+    assert failed in note
+
+
+def test_a_projection_fitted_on_test_clips_is_warned_of(tmp_path, monkeypatch):
+    recipe = caches.make_recipe(projection_fit="96 frames of 48 clips test clips included")
+    monkeypatch.setattr(caches, "make_recipe", lambda **changes: recipe)
+    cache = write_cache(tmp_path / "cache", small_subsets())
+    (evaluation,) = evaluate(write_run(tmp_path / "run", cache))
+    assert any(line.startswith("WARNING: the cache's projection") for line in lines(evaluation.metrics))
+
+
+def test_classes_are_matched_by_name_not_by_number(tmp_path, run, cache):
+    turned = write_run(tmp_path / "turned", cache, classes=cache.classes[::-1])
+
+    (expected,) = evaluate(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "predict", lambda head, sequences, clips, frames: head(clips)[:, ::-1])
+        (found,) = evaluate(turned)
+    assert found.metrics["top1"] == expected.metrics["top1"]
+    assert found.metrics["linear_on_mean"]["top1"] == expected.metrics["linear_on_mean"]["top1"]
+
+
+def test_a_class_that_the_run_does_not_know_is_refused(tmp_path, cache):
+    run = write_run(tmp_path / "run", cache, classes=cache.classes[:-1])
+    with pytest.raises(HarCacheError, match=r"knows nothing of 1 classes .*act3"):
+        evaluate(run)
+
+
+@pytest.mark.parametrize("split", [0, 4, -1])
+def test_there_are_three_splits(run, split):
+    with pytest.raises(HarCacheError, match="expected 1, 2 or 3"):
+        evaluate(run, split=split)
+
+
+def test_a_list_without_a_clip_in_the_cache_is_refused(tmp_path):
+    cache = write_cache(tmp_path / "cache", dict.fromkeys(small_subsets(), (1, 0, 0)))
+    with pytest.raises(HarCacheError, match="no clip of the test list of split 1"):
+        evaluate(write_run(tmp_path / "run", cache))
+
+
+def test_probabilities_that_are_not_finite_are_refused(run, monkeypatch):
+    monkeypatch.setattr(module, "predict", lambda head, sequences, clips, frames: np.full((len(clips), 4), np.nan))
+    with pytest.raises(HarCacheError, match="not finite"):
+        evaluate(run)
+
+
+def test_three_splits_have_a_mean_and_a_standard_deviation(tmp_path, cache):
+    for split in (1, 2, 3):
+        write_run(tmp_path / "all" / f"split{split}", cache, split)
+    evaluations = evaluate(tmp_path / "all")
+    top1 = [evaluation.metrics["top1"] for evaluation in evaluations]
+    summary = json.loads((tmp_path / "all" / "evaluate" / "summary.json").read_text())
+    assert [(s["trained_on"], s["tested_on"]) for s in summary["splits"]] == [(1, 1), (2, 2), (3, 3)]
+    assert summary["top1"] == pytest.approx({"mean": np.mean(top1), "std": np.std(top1, ddof=1)})
+    assert summary["leaking"] == 0
+    assert summarise(evaluate(tmp_path / "all", split=3))["leaking"] == 2
+
+
+@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
+def test_all_of_hmdb51_on_split_1_and_3(tmp_path):
+    cache = write_cache(
+        tmp_path / "cache", official_subsets(), frames=1, class_signal=0.2, source_signal=1.0, noise=0.2
+    )
+    run = write_run(tmp_path / "run", cache)
+    (own,), (third,) = evaluate(run, split=1), evaluate(run, split=3)
+    assert _counts(own) == (0, 0, 1530)
+    assert _counts(third) == (1150, 162, 218)
+    first = lines(third.metrics)[0]
+    assert "trained on 1,150 of these 1,530 clips (75.2%)" in first
+    assert "162 more (10.6%)" in first
+    assert third.metrics["top1"] > own.metrics["top1"] + 0.25
+    assert third.metrics["leakage"]["clean"]["top1"] == pytest.approx(own.metrics["top1"], abs=0.15)
+
+
+def _counts(evaluation: Evaluation) -> tuple[int, ...]:
+    return tuple(figures["clips"] for figures in evaluation.metrics["leakage"].values())

@@ -1,0 +1,436 @@
+import errno
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from har_cache import FeatureCache
+from har_cache.cache.verify import verify
+from har_cache.cache.writer import ClipResult
+from har_cache.encoder.weights import save_encoder
+from har_cache.errors import CacheError, HarCacheError
+from har_cache.extraction.extract import Settings, extract
+from har_cache.system import default_workers, resolve_device
+
+from ..conftest import Finished, contents
+from ..helpers.networks import calibrated_model
+from ..helpers.plain import least_faithful, plain_embeddings, plain_model
+from ..helpers.videos import moving_frames, write_audio, write_video
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights with a projection: nothing has to be fitted."""
+    path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
+    path.write_bytes(save_encoder(calibrated_model()))
+    return path
+
+
+@pytest.fixture
+def small(tmp_path: Path, encoder: Path) -> Settings:
+    """A data set of three clips, still to be extracted into three shards."""
+    for name in ("a/1.avi", "a/2.avi", "b/3.avi"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, moving_frames(10 + int(path.stem)))
+    return Settings(
+        tmp_path / "data", tmp_path / "cache", weights=str(encoder), precision="fp32", shard_clips=1, workers=2
+    )
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def shard_files(folder: Path) -> dict[str, bytes]:
+    return contents(folder / "shards")
+
+
+class Diary:
+    """A listener that writes everything down."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.expected = 0
+        self.results: list[ClipResult] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def begin(self, clips: int) -> None:
+        self.expected = clips
+
+    def clip(self, result: ClipResult) -> None:
+        self.results.append(result)
+
+
+# ----------------------------------------------------------------------------------- frames and embeddings
+
+
+def test_sample_clips_are_cached_frame_by_frame_and_faithfully(finished: Finished) -> None:
+    cache = FeatureCache(finished.cache)
+    model = plain_model(finished.cache / "encoder.safetensors")
+    assert len(cache) == 16
+    reference = {key: plain_embeddings(finished.data / "videos" / key, model) for key in cache}
+    assert least_faithful(cache, reference) >= 0.99
+
+
+ODD_CLIPS = {
+    "a[1]/#1_[x].avi": ("mpeg4", (320, 240)),
+    "a[1]/-o out.avi": ("mjpeg", (424, 240)),
+    "a[1]/a;b&c!.mp4": ("libx264", (560, 240)),
+    "b & c/(HQ)_300+.mkv": ("libx264", (340, 256)),
+    "b & c/~tilde.webm": ("libvpx-vp9", (240, 320)),
+    "b & c/100%20.mov": ("libx264", (98, 322)),
+    "b & c/日本語 '\".avi": ("mpeg4", (161, 121)),
+}
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "decord"])
+def test_odd_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path, encoder: Path, decoder: str) -> None:
+    if decoder == "decord":
+        pytest.importorskip("decord")
+    for i, (key, (codec, (width, height))) in enumerate(ODD_CLIPS.items()):
+        path = tmp_path / "data" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = {"mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+        write_video(path, moving_frames(15 + i, width, height), codec, pixels)
+    settings = Settings(
+        tmp_path / "data",
+        tmp_path / "cache",
+        weights=str(encoder),
+        views=("center", "flip"),
+        precision="fp32",
+        decoder=decoder,
+        workers=2,
+    )
+    report = extract(settings)
+    assert report.failures == {}
+    assert report.manifest["recipe"]["decoder"] == decoder
+    cache, model = FeatureCache(settings.cache), plain_model(settings.cache / "encoder.safetensors")
+    assert cache.classes == ("a[1]", "b & c")
+    assert {key: cache[key].shape[1] for key in cache} == {key: 15 + i for i, key in enumerate(ODD_CLIPS)}
+    for view in (0, 1):
+        reference = {key: plain_embeddings(settings.data / key, model, flip=view == 1) for key in ODD_CLIPS}
+        assert least_faithful(cache, reference, view) >= 0.9999
+    assert verify(settings.cache, settings.data) == []
+
+
+def test_a_data_set_of_short_clips_that_declare_no_frames(small: Settings) -> None:
+    shutil.rmtree(small.data)
+    (small.data / "a").mkdir(parents=True)
+    write_video(small.data / "a" / "1.mkv", moving_frames(3), "libx264")
+    assert extract(small).manifest["counts"]["frames"] == 3
+
+
+# ------------------------------------------------------------------------------------ the same bytes again
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_changes_no_byte(finished: Finished, tmp_path: Path, workers: int) -> None:
+    extract(finished.settings(cache=tmp_path / "cache", workers=workers))
+    assert contents(tmp_path / "cache") == contents(finished.cache)
+
+
+def test_nothing_is_done_twice(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    before = stamps(own.cache / "shards")
+    diary = Diary()
+    report = extract(own.settings(), diary)
+    assert (report.clips, report.frames, report.finished_before) == (0, 0, 16)
+    assert diary.expected == 0 and diary.results == []
+    assert contents(own.cache) == contents(finished.cache)
+    assert stamps(own.cache / "shards") == before
+
+
+def test_a_resumed_run_decodes_no_clip_of_a_finished_shard(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    (own.cache / "manifest.json").unlink()
+    plan = json.loads((own.cache / "plan.json").read_text())["shards"]
+    for i in (2, 5):
+        (own.cache / "shards" / f"{i:05d}.json").unlink()
+    todo = {*plan[2], *plan[5]}
+    for path in (own.data / "videos").rglob("*.avi"):
+        if f"{path.parent.name}/{path.name}" not in todo:
+            path.write_text("this would fail")
+    diary = Diary()
+    report = extract(own.settings(), diary)
+    assert {result.key for result in diary.results} == todo
+    assert (report.clips, report.finished_before) == (4, 12)
+    assert contents(own.cache) == contents(finished.cache)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+def test_a_damaged_shard_is_made_again(finished: Finished, tmp_path: Path, damage: str) -> None:
+    own = finished.copy(tmp_path)
+    path = own.cache / "shards" / "00003.h5"
+    data = bytearray(path.read_bytes())
+    data[5000] ^= 1
+    path.write_bytes({"flip": bytes(data), "cut": path.read_bytes()[:-1], "delete": b""}[damage])
+    if damage == "delete":
+        path.unlink()
+    assert extract(own.settings()).clips == 2
+    assert contents(own.cache) == contents(finished.cache)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "encoder.safetensors"])
+def test_a_damaged_plan_or_encoder_is_named_with_a_way_out(finished: Finished, tmp_path: Path, name: str) -> None:
+    own = finished.copy(tmp_path)
+    data = bytearray((own.cache / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (own.cache / name).write_bytes(data)
+    with pytest.raises(CacheError, match=rf"{name}.* damaged.*--overwrite"):
+        extract(own.settings())
+
+
+def test_a_full_disk_keeps_what_was_finished(small: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(CacheError, match=r"No space left on device.*kept") as caught:
+        patch.setattr(os, "fsync", fsync)
+        extract(small)
+    assert "\n" not in str(caught.value)
+    kept = shard_files(small.cache)
+    assert 2 <= len(kept) < 6
+    assert not (small.cache / "manifest.json").exists()
+
+    report = extract(small)
+    assert report.finished_before == 1
+    assert kept.items() < shard_files(small.cache).items()
+    assert verify(small.cache, small.data) == []
+
+
+# ------------------------------------------------------------------------------------------ other recipes
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"weights": "imagenet"}, ["weights"]),
+        ({"projection": "random"}, ["projection"]),
+        ({"views": ("center", "flip")}, ["views"]),
+        ({"precision": "fp16-mixed", "seed": 5}, ["precision", "seed"]),
+        ({"decoder": "decord"}, ["decoder"]),
+    ],
+)
+def test_another_recipe_is_refused(finished: Finished, change: dict[str, Any], fields: list[str]) -> None:
+    if "decoder" in change:
+        pytest.importorskip("decord")
+    before = contents(finished.cache)
+    with pytest.raises(CacheError) as caught:
+        extract(finished.settings(**change))
+    message = str(caught.value)
+    assert str(finished.cache) in message and "\n" not in message
+    assert all(f"{field}: " in message for field in fields)
+    assert message.count("asked:") == len(fields)
+    assert "another --cache" in message and "--overwrite" in message
+    assert contents(finished.cache) == before
+
+
+def test_other_weights_in_a_file_are_refused(finished: Finished, encoder: Path) -> None:
+    with pytest.raises(CacheError, match=r"weights: random \(asked: file\); projection: pca \(asked: file\)"):
+        extract(finished.settings(weights=str(encoder)))
+
+
+def test_overwriting_leaves_nothing_of_the_old_cache(small: Settings) -> None:
+    old = extract(small).manifest
+    with_flip = Settings(**{**vars(small), "views": ("center", "flip"), "shard_clips": 64, "overwrite": True})
+    new = extract(with_flip).manifest
+    assert new["fingerprint"] != old["fingerprint"]
+    assert FeatureCache(small.cache)["a/1.avi"].shape == (2, 11, 256)
+    assert sorted(shard_files(small.cache)) == ["00000.h5", "00000.json"]
+    assert verify(small.cache, small.data) == []
+
+
+def test_overwriting_with_an_impossible_wish_keeps_the_cache(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    with pytest.raises(HarCacheError, match="no such file"):
+        extract(own.settings(weights=str(tmp_path / "nothing.pth"), overwrite=True))
+    assert contents(own.cache) == contents(finished.cache)
+
+
+def test_a_directory_with_other_files_is_refused(small: Settings) -> None:
+    small.cache.mkdir()
+    (small.cache / "thesis.txt").write_text("precious")
+    with pytest.raises(CacheError, match=r"thesis.txt.*empty directory"):
+        extract(Settings(**{**vars(small), "overwrite": True}))
+    assert (small.cache / "thesis.txt").read_text() == "precious"
+
+
+# ------------------------------------------------------------------------- data sets that change, and bad clips
+
+
+def test_new_clips_become_new_shards(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    cache = FeatureCache(own.cache)
+    new = {}
+    for i, old in enumerate(cache.keys[:3]):
+        # Names that sort before, between and after those that are there.
+        new[f"sit/{i * 'z'}{Path(old).name}"[:200] + f"{i}.avi"] = old
+    for key, old in new.items():
+        shutil.copy(own.data / "videos" / old, own.data / "videos" / key)
+    before, when = shard_files(own.cache), stamps(own.cache / "shards")
+    report = extract(own.settings())
+    assert (report.clips, report.finished_before) == (3, 16)
+    assert before.items() < shard_files(own.cache).items()
+    assert when.items() < stamps(own.cache / "shards").items()
+    grown = FeatureCache(own.cache)
+    assert set(grown.keys) == {*cache.keys, *new}
+    for key, old in new.items():
+        np.testing.assert_array_equal(grown[key], cache[old])
+    assert verify(own.cache, own.data) == []
+
+
+def test_clips_that_are_gone_stay_in_the_cache(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    gone = FeatureCache(own.cache).keys[0]
+    (own.data / "videos" / gone).unlink()
+    assert extract(own.settings()).clips == 0
+    assert gone in FeatureCache(own.cache)
+
+
+def test_a_mended_clip_is_tried_again_and_no_failure_any_more(small: Settings) -> None:
+    bad = small.data / "a" / "2.avi"
+    good = bad.read_bytes()
+    bad.write_bytes(good[: len(good) // 2])
+    first = extract(small)
+    assert list(first.failures) == ["a/2.avi"]
+    before = shard_files(small.cache)
+
+    again = extract(small)
+    assert (again.clips, again.failures, shard_files(small.cache)) == (0, first.failures, before)
+
+    bad.write_bytes(good)
+    mended = extract(small)
+    assert (mended.clips, mended.failures) == (1, {})
+    assert (small.cache / "failures.csv").read_text() == "key,reason\n"
+    assert before.items() < shard_files(small.cache).items()
+    assert FeatureCache(small.cache)["a/2.avi"].shape[1] == 12
+    assert verify(small.cache, small.data) == []
+
+
+def test_clips_that_failed_for_no_fault_of_their_own_are_tried_again_when_asked(small: Settings) -> None:
+    extract(small)
+    folder = small.data / "a"
+    (folder / "late.avi").write_bytes((folder / "1.avi").read_bytes())
+    hurried = extract(replace(small, stall_s=1e-4))
+    assert list(hurried.failures) == ["a/late.avi"] and "hangs" in hurried.failures["a/late.avi"]
+    assert extract(small).failures == hurried.failures
+    assert extract(replace(small, retry_failed=True)).failures == {}
+    assert verify(small.cache, small.data) == []
+
+
+def test_a_mended_clip_is_not_doubled_when_its_first_shard_is_redone(small: Settings) -> None:
+    bad = small.data / "a" / "2.avi"
+    good = bad.read_bytes()
+    bad.write_bytes(b"")
+    extract(small)
+    bad.write_bytes(good)
+    extract(small)
+    keys = sorted(FeatureCache(small.cache).keys)
+
+    for shard in (small.cache / "shards").glob("*.h5"):
+        shard.write_bytes(b"damaged")
+    extract(small)
+    assert sorted(FeatureCache(small.cache).keys) == keys
+    assert verify(small.cache, small.data) == []
+
+
+def test_bad_files_are_rows_with_a_reason_and_harm_no_other_clip(small: Settings, tmp_path: Path) -> None:
+    folder = small.data / "a"
+    whole = write_video(tmp_path / "whole.avi", moving_frames(60, 320, 240)).read_bytes()
+    (folder / "truncated.avi").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.avi").touch()
+    (folder / "text.avi").write_text("Not found. Please log in to download this video.\n" * 40)
+    (folder / "playlist.avi").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{folder / '1.avi'}\n#EXT-X-ENDLIST\n"
+    )
+    (folder / "dangling.avi").symlink_to(tmp_path / "nothing.avi")
+    (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    write_audio(folder / "audio.avi")
+    diary = Diary()
+    report = extract(small, diary)
+    reasons = dict(report.failures)
+    assert reasons.pop("a/truncated.avi").startswith("truncated")
+    assert reasons == {
+        "a/audio.avi": "no video stream (audio only)",
+        "a/dangling.avi": "dangling link: what it points to is not there",
+        "a/empty.avi": "empty file",
+        "a/noise.mp4": "not a video container (AVI, MP4, MOV, MKV, WebM, MPEG, TS, ASF, FLV, Ogg)",
+        "a/playlist.avi": "a playlist, not a video",
+        "a/text.avi": "a text file, not a video",
+    }
+    rows = (small.cache / "failures.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["key", *sorted(report.failures)]
+    assert {r.key: r.reason for r in diary.results if r.reason} == report.failures
+    cache = FeatureCache(small.cache)
+    assert {key: cache[key].shape[1] for key in cache} == {"a/1.avi": 11, "a/2.avi": 12, "b/3.avi": 13}
+    assert verify(small.cache) == []
+
+
+def test_nothing_but_bad_clips_is_an_error_with_a_reason(small: Settings) -> None:
+    for path in small.data.rglob("*.avi"):
+        path.write_bytes(b"")
+    with pytest.raises(HarCacheError, match=r"none of the 3 clips.*empty file"):
+        extract(small)
+
+
+# ------------------------------------------------------------------------------------------------ settings
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"views": ("flip",)}, "--views flip"),
+        ({"views": ("center", "middle")}, "center,flip"),
+        ({"views": ("",)}, "--views"),
+        ({"precision": "fp8"}, "--precision fp8"),
+        ({"decoder": "opencv"}, "opencv"),
+        ({"device": "tpu"}, "--device tpu"),
+        ({"executor": "dask"}, "--executor dask"),
+        ({"workers": 0}, "--workers 0"),
+        ({"shard_clips": 0}, "--shard-clips 0"),
+        ({"stall_s": 0.0}, "--clip-timeout 0"),
+        ({"stall_s": -1.0}, "--clip-timeout -1"),
+        ({"stall_s": float("nan")}, "--clip-timeout nan"),
+        ({"stall_s": float("inf")}, "--clip-timeout inf"),
+    ],
+)
+def test_impossible_settings_are_named(small: Settings, change: dict[str, Any], named: str) -> None:
+    with pytest.raises(HarCacheError, match=named) as caught:
+        extract(Settings(**{**vars(small), **change}))
+    assert "\n" not in str(caught.value)
+    assert not (small.cache / "plan.json").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none() -> None:
+    assert resolve_device("auto") == resolve_device("cpu") == "cpu"
+    with pytest.raises(HarCacheError, match=r"--device cuda.*--device cpu"):
+        resolve_device("cuda")
+
+
+def test_there_is_at_least_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("har_cache.system.memory_bytes", lambda: 1 << 20)
+    assert default_workers() == 1
+
+
+def test_the_listener_hears_of_every_clip(small: Settings) -> None:
+    diary = Diary()
+    report = extract(small, diary)
+    assert diary.expected == len(diary.results) == report.clips == 3
+    assert report.frames == sum(r.embeddings.shape[1] for r in diary.results if r.embeddings is not None) == 36
+    assert set(report.busy_s) == {"decode", "transform", "encode", "write"}
+    assert report.seconds > 0

@@ -1,0 +1,305 @@
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from har_cache.encoder.encoder import Encoder, centred_cosine
+from har_cache.encoder.folded import fold
+from har_cache.encoder.transform import crop, normalise
+from har_cache.encoder.weights import calibrate, random_model
+from har_cache.extraction import gpu
+from har_cache.extraction import gpu_batches as batches
+from har_cache.extraction import shards as local
+from har_cache.extraction.shards import ShardTask
+from har_cache.workers.tasks import Job
+
+from ..helpers.videos import moving_frames, reference_frames, write_video
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="rings are made of Linux's anonymous files")
+
+SMALL_RING = 1 << 20  # 18 frames of 160x120
+SMALL_BATCH = 32
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """Rings that clips do not fit into, and batches that a few clips fill."""
+    monkeypatch.setattr(gpu, "RING_BYTES", SMALL_RING)
+    monkeypatch.setattr(batches, "BATCH", SMALL_BATCH)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """More of them would wait for each other, on cores that other tests keep busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    write_video(folder / "a.avi", moving_frames(50))
+    write_video(folder / "b.mp4", moving_frames(9, 120, 160))
+    write_video(folder / "c.mkv", moving_frames(21, 320, 240), "libx264")
+    (folder / "d.avi").write_text("This is no video.\n")
+    data = (folder / "a.avi").read_bytes()
+    (folder / "e.avi").write_bytes(data[: len(data) // 2])
+    write_video(folder / "f.avi", moving_frames(23))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tasks(folder):
+    clips = tuple((f"class/{path.name}", path) for path in sorted(folder.iterdir()))
+    return [ShardTask(3, clips), ShardTask(5, clips[3:5]), ShardTask(4, clips[:2])]
+
+
+@pytest.fixture(scope="module")
+def job():
+    model = random_model(0)
+    calibrate(model, [normalise(crop(torch.from_numpy(np.stack(moving_frames(8)))))])
+    return Job("pyav", fold(model), "fp32", ("center", "flip"))
+
+
+def run(tasks, job, workers=2, device="cpu", on_clip=lambda result, seconds: None):
+    return list(gpu.run_on_device(tasks, job, device, workers, on_clip))
+
+
+def all_results(shards):
+    return [result for shard in shards for result in shard.results]
+
+
+def facts(result):
+    frames = None if result.embeddings is None else result.embeddings.shape
+    return frames, result.key, result.fps, result.declared_frames, result.source_sha256, result.reason
+
+
+def assert_close(shards, reference, least=0.9999):
+    results, expected = all_results(shards), all_results(reference)
+    assert [facts(r) for r in results] == [facts(r) for r in expected]
+    found, wanted = (
+        torch.from_numpy(np.concatenate([r.embeddings for r in rs if r.embeddings is not None], 1)).float()
+        for rs in (results, expected)
+    )
+    for view in range(len(wanted)):
+        assert centred_cosine(wanted[view], found[view]).min() > least
+
+
+def open_rings():
+    gc.collect()  # the traceback of a clip's error may hold the last views of a ring
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
+    return [link for link in links if os.path.islink(link) and "har-cache" in os.readlink(link)]  # noqa: PTH114, PTH115
+
+
+@pytest.fixture(scope="module")
+def on_cpu(tasks, job):
+    results = local.run(tasks, job, "cpu", 2, lambda result, seconds: None)
+    by_index = {result.index: result for result in results}
+    return [by_index[task.index] for task in tasks]
+
+
+def test_gives_what_the_cpu_way_gives_for_any_number_of_workers(tasks, job, on_cpu, folder):
+    told = []
+    shards = run(tasks, job, workers=1, on_clip=lambda result, seconds: told.append((result, seconds)))
+
+    assert [shard.index for shard in shards] == [3, 5, 4]
+    assert_close(shards, on_cpu)
+    for result in all_results(shards):
+        if result.embeddings is not None:
+            assert result.embeddings.dtype == np.float16
+            assert result.embeddings.shape == (2, len(reference_frames(folder / Path(result.key).name)), 256)
+    reasons = [result.reason for result in shards[0].results]
+    assert reasons[3] == "a text file, not a video"
+    assert "truncated" in reasons[4]
+
+    assert [result for result, _ in told] == all_results(shards)
+    for result, seconds in told:
+        assert sorted(seconds) == ([] if result.reason else ["decode", "encode", "transform"])
+        assert all(value > 0 for value in seconds.values())
+    assert not open_rings()
+
+    for one, three in zip(all_results(shards), all_results(run(tasks, job, workers=3)), strict=True):
+        assert facts(one) == facts(three)
+        assert np.array_equal(one.embeddings, three.embeddings)
+
+
+def test_waiting_for_the_reader_is_no_stall(tasks, job, on_cpu, monkeypatch):
+    add, naps = batches.BatchEncoder.add, iter([2.5])
+
+    def slow_add(self, frames, rows):
+        time.sleep(next(naps, 0))
+        add(self, frames, rows)
+
+    monkeypatch.setattr(batches.BatchEncoder, "add", slow_add)
+    monkeypatch.setattr(gpu, "_second_attempt", None)
+    shards = run([ShardTask(0, tasks[0].clips[:1])], replace(job, stall_s=1))
+    assert facts(shards[0].results[0]) == facts(on_cpu[0].results[0])
+
+
+def test_rings_are_closed_when_the_run_breaks_off(tasks, job):
+    def interrupt(result, seconds):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tasks, job, on_clip=interrupt)
+    assert not open_rings()
+
+
+def test_embeddings_that_float16_cannot_hold_fail_the_clip(tasks, job):
+    overflowing = replace(job, encoder=replace(job.encoder, bias=job.encoder.bias + 1e6))
+    shards = run([ShardTask(0, tasks[0].clips[1:2])], overflowing)
+    assert "not finite" in shards[0].results[0].reason
+
+
+def test_frames_too_large_to_hand_over_fail_the_clip(tasks, job, monkeypatch):
+    monkeypatch.setattr(gpu, "RING_BYTES", 100_000)  # one of 160x120, none of 320x240
+    shards = run([ShardTask(0, tasks[0].clips[1:3])], job)
+    fits, large = shards[0].results
+    assert fits.embeddings.shape[1] == 9
+    assert "320x240" in large.reason
+
+
+@pytest.mark.parametrize("pieces", [[32, 32, 9], [1, 31, 20, 12, 9], [9, 20, 3, 32, 9]])
+def test_batches_do_not_depend_on_how_frames_come(job, pieces):
+    frames = np.stack(moving_frames(sum(pieces)))
+    encoder = batches.BatchEncoder(job.encoder, "fp32", ("center",), "cpu", frames.nbytes)
+    rows, start = batches.Rows(), 0
+    for count in pieces:
+        encoder.add(frames[start : start + count], rows)
+        start += count
+    assert not rows.complete
+    encoder.flush()
+    assert rows.complete
+
+    padded = torch.cat([crop(torch.from_numpy(frames)), torch.zeros(23, 3, 224, 224)])
+    expected = Encoder(job.encoder)(padded)[:, : len(frames)].half().numpy()
+    assert np.array_equal(np.concatenate(rows.parts, 1), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("fp16", 0.99)])
+def test_a_gpu_gives_what_the_cpu_gives(tasks, job, on_cpu, precision, least):
+    shards = run(tasks, replace(job, precision=precision), device="cuda")
+    assert_close(shards, on_cpu, least)
+    again = run(tasks, replace(job, precision=precision), device="cuda", workers=1)
+    for one, two in zip(all_results(shards), all_results(again), strict=True):
+        assert np.array_equal(one.embeddings, two.embeddings)
+
+
+FAKE_DECORD = '''
+"""Decodes as PyAV does; kills its process at frame 20 of some files, of "once" only the first time."""
+import os, pathlib, signal
+import av
+
+class logging:
+    QUIET = 0
+    set_level = staticmethod(lambda level: None)
+
+def cpu(index):
+    return None
+
+class Frame:
+    def __init__(self, array):
+        self.asnumpy = lambda: array
+
+class VideoReader:
+    def __init__(self, path, ctx, num_threads):
+        self.path = pathlib.Path(path)
+        self.frames = av.open(path).decode(video=0)
+        self.count = 0
+
+    def next(self):
+        self.count += 1
+        marker = self.path.with_suffix(".marker")
+        if self.count == 20 and ("segfault" in self.path.name or "once" in self.path.name and not marker.exists()):
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return Frame(next(self.frames).to_ndarray(format="rgb24"))
+'''
+
+SCRIPT = """
+import multiprocessing, pathlib, pickle, sys, time
+import torch
+from har_cache.extraction import gpu
+from har_cache.extraction import gpu_batches as batches
+from har_cache.extraction import shards as local
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    gpu.RING_BYTES, batches.BATCH = {ring}, {batch}
+    workers, job, clips, out = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+
+    def on_clip(result, seconds):
+        if out is None:
+            print(*[process.pid for process in multiprocessing.active_children()], flush=True)
+            time.sleep(100)
+
+    shards = list(gpu.run_on_device([local.ShardTask(0, clips)], job, "cpu", workers, on_clip))
+    out.write_bytes(pickle.dumps(shards))
+"""
+
+
+def start(folder, workers, job, clips, out):
+    """`run` in a process of its own, where `decord` is the fake one."""
+    (folder / "decord").mkdir()
+    (folder / "decord" / "__init__.py").write_text(FAKE_DECORD)
+    (folder / "script.py").write_text(SCRIPT.format(ring=SMALL_RING, batch=SMALL_BATCH))
+    (folder / "arguments").write_bytes(pickle.dumps((workers, job, clips, out)))
+    return subprocess.Popen(
+        [sys.executable, folder / "script.py", folder / "arguments"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(Path(gpu.__file__).parents[2])])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_crash_costs_its_clip_after_a_second_try(tmp_path, job):
+    paths = [tmp_path / f"{name}.mp4" for name in ("good", "segfault", "once", "long", "longer")]
+    for i, path in enumerate(paths):
+        write_video(path, moving_frames(30 + 8 * i), "libx264")
+    clips = tuple((path.name, path) for path in paths)
+    out = tmp_path / "out"
+    with start(tmp_path, 1, replace(job, decoder="decord", views=("center",)), clips, out) as process:
+        assert process.wait(60) == 0
+
+    # With one worker: while a clip is tried again, the next one waits in its full ring.
+    results = pickle.loads(out.read_bytes())[0].results
+    assert [r.key for r in results] == [key for key, _ in clips]
+    assert results[1].reason == "the decoder crashes: SIGSEGV (tried twice)"
+    good = ShardTask(0, (clips[0], *clips[2:]))
+    expected = run([good], replace(job, views=("center",)))
+    assert_close([local.ShardResult(0, (results[0], *results[2:]))], expected)
+
+
+def test_workers_end_when_the_run_is_killed(tmp_path, job):
+    short, long = tmp_path / "short.avi", tmp_path / "long.avi"
+    write_video(short, moving_frames(SMALL_BATCH))
+    write_video(long, moving_frames(60))
+    with start(tmp_path, 2, job, (("short", short), ("long", long)), None) as process:
+        workers = [int(word) for word in process.stdout.readline().split()]
+        assert len(workers) == 2
+        time.sleep(0.5)  # the long clip's worker now waits, its ring full
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(runs, workers))
+
+
+def runs(pid):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,180 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from har_cache.cache.recipe import Recipe
+from har_cache.data.index import TEST, TRAIN, UNUSED, Clip
+from har_cache.encoder.projection import random_projection
+from har_cache.encoder.weights import find_weights, load_encoder, random_model, save_encoder
+from har_cache.errors import HarCacheError, WeightsError
+from har_cache.extraction.prepare import Wish, differences, one_thread, prepare
+from har_cache.files import sha256
+
+from ..helpers.caches import make_recipe
+from ..helpers.networks import calibrated_model
+from ..helpers.videos import moving_frames, write_video
+
+WISH = Wish("random", "random", ("center",), "fp32", "pyav", "cpu", 0)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
+    path.write_bytes(save_encoder(calibrated_model()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
+    """Four clips: one that is tested on, one that is not, one in no list, and one that is no video."""
+    folder = tmp_path_factory.mktemp("clips")
+    subsets = {"tested": (TRAIN, TEST, UNUSED), "trained": (TRAIN,) * 3, "unlisted": (UNUSED,) * 3}
+    found = []
+    for i, (name, subset) in enumerate(subsets.items()):
+        path = write_video(folder / f"{name}.avi", moving_frames(12 + i))
+        found.append(Clip(f"a/{name}.avi", path, 0, f"a/{name}", subset))
+    (folder / "empty.avi").touch()
+    return [*found, Clip("a/empty.avi", folder / "empty.avi", 0, "a/empty", (TRAIN,) * 3)]
+
+
+def prepared(clips: list[Clip], workers: int = 1, **wishes: Any) -> tuple[Recipe, bytes, list[str]]:
+    said: list[str] = []
+    recipe, encoder = prepare(dataclasses.replace(WISH, **wishes), clips, workers, 60.0, said.append)
+    return recipe, encoder, said
+
+
+def test_recipe_names_what_was_asked_for(clips: list[Clip]) -> None:
+    recipe, encoder, _ = prepared(clips, views=("center", "flip"), seed=3)
+    assert (recipe.weights, recipe.projection, recipe.projection_fit) == ("random", "random", "")
+    assert (recipe.views, recipe.precision, recipe.faithfulness) == (("center", "flip"), "fp32", 1.0)
+    assert (recipe.decoder, recipe.device, recipe.seed) == ("pyav", "cpu", 3)
+    assert recipe.weights_sha256 == find_weights("random", 3).sha256
+    assert recipe.encoder_sha256 == sha256(encoder)
+    torch.testing.assert_close(load_encoder(encoder).classifier.weight, random_projection(3)[0])
+
+
+def test_random_weights_are_calibrated(clips: list[Clip]) -> None:
+    _, encoder, _ = prepared(clips)
+    fresh, calibrated = random_model(0).state_dict(), load_encoder(encoder).state_dict()
+    changed = {name for name in fresh if name.startswith("layers.") and not torch.equal(fresh[name], calibrated[name])}
+    assert {name.rsplit(".", 1)[1] for name in changed} == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_weights_from_a_file_are_taken_as_they_are(clips: list[Clip], encoder: Path) -> None:
+    recipe, prepared_encoder, _ = prepared(clips, weights=str(encoder), projection=None)
+    assert prepared_encoder == encoder.read_bytes()
+    assert (recipe.weights, recipe.projection) == ("file", "file")
+
+
+def test_projection_is_fitted_on_clips_that_no_split_tests_on(clips: list[Clip], encoder: Path) -> None:
+    recipe, _, said = prepared(clips, weights=str(encoder), projection="pca")
+    assert recipe.projection_fit == "27 frames of 2 clips that no split tests on"  # 13 + 14
+    assert not [line for line in said if "test clips" in line]
+    assert [line for line in said if line.startswith("WARNING") and "only 27 frames" in line]
+
+
+def test_projection_fitted_on_test_clips_is_told(clips: list[Clip], encoder: Path) -> None:
+    tested = [dataclasses.replace(clip, subsets=(TEST,) * 3) for clip in clips[:2]]
+    recipe, _, said = prepared(tested, weights=str(encoder), projection="pca")
+    assert recipe.projection_fit == "25 frames of 2 clips (test clips included)"
+    assert [line for line in said if line.startswith("WARNING") and "test clips" in line]
+
+
+def test_bad_clips_that_no_split_tests_on_do_not_stop_the_run(clips: list[Clip], encoder: Path) -> None:
+    tested, bad = clips[0], clips[3]
+    recipe, _, said = prepared([tested, bad], weights=str(encoder), projection="pca")
+    assert recipe.projection_fit == "12 frames of 1 clips (test clips included)"
+    assert [line for line in said if line.startswith("WARNING") and "test clips" in line]
+
+
+def test_number_of_workers_changes_nothing(clips: list[Clip]) -> None:
+    assert prepared(clips, 1, projection="pca")[:2] == prepared(clips, 3, projection="pca")[:2]
+
+
+def test_seed_changes_random_weights_and_projection(clips: list[Clip]) -> None:
+    (first, one, _), (second, other, _) = prepared(clips), prepared(clips, seed=1)
+    assert first.weights_sha256 != second.weights_sha256
+    a, b = (safetensors.torch.load(data)["classifier.weight"] for data in (one, other))
+    assert not torch.equal(a, b)
+
+
+def test_no_clip_that_decodes_is_an_error_with_a_reason(clips: list[Clip]) -> None:
+    with pytest.raises(HarCacheError, match=r"none of the 1 clips tried can be decoded; a/empty.avi: empty file"):
+        prepared(clips[-1:])
+
+
+def test_projection_file_without_a_projection_is_refused(clips: list[Clip], encoder: Path, tmp_path: Path) -> None:
+    state = safetensors.torch.load_file(encoder)
+    backbone = {name: tensor for name, tensor in state.items() if name.startswith("layers.")}
+    safetensors.torch.save_file(backbone, tmp_path / "backbone.safetensors")
+    with pytest.raises(HarCacheError, match="holds no projection"):
+        prepared(clips[:1], weights=str(encoder), projection=str(tmp_path / "backbone.safetensors"))
+
+
+def test_projection_that_is_no_file_is_named_as_such(clips: list[Clip], encoder: Path) -> None:
+    with pytest.raises(WeightsError, match=r"--projection: no such file: pcaa \(or one of: pca, random\)"):
+        prepared(clips[:1], weights=str(encoder), projection="pcaa")
+
+
+def test_the_same_wish_differs_in_nothing() -> None:
+    recipe = make_recipe(weights_sha256=find_weights("random").sha256)
+    assert differences(dataclasses.replace(WISH, projection="pca"), recipe) == []
+    assert differences(dataclasses.replace(WISH, projection=None, precision="auto"), recipe) == []
+
+
+@pytest.mark.parametrize(
+    ("wish", "fields"),
+    [
+        ({"weights": "imagenet"}, ["weights"]),
+        ({"projection": "random"}, ["projection"]),
+        ({"views": ("center", "flip")}, ["views"]),
+        ({"precision": "bf16"}, ["precision"]),
+        ({"decoder": "decord"}, ["decoder"]),
+        ({"device": "cuda"}, ["device"]),
+        ({"seed": 1}, ["seed"]),
+        ({"seed": 1, "views": ("center", "flip")}, ["views", "seed"]),
+    ],
+)
+def test_every_difference_is_named(wish: dict[str, Any], fields: list[str]) -> None:
+    recipe = make_recipe(weights_sha256=find_weights("random").sha256)
+    found = differences(dataclasses.replace(WISH, **{"projection": "pca", **wish}), recipe)
+    assert [line.split(":")[0] for line in found] == fields
+
+
+def test_another_file_of_weights_is_another_recipe(encoder: Path, tmp_path: Path) -> None:
+    weights = find_weights(str(encoder))
+    recipe = make_recipe(weights="file", weights_sha256=weights.sha256)
+    wish = dataclasses.replace(WISH, weights=str(encoder), projection="pca")
+    assert differences(wish, recipe) == []
+    (tmp_path / "other.safetensors").write_bytes(save_encoder(random_model(5)))
+    found = differences(dataclasses.replace(wish, weights=str(tmp_path / "other.safetensors")), recipe)
+    assert [line.split(":")[0] for line in found] == ["weights_sha256"]
+
+
+def test_another_projection_in_the_weights_file_is_another_recipe(
+    clips: list[Clip], encoder: Path, tmp_path: Path
+) -> None:
+    recipe, _, _ = prepared(clips[:1], weights=str(encoder), projection=None)
+    model = calibrated_model()
+    with torch.no_grad():
+        model.classifier.bias.add_(1)
+    (tmp_path / "other.safetensors").write_bytes(save_encoder(model))
+    wish = dataclasses.replace(WISH, weights=str(encoder), projection=None)
+    assert differences(wish, recipe) == []
+    found = differences(dataclasses.replace(wish, weights=str(tmp_path / "other.safetensors")), recipe)
+    assert [line.split(":")[0] for line in found] == ["projection_fit"]
+
+
+def test_one_thread_is_given_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,78 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from har_cache.encoder.transform import crop, normalise
+from har_cache.encoder.weights import save_encoder
+from har_cache.errors import HarCacheError
+from har_cache.files import sha256
+from har_cache.model import run as runs
+from har_cache.model.head import CNNBidirectionalRNN, Head, HeadSettings
+from har_cache.model.load import load_network, read_facts
+from har_cache.model.run import Run
+
+from ..helpers.caches import make_recipe
+from ..helpers.networks import calibrated_model, pictures
+
+SETTINGS = HeadSettings(hidden=4, width=6)
+
+
+def write_run(path: Path, stage: str) -> CNNBidirectionalRNN:
+    """A finished run of this stage, and the network that it holds."""
+    path.mkdir(parents=True)
+    torch.manual_seed(3)
+    network = CNNBidirectionalRNN(calibrated_model(), Head(2, SETTINGS)).eval()
+    encoder = save_encoder(network.encoder)  # type: ignore[arg-type]
+    config = {
+        "schema": runs.SCHEMA,
+        "stage": stage,
+        "split": 1,
+        "cache": "somewhere",
+        "fingerprint": "f" * 64,
+        "recipe": make_recipe(encoder_sha256=sha256(encoder), precision="bf16-mixed").to_dict(),
+        "classes": ["a", "b"],
+        "head": dataclasses.asdict(SETTINGS),
+        "training": {"frames": 8},
+        "best": {"epoch": 1},
+        "model_sha256": runs.save_model(network.head if stage == runs.HEAD else network, path),
+    }
+    if stage == runs.HEAD:
+        (path / runs.ENCODER).write_bytes(encoder)
+    runs.write_clips(path, {"a/1.avi": "train"})
+    runs.write_config(path, config)
+    return network
+
+
+@pytest.mark.parametrize("stage", [runs.HEAD, runs.FINETUNED])
+def test_the_network_of_either_stage_comes_back(tmp_path: Path, stage: str) -> None:
+    network = write_run(tmp_path / "run", stage)
+    run = Run.open(tmp_path / "run")
+    loaded = load_network(run)
+    assert not loaded.training and {p.dtype for p in loaded.parameters()} == {torch.float32}
+    frames, mask = normalise(crop(pictures(6))).unflatten(0, (2, 3)), torch.ones(2, 3, dtype=torch.bool)
+    with torch.inference_mode():
+        assert torch.equal(loaded(frames, mask), network(frames, mask))
+    facts = read_facts(run)
+    assert (facts.classes, facts.frames, facts.precision) == (("a", "b"), 8, "bf16-mixed")
+
+
+def test_an_encoder_that_is_damaged_or_gone_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", runs.HEAD)
+    file = tmp_path / "run" / runs.ENCODER
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(HarCacheError, match=r"encoder\.safetensors: damaged"):
+        load_network(Run.open(tmp_path / "run"))
+    file.unlink()
+    with pytest.raises(HarCacheError, match=r"encoder\.safetensors: not there"):
+        load_network(Run.open(tmp_path / "run"))
+
+
+def test_a_run_without_a_recipe_is_an_older_one(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", runs.HEAD)
+    config = runs.read_config(tmp_path / "run")
+    assert config is not None
+    runs.write_config(tmp_path / "run", {key: value for key, value in config.items() if key != "recipe"})
+    with pytest.raises(HarCacheError, match=r"older har-cache.*--overwrite"):
+        load_network(Run.open(tmp_path / "run"))

@@ -1,0 +1,101 @@
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import MNASNet0_5_Weights
+
+from har_cache.errors import ClipError
+from har_cache.model import run as runs
+from har_cache.model.head import CNNBidirectionalRNN
+from har_cache.model.run import Run
+from har_cache.prediction.predictor import Predictor
+from tests.model.test_load import write_run
+
+from ..helpers.videos import moving_frames, reference_frames, write_video
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CNNBidirectionalRNN]:
+    path = tmp_path_factory.mktemp("run") / "run"
+    return path, write_run(path, runs.FINETUNED)
+
+
+def lossless(path: Path, count: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_video(path, moving_frames(21)[:count], "ffv1")
+
+
+def expected(network: CNNBidirectionalRNN, video: Path, steps: int, flip: bool = False) -> np.ndarray:
+    """By torchvision's own transform and plain indices: one frame in each segment, at three places."""
+    transform = MNASNet0_5_Weights.IMAGENET1K_V1.transforms()
+    frames = torch.stack([transform(torch.from_numpy(f).permute(2, 0, 1)) for f in reference_frames(video)])
+    frames = frames.flip(-1) if flip else frames
+    n = len(frames)
+    segments = min(n, steps)
+    bounds = [i * n // segments for i in range(segments + 1)]
+    found = []
+    for place in (1 / 6, 3 / 6, 5 / 6):
+        rows = [a + int(place * (b - a)) for a, b in itertools.pairwise(bounds)]
+        with torch.inference_mode():
+            found.append(network(frames[rows][None], torch.ones(1, segments, dtype=torch.bool)).softmax(1)[0])
+    return torch.stack(found).mean(0).numpy()
+
+
+@pytest.mark.parametrize("frames", [21, 5, 1])
+def test_a_prediction_is_what_the_plain_way_gives(
+    run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path, frames: int
+) -> None:
+    video = lossless(tmp_path / "clip.mkv", frames)
+    prediction = Predictor(Run.open(run[0]), "cpu").predict(video)
+    assert prediction.frames == frames and prediction.probabilities.dtype == np.float32
+    np.testing.assert_allclose(prediction.probabilities, expected(run[1], video, 8), rtol=0, atol=1e-4)
+    assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert (prediction.true, prediction.known, prediction.correct) == (None, None, None)
+    order = np.argsort(-prediction.probabilities)
+    assert [name for name, _ in prediction.top(5)] == ["ab"[i] for i in order]
+
+
+def test_first_frames_are_judged_as_if_there_were_no_more(
+    run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path
+) -> None:
+    predictor = Predictor(Run.open(run[0]), "cpu")
+    whole = predictor.predict(lossless(tmp_path / "whole.mkv", 21))
+    for count in (1, 7, 16):
+        alone = predictor.predict(lossless(tmp_path / f"{count}.mkv", count))
+        so_far = predictor.judge(whole.embeddings[:, :count])
+        np.testing.assert_allclose(so_far, alone.probabilities, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(predictor.judge(whole.embeddings), whole.probabilities)
+
+
+def test_the_folder_tells_what_is_true_and_the_run_what_it_knew(
+    run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(Run.open(run[0]), "cpu")
+    seen, clean = (predictor.predict(lossless(tmp_path / "a" / name, 3)) for name in ("1.avi", "new.avi"))
+    assert (seen.true, seen.known, clean.true, clean.known) == ("a", "seen", "a", "clean")
+    assert seen.correct is (seen.top(1)[0][0] == "a")
+    assert dataclasses.replace(seen, true=seen.top(2)[1][0]).correct is False
+    monkeypatch.chdir(tmp_path / "a")
+    assert predictor.predict(Path("new.avi")).true == "a"
+
+
+def test_both_views_are_averaged_where_the_head_learnt_from_both(
+    run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path
+) -> None:
+    opened = Run.open(run[0])
+    both = dataclasses.replace(
+        opened, config={**opened.config, "recipe": {**opened.config["recipe"], "views": ["center", "flip"]}}
+    )
+    video = lossless(tmp_path / "clip.mkv", 6)
+    prediction = Predictor(both, "cpu").predict(video)
+    plain, flipped = (expected(run[1], video, 8, flip) for flip in (False, True))
+    assert np.abs(plain - flipped).max() > 1e-3
+    np.testing.assert_allclose(prediction.probabilities, (plain + flipped) / 2, rtol=0, atol=1e-4)
+
+
+def test_what_does_not_decode_is_a_clip_error(run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path) -> None:
+    with pytest.raises(ClipError, match="no such file"):
+        Predictor(Run.open(run[0]), "cpu").predict(tmp_path / "none.avi")

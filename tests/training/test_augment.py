@@ -1,0 +1,55 @@
+import torch
+
+from har_cache.encoder.transform import crop, normalise
+from har_cache.training.augment import Augmentation, augmented, centred
+
+from ..helpers.networks import pictures
+
+NOTHING = Augmentation(least_area=1.0, aspect=1.0, colour=0.0, flip=0.0)
+
+
+def clips(b: int = 2, t: int = 3) -> torch.Tensor:
+    """uint8 (b, t, 256, 256, 3): all frames of a clip are the same picture."""
+    frames = crop(pictures(b), 256).permute(0, 2, 3, 1).to(torch.uint8)
+    return frames[:, None].expand(b, t, -1, -1, -1).contiguous()
+
+
+def test_what_is_evaluated_is_the_transform_to_the_last_bit() -> None:
+    assert torch.equal(centred(clips())[:, 0], normalise(crop(pictures(2))))
+
+
+def test_without_change_the_whole_picture_is_seen() -> None:
+    seen = augmented(clips(), NOTHING)
+    small = torch.nn.functional.interpolate(crop(pictures(2), 256), (224, 224), mode="bilinear")
+    torch.testing.assert_close(seen[:, 0], normalise(small), rtol=0, atol=1e-3)
+
+
+def test_frames_of_a_clip_are_changed_alike_and_clips_are_not() -> None:
+    torch.manual_seed(0)
+    seen = augmented(clips(2, 4), Augmentation())
+    assert seen.shape == (2, 4, 3, 224, 224) and seen.dtype == torch.float32
+    assert (seen == seen[:, :1]).all()
+    same = clips(1, 4).repeat(2, 1, 1, 1, 1)
+    first, second = augmented(same, Augmentation())
+    assert (first - second).abs().mean() > 0.05
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    draws = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        draws.append(augmented(clips(), Augmentation()))
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+
+
+def test_a_flip_mirrors() -> None:
+    plain = augmented(clips(), NOTHING)
+    mirrored = augmented(clips(), Augmentation(least_area=1.0, aspect=1.0, colour=0.0, flip=1.0))
+    torch.testing.assert_close(mirrored, plain.flip(-1), rtol=0, atol=1e-3)
+
+
+def test_colours_stay_colours() -> None:
+    torch.manual_seed(0)
+    wild = augmented(clips(4, 1), Augmentation(least_area=1.0, aspect=1.0, colour=0.9, flip=0.0))
+    low, high = normalise(torch.zeros(1, 3, 224, 224)).amin(), normalise(torch.full((1, 3, 224, 224), 255.0)).amax()
+    assert wild.isfinite().all() and wild.amin() >= low - 1e-5 and wild.amax() <= high + 1e-5

@@ -1,0 +1,274 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from har_cache.cache.reader import FeatureCache
+from har_cache.data.index import TEST, TRAIN
+from har_cache.errors import HarCacheError
+from har_cache.model.head import HeadSettings
+from har_cache.model.run import Run, split_runs
+from har_cache.training.batches import Sequences, predict
+from har_cache.training.journal import Row, Silence
+from har_cache.training.loop import TrainSettings
+from har_cache.training.train_head import Settings, hold_out, train_head
+
+from ..helpers.caches import action_embeddings, write_cache
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    path = tmp_path_factory.mktemp("cache") / "cache"
+    write_cache(path, action_embeddings())
+    return FeatureCache(path)
+
+
+@pytest.fixture
+def settings(cache: FeatureCache, tmp_path: Path) -> Settings:
+    """Small and quick, but enough to learn."""
+    return Settings(
+        cache.path,
+        tmp_path / "run",
+        head=HeadSettings(hidden=16, width=16),
+        training=TrainSettings(epochs=30, frames=8, batch_size=8, lr=5e-3),
+        device="cpu",
+    )
+
+
+def quick(settings: Settings, **changes: object) -> Settings:
+    return replace(settings, training=replace(settings.training, epochs=2), **changes)  # type: ignore[arg-type]
+
+
+class StopAt(Silence):
+    def __init__(self, epoch: int) -> None:
+        self.last = epoch
+
+    def epoch(self, row: Row, best: bool) -> None:
+        if row["epoch"] == self.last:
+            raise KeyboardInterrupt
+
+
+# ------------------------------------------------------------------------------------------- a whole training
+
+
+def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, cache: FeatureCache) -> None:
+    (run,) = train_head(settings)
+    names = {"best.ckpt", "clips.csv", "config.json", "curves.png", "last.ckpt", "metrics.csv", "model.safetensors"}
+    assert {p.name for p in settings.run.iterdir()} == names | {"encoder.safetensors"}
+    assert (settings.run / "encoder.safetensors").read_bytes() == (cache.path / "encoder.safetensors").read_bytes()
+    config = json.loads((settings.run / "config.json").read_text())
+    assert config == run.config and config["fingerprint"] == cache.fingerprint
+    assert (config["stage"], config["split"], config["cache"]) == ("head", 1, str(settings.cache))
+    assert config["classes"] == list(cache.classes) and config["projection_fit"] == cache.recipe.projection_fit
+    assert config["head"]["hidden"] == 16 and config["training"]["frames"] == 8
+    metrics = list(csv.DictReader((settings.run / "metrics.csv").open()))
+    best = metrics[int(config["best"]["epoch"]) - 1]
+    assert float(best["val_accuracy"]) == pytest.approx(config["best"]["val_accuracy"], rel=1e-5)
+    test = np.flatnonzero(cache.subsets[:, 0] == TEST)
+    found = predict(run.load_head(), Sequences.from_cache(cache, "cpu"), test, 8)
+    assert (found.argmax(1) == cache.labels[test]).mean() > 0.9
+
+
+def test_no_clip_of_the_test_list_is_used(settings: Settings, cache: FeatureCache) -> None:
+    (run,) = train_head(quick(settings, split="2"))
+    part = dict(zip(cache.keys, cache.subsets[:, 1], strict=True))
+    source = dict(zip(cache.keys, cache.sources, strict=True))
+    assert run.clips.keys() == {key for key in cache.keys if part[key] == TRAIN}
+    of = {subset: {source[key] for key, s in run.clips.items() if s == subset} for subset in ("train", "val")}
+    assert of["train"] and of["val"] and not of["train"] & of["val"]
+
+
+def test_the_mean_and_deviation_are_those_of_training_clips(settings: Settings, cache: FeatureCache) -> None:
+    (run,) = train_head(quick(settings))
+    rows = np.concatenate([cache[key][0] for key, subset in run.clips.items() if subset == "train"])
+    np.testing.assert_allclose(run.load_head().mean, rows.astype(np.float64).mean(0), atol=1e-4)
+
+
+def test_all_splits_are_trained_each_in_its_own_directory(settings: Settings) -> None:
+    everything = quick(settings, split="all")
+    runs = train_head(everything)
+    assert [run.config["split"] for run in runs] == [1, 2, 3]
+    assert split_runs(settings.run) == {k: settings.run / f"split{k}" for k in (1, 2, 3)}
+    with pytest.raises(HarCacheError, match="split1: holds a finished run"):
+        train_head(everything)
+    again = train_head(replace(everything, resume=True))
+    assert [run.config for run in again] == [run.config for run in runs]
+
+
+# --------------------------------------------------------------------------------------- directories in use
+
+
+def test_a_finished_run_is_replaced_only_when_asked(settings: Settings) -> None:
+    train_head(quick(settings))
+    before = (settings.run / "model.safetensors").read_bytes()
+    (settings.run / "report.html").touch()
+    with pytest.raises(HarCacheError, match=r"finished run.*--overwrite"):
+        train_head(quick(settings))
+    assert (settings.run / "model.safetensors").read_bytes() == before
+    other = replace(quick(settings), training=replace(settings.training, epochs=1, seed=3), overwrite=True)
+    train_head(other)
+    assert (settings.run / "model.safetensors").read_bytes() != before
+    assert not (settings.run / "report.html").exists()
+
+
+def test_a_run_of_one_split_and_those_of_all_do_not_mix(settings: Settings, tmp_path: Path) -> None:
+    train_head(quick(settings))
+    with pytest.raises(HarCacheError, match="holds the run of one split"):
+        train_head(quick(settings, split="all", overwrite=True))
+    other = quick(settings, run=tmp_path / "other")
+    train_head(replace(other, split="all"))
+    with pytest.raises(HarCacheError, match=r"other files \(split1"):
+        train_head(replace(other, overwrite=True))
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(settings: Settings, tmp_path: Path) -> None:
+    small = replace(settings, training=replace(settings.training, epochs=4))
+    (whole,) = train_head(replace(small, run=tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        train_head(small, StopAt(2))
+    with pytest.raises(HarCacheError, match="not finished"):
+        Run.open(small.run)
+    with pytest.raises(HarCacheError, match=r"unfinished run.*--resume.*--overwrite"):
+        train_head(small)
+    (resumed,) = train_head(replace(small, resume=True))
+    assert resumed.config == whole.config
+    assert (small.run / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+
+
+def test_resuming_with_other_settings_names_them(settings: Settings) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_head(quick(settings), StopAt(1))
+    changed = replace(
+        settings, head=replace(settings.head, cell="lstm"), training=replace(settings.training, epochs=9), resume=True
+    )
+    with pytest.raises(HarCacheError, match=r"other settings.*cell gru, now lstm.*epochs 2, now 9"):
+        train_head(changed)
+
+
+def test_resuming_where_nothing_is_starts(settings: Settings) -> None:
+    assert train_head(quick(settings, resume=True))[0].config["best"]
+
+
+def test_other_files_are_left_alone(settings: Settings) -> None:
+    settings.run.mkdir()
+    (settings.run / "thesis.tex").touch()
+    for overwrite in (False, True):
+        with pytest.raises(HarCacheError, match="holds other files"):
+            train_head(quick(settings, overwrite=overwrite))
+
+
+# --------------------------------------------------------------------------------------------------- bad input
+
+
+def test_caches_that_cannot_be_trained_on_are_refused_and_leave_no_run(settings: Settings, tmp_path: Path) -> None:
+    clips = action_embeddings(classes=2, sources=3)
+    one = {key: array for key, array in clips.items() if key.startswith("action0")}
+    write_cache(tmp_path / "one", one)
+    write_cache(tmp_path / "untrained", clips, subsets=dict.fromkeys(clips, (TEST, TEST, TRAIN)))
+    write_cache(tmp_path / "half", clips, subsets={key: (TRAIN if key in one else TEST,) * 3 for key in clips})
+    write_cache(tmp_path / "unfinished", clips, finish=False)
+    bad = {key: array.copy() for key, array in clips.items()}
+    bad["action1/film10_action1_f_cm_np1_fr_med_0.avi"][0, 2, 7] = np.nan
+    write_cache(tmp_path / "nan", bad)
+    single = {key: array for key, array in clips.items() if "film00" in key or "film10" in key}
+    write_cache(tmp_path / "single", single, subsets=dict.fromkeys(single, (TRAIN,) * 3))
+    for name, message in (
+        ("one", r"one class \(action0\)"),
+        ("untrained", "of the training list of split 1 it holds no clip"),
+        ("half", "one class only"),
+        ("unfinished", "not finished"),
+        ("nan", "NaN or infinity in the embeddings of action1/film10"),
+        ("single", "single source"),
+        ("nothing", "no such directory"),
+    ):
+        with pytest.raises(HarCacheError, match=message):
+            train_head(quick(settings, cache=tmp_path / name))
+    assert not settings.run.exists()
+
+
+def test_a_damaged_shard_is_refused(settings: Settings, tmp_path: Path) -> None:
+    write_cache(tmp_path / "cache", action_embeddings(classes=2, sources=3))
+    shard = tmp_path / "cache" / "shards" / "00001.h5"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(HarCacheError, match=r"00001\.h5: damaged"):
+        train_head(quick(settings, cache=tmp_path / "cache"))
+
+
+def test_a_damaged_encoder_is_refused(settings: Settings, tmp_path: Path) -> None:
+    write_cache(tmp_path / "cache", action_embeddings(classes=2, sources=3))
+    (tmp_path / "cache" / "encoder.safetensors").write_bytes(b"another")
+    with pytest.raises(HarCacheError, match=r"encoder\.safetensors is damaged"):
+        train_head(quick(settings, cache=tmp_path / "cache"))
+    assert not settings.run.exists()
+
+
+def test_settings_are_checked_before_anything_is_read(settings: Settings, tmp_path: Path) -> None:
+    nowhere = replace(settings, cache=tmp_path / "nowhere")
+    for changes, message in (
+        ({"training": TrainSettings(frames=0)}, "--frames 0"),
+        ({"training": TrainSettings(lr=-1.0)}, "--lr -1.0"),
+        ({"head": HeadSettings(cell="cnn")}, "--cell cnn"),
+        ({"split": "4"}, "--split 4: expected one of 1, 2, 3, all"),
+        ({"resume": True, "overwrite": True}, "--resume .* --overwrite"),
+        ({"device": "tpu"}, "--device tpu"),
+    ):
+        with pytest.raises(HarCacheError, match=message):
+            train_head(replace(nowhere, **changes))  # type: ignore[arg-type]
+
+
+# -------------------------------------------------------------------------------------------------- holding out
+
+
+@given(st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=12), min_size=1, max_size=6), st.integers(0, 2**31))
+def test_whole_sources_are_held_out_and_every_class_keeps_clips(classes: list[list[int]], seed: int) -> None:
+    """`classes`: for each class the number of clips of each of its sources."""
+    pairs = [
+        (label, f"{label}/{s}") for label, sizes in enumerate(classes) for s, n in enumerate(sizes) for _ in range(n)
+    ]
+    labels, sources = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+    if max(map(len, classes)) == 1:
+        with pytest.raises(HarCacheError, match="single source"):
+            hold_out(labels, sources, seed)
+        return
+    held = hold_out(labels, sources, seed)
+    assert held.any()
+    assert not set(sources[held]) & set(sources[~held])
+    assert set(labels[~held]) == set(range(len(classes)))
+
+
+def test_about_a_seventh_of_every_class_is_held_out() -> None:
+    labels = np.repeat(np.arange(51), 70)
+    sources = np.array([f"{label}/{i // 4}" for label in range(51) for i in range(70)])
+    counts = np.bincount(labels[hold_out(labels, sources, 0)])
+    assert counts.min() >= 4 and counts.max() <= 16 and counts.mean() == pytest.approx(10, abs=1)
+
+
+def test_a_film_is_held_out_of_every_class() -> None:
+    labels = np.repeat(np.arange(6), 20)
+    sources = np.array([f"{label}/film{i // 2}" for label in range(6) for i in range(20)])
+    held = hold_out(labels, sources, 0)
+    films = np.array([source.split("/")[1] for source in sources])
+    assert held.any() and not set(films[held]) & set(films[~held])
+
+
+def test_holding_out_is_seeded() -> None:
+    labels = np.repeat(np.arange(4), 30)
+    sources = np.array([f"{i // 30}/film{i // 3}" for i in range(120)])
+    assert (hold_out(labels, sources, 1) == hold_out(labels, sources, 1)).all()
+    assert any((hold_out(labels, sources, 1) != hold_out(labels, sources, seed)).any() for seed in (2, 3))
+
+
+def test_the_users_random_state_decides_nothing(settings: Settings) -> None:
+    (first,) = train_head(quick(settings))
+    torch.rand(3)
+    np.random.rand(3)
+    (second,) = train_head(quick(settings, overwrite=True))
+    assert first.config == second.config

@@ -1,0 +1,154 @@
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from har_cache.errors import ClipError
+from har_cache.workers.pool import Workers
+from har_cache.workers.tasks import Job
+
+from ..helpers import fake_decoders
+from ..helpers.videos import moving_frames, write_video
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def raise_surprise() -> None:
+    raise KeyError("a\n  surprise")
+
+
+def crash_once(marker: Path) -> str:
+    if not marker.exists():
+        marker.touch()
+        fake_decoders.segfault()
+    return "second time lucky"
+
+
+def exit_with(status: int) -> None:
+    os._exit(status)
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def alive(process: int) -> bool:
+    stat = Path(f"/proc/{process}/stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers(Job("pyav", stall_s=1.0, memory_bytes=1 << 30), 2) as pool:
+        yield pool
+
+
+def only(pool: Workers, function: Any, *args: Any) -> Any:
+    [(tag, outcome)] = pool.run(function, [("tag", args)])
+    assert tag == "tag"
+    return outcome
+
+
+def test_every_call_has_its_own_result(workers: Workers) -> None:
+    assert dict(workers.run(double, ((i, (i,)) for i in range(50)))) == {i: 2 * i for i in range(50)}
+
+
+def test_calls_are_drawn_as_they_are_worked_off(workers: Workers) -> None:
+    drawn = []
+
+    def calls() -> Iterator[tuple[int, tuple[int]]]:
+        for i in range(100):
+            drawn.append(i)
+            yield i, (i,)
+
+    results = workers.run(double, calls())
+    next(results)
+    assert len(drawn) < 20
+    assert len(list(results)) == 99
+
+
+def test_no_calls_no_results(workers: Workers) -> None:
+    assert list(workers.run(double, [])) == []
+
+
+def test_a_surprise_fails_its_own_call_with_one_line(workers: Workers) -> None:
+    outcome = only(workers, raise_surprise)
+    assert isinstance(outcome, ClipError)
+    assert "KeyError" in str(outcome) and "surprise" in str(outcome) and "\n" not in str(outcome)
+
+
+def test_a_call_that_killed_its_worker_once_is_tried_again(workers: Workers, tmp_path: Path) -> None:
+    assert only(workers, crash_once, tmp_path / "marker") == "second time lucky"
+
+
+def test_an_exit_of_the_worker_fails_its_call_with_the_status(workers: Workers) -> None:
+    assert "status 3" in str(only(workers, exit_with, 3))
+
+
+def test_crash_hang_and_hog_cost_nothing_but_themselves(workers: Workers, tmp_path: Path) -> None:
+    names = ["good0", "segfault", "good1", "hang", "good2", "hog", "good3"]
+    paths = [write_video(tmp_path / f"{name}.avi", moving_frames(5)) for name in names]
+    outcomes = dict(workers.run(fake_decoders.sample, [(p.stem, (p, 5)) for p in paths]))
+    good = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, np.ndarray)}
+    assert sorted(good) == ["good0", "good1", "good2", "good3"]
+    assert {len(frames) for frames in good.values()} == {5}
+    reasons = {name: str(outcome) for name, outcome in outcomes.items() if name not in good}
+    assert reasons == {
+        "segfault": "the decoder crashes: SIGSEGV (tried twice)",
+        "hang": "the decoder hangs: no frame for 1 s (tried twice)",
+        "hog": "decoding it takes more than the 1 GiB of memory a worker may use (tried twice)",
+    }
+
+
+def test_crashes_are_not_lost_on_a_busy_process(workers: Workers) -> None:
+    over = threading.Event()
+
+    def spin() -> None:
+        while not over.is_set():
+            pass
+
+    for _ in range(3):
+        threading.Thread(target=spin).start()
+    try:
+        outcomes = dict(workers.run(fake_decoders.segfault, ((i, ()) for i in range(10))))
+    finally:
+        over.set()
+    assert sorted(outcomes) == list(range(10))
+    assert {str(outcome) for outcome in outcomes.values()} == {"the decoder crashes: SIGSEGV (tried twice)"}
+
+
+def test_ctrl_c_is_not_for_the_workers(workers: Workers) -> None:
+    process = only(workers, pid)
+    os.kill(process, signal.SIGINT)
+    assert process in {only(workers, pid) for _ in range(20)}
+
+
+def test_no_process_is_left_behind() -> None:
+    with Workers(Job("pyav"), 2) as pool:
+        processes = {process for _, process in pool.run(pid, [(i, ()) for i in range(8)])}
+        pool.schedule(sleep, 60)
+    assert not any(alive(process) for process in processes)
+
+
+def test_a_worker_killed_between_calls_is_replaced_at_no_call_s_expense() -> None:
+    with Workers(Job("pyav"), 1) as pool:
+        for _ in range(3):
+            os.kill(pool.schedule(pid).result(), signal.SIGKILL)
+            while pool._workers[0].process.is_alive():
+                time.sleep(0.001)
+        assert pool.schedule(double, 4).result() == 8

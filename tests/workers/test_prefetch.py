@@ -1,0 +1,79 @@
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from har_cache.encoder.transform import crop
+from har_cache.errors import ClipError
+from har_cache.workers.prefetch import Clock, Picker
+
+from ..helpers.videos import moving_frames, reference_frames, write_video
+
+NUMBERS = (1, 4, 11)
+
+
+@pytest.fixture(scope="module")
+def picker() -> Iterator[Picker]:
+    with Picker(frames=4, workers=2, ahead=3) as picker:
+        yield picker
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("clips")
+    return [write_video(folder / f"{n}.avi", moving_frames(n)) for n in range(12, 20)]
+
+
+def expected(path: Path, numbers: tuple[int, ...] = NUMBERS) -> np.ndarray:
+    crops = crop(torch.from_numpy(reference_frames(path)[list(numbers)]), 256)
+    return crops.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+
+
+def read(picker: Picker, *requests: tuple[Path, tuple[int, ...]]) -> list[np.ndarray | ClipError]:
+    outcomes = picker.read(requests, Clock())
+    return [outcome.copy() if isinstance(outcome, np.ndarray) else outcome for outcome in outcomes]
+
+
+def test_frames_come_exact_and_in_the_order_asked_for(picker: Picker, clips: list[Path]) -> None:
+    found = read(picker, *((path, NUMBERS) for path in clips))
+    assert len(found) == len(clips)
+    for array, path in zip(found, clips, strict=True):
+        assert isinstance(array, np.ndarray) and (array == expected(path)).all()
+    [other] = read(picker, (clips[0], (0, 2, 3, 9)))
+    assert isinstance(other, np.ndarray) and (other == expected(clips[0], (0, 2, 3, 9))).all()
+
+
+def test_a_clip_that_fails_costs_itself(picker: Picker, clips: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "empty.avi").touch()
+    found = read(picker, (tmp_path / "empty.avi", NUMBERS), (clips[0], (3, 99)), (clips[1], NUMBERS))
+    assert isinstance(found[0], ClipError) and isinstance(found[1], ClipError)
+    assert "end before number 99" in str(found[1])
+    assert isinstance(found[2], np.ndarray) and (found[2] == expected(clips[1])).all()
+
+
+def test_a_killed_worker_costs_a_second_attempt_only(picker: Picker, clips: list[Path]) -> None:
+    clock = Clock()
+    for i, array in enumerate(picker.read([(path, NUMBERS) for path in clips], clock)):
+        assert isinstance(array, np.ndarray) and (array == expected(clips[i])).all()
+        if i in (1, 4):
+            worker = picker._pool._workers[0].process
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            while worker.is_alive():
+                time.sleep(0.001)
+    assert clock.clips == len(clips) and clock.busy_s > 0 and clock.waited_s > 0
+
+
+def test_reading_can_be_broken_off_and_begun_again(picker: Picker, clips: list[Path]) -> None:
+    for _ in range(3):
+        outcomes = picker.read([(path, NUMBERS) for path in clips], Clock())
+        next(outcomes)
+        outcomes.close()  # type: ignore[attr-defined]
+    found = read(picker, *((path, NUMBERS) for path in clips[::-1]))
+    for array, path in zip(found, clips[::-1], strict=True):
+        assert isinstance(array, np.ndarray) and (array == expected(path)).all()

@@ -1,0 +1,77 @@
+import hashlib
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from har_cache.encoder.encoder import CPU_BATCH, Encoder
+from har_cache.encoder.folded import fold
+from har_cache.errors import ClipError
+from har_cache.workers import tasks as worker
+from har_cache.workers.tasks import Embedded, count, embed
+
+from ..helpers.networks import calibrated_model
+from ..helpers.videos import reference_crops
+
+
+def limits() -> tuple[int, int]:
+    return torch.get_num_threads(), resource.getrlimit(resource.RLIMIT_AS)[0]
+
+
+def test_embedding_covers_every_frame_in_every_view(in_worker: Callable[..., Any], moving_clip: Path) -> None:
+    done = in_worker(embed, moving_clip)
+    assert isinstance(done, Embedded)
+    assert done.embeddings.dtype == np.float16 and done.embeddings.shape == (2, 37, 256)
+    expected = Encoder(fold(calibrated_model()), "fp32", ("center", "flip"))(reference_crops(moving_clip))
+    np.testing.assert_allclose(done.embeddings, expected.numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_frames_are_counted(in_worker: Callable[..., Any], moving_clip: Path) -> None:
+    assert in_worker(count, moving_clip) == 37
+
+
+def test_embedding_tells_what_is_known_of_the_file(in_worker: Callable[..., Any], moving_clip: Path) -> None:
+    done = in_worker(embed, moving_clip)
+    assert (done.fps, done.declared_frames) == (30.0, 37)
+    assert done.source_sha256 == hashlib.sha256(moving_clip.read_bytes()).hexdigest()
+    assert set(done.seconds) == {"decode", "transform", "encode"}
+    assert min(done.seconds.values()) > 0
+
+
+def test_a_clip_that_cannot_be_decoded_is_a_clip_error(in_worker: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "empty.avi").touch()
+    assert isinstance(in_worker(embed, tmp_path / "empty.avi"), ClipError)
+    assert str(in_worker(embed, tmp_path / "empty.avi")) == "empty file"
+    assert str(in_worker(count, tmp_path / "empty.avi")) == "empty file"
+
+
+def test_a_worker_uses_one_thread_and_bounded_memory(in_worker: Callable[..., Any]) -> None:
+    threads, address_space = in_worker(limits)
+    assert threads == 1
+    assert 2 << 30 < address_space < 64 << 30
+
+
+def test_no_file_has_no_sha256(tmp_path: Path) -> None:
+    assert worker.source_sha256(tmp_path / "nothing.avi") == ""
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 40), st.sampled_from([1, 2, 4, 8, 16]))
+def test_batches_do_not_depend_on_chunks(frames: int, size: int) -> None:
+    video = np.broadcast_to(np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, 256, 256, 3)).copy()
+    chunks = iter([video[i : i + size] for i in range(0, frames, size)])
+    batches = [batch[:, 0, 0, 0].tolist() for batch in worker.batches(chunks, worker.Stopwatch())]
+    assert [len(batch) for batch in batches[:-1]] == [CPU_BATCH] * (len(batches) - 1)
+    assert [frame for batch in batches for frame in batch] == list(range(frames))
+
+
+@given(st.integers(1, 3 * 8192 * 8192))
+def test_chunks_are_bounded(frame_bytes: int) -> None:
+    size = worker._chunk_size(frame_bytes)
+    assert size * frame_bytes <= 32 << 20 or size == 1
+    assert CPU_BATCH % size == 0
