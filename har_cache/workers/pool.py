@@ -73,10 +73,9 @@ class Workers:
 
     def outcome(self, future: Future[Any]) -> Any:
         """What a finished call gave, or the ClipError that tells why it gave nothing."""
-        try:
-            return future.result()
-        except ClipError as error:
-            return error
+        error = future.exception()
+        # Without its traceback: that would hold the frames of whoever asks, and all that they had in hand.
+        return error.with_traceback(None) if isinstance(error, ClipError) else future.result()
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         worker: _Worker | None = getattr(self._own, "worker", None)

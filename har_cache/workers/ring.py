@@ -9,7 +9,9 @@ import mmap
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from types import TracebackType
 
 import numpy as np
 
@@ -35,11 +37,11 @@ class Ring:
         self.name = name
         file = os.open(name, os.O_RDWR)
         try:
-            memory = mmap.mmap(file, 0)
+            self._memory = mmap.mmap(file, 0)
         finally:
             os.close(file)
-        self._header = np.frombuffer(memory, np.int64, _HEADER_BYTES // 8)
-        self._data = np.frombuffer(memory, np.uint8, offset=_HEADER_BYTES)
+        self._header = np.frombuffer(self._memory, np.int64, _HEADER_BYTES // 8)
+        self._data = np.frombuffer(self._memory, np.uint8, offset=_HEADER_BYTES)
         self._file: int | None = None
 
     @classmethod
@@ -112,10 +114,26 @@ class Ring:
     def __enter__(self) -> "Ring":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        traceback.clear_frames(trace)  # functions that an error has ended may hold views
+        try:
+            self.close()
+        except BufferError:
+            if error is None:
+                raise
+
+    def close(self) -> None:
+        """Unmap the memory and close the file; no frame of it can be read any more.
+
+        Raises BufferError where somebody still holds what `read` gave: a view of memory that has gone would crash.
+        """
         if self._file is not None:
             os.close(self._file)
             self._file = None
+        del self._header, self._data
+        self._memory.close()
 
 
 def _fence() -> None:

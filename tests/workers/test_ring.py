@@ -2,6 +2,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,3 +100,40 @@ def test_nothing_is_left_behind():
     with Ring.create() as ring:
         assert os.path.exists(ring.name)  # noqa: PTH110 - pathlib would resolve it
     assert not os.path.exists(ring.name)  # noqa: PTH110
+
+
+def mapped_rings():
+    return Path("/proc/self/maps").read_text().count("har-cache frames")
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_open_and_nothing_mapped_afterwards():
+    open_before, maps = descriptors(), mapped_rings()
+    with Ring.create(10 * FRAME) as ring:
+        ring.write(frames(5), never)
+        copy = ring.read(5).copy()
+        assert mapped_rings() == maps + 1
+    assert descriptors() == open_before and mapped_rings() == maps
+    assert np.array_equal(copy, frames(5))
+
+
+def test_an_error_whose_traceback_holds_frames_keeps_nothing_mapped():
+    def fail(ring):
+        held = ring.read(5)
+        raise KeyboardInterrupt(len(held))
+
+    maps = mapped_rings()
+    with pytest.raises(KeyboardInterrupt) as caught, Ring.create(10 * FRAME) as ring:
+        ring.write(frames(5), never)
+        fail(ring)
+    assert caught.value.args == (5,) and mapped_rings() == maps
+
+
+def test_frames_that_are_still_held_are_an_error_and_no_crash():
+    with pytest.raises(BufferError), Ring.create(10 * FRAME) as ring:
+        ring.write(frames(5), never)
+        held = ring.read(5)
+    assert np.array_equal(held, frames(5))
