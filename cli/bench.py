@@ -1,14 +1,15 @@
 """`har-cache bench`."""
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from har_cache.interrupts import uninterrupted
+from har_cache.settings import BenchSettings
+from har_cache.system import uninterrupted
 
-from .console import Debug, Json, friendly, say
+from .console import Bar
+from .options import Json
 
 if TYPE_CHECKING:
     from har_cache.bench.bench import Figure, Result
@@ -16,24 +17,13 @@ if TYPE_CHECKING:
 _QUIET = 0.1
 
 
-def bench(
-    data: Annotated[Path, typer.Option(help="Data set; up to 64 of its clips are used.")],
-    baseline: Annotated[bool, typer.Option("--baseline", help="Measure the plain way too, and what is saved.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
-    seconds: Annotated[float, typer.Option(help="How long each part is measured in each run.")] = 1.0,
-    repeats: Annotated[int, typer.Option(help="Runs; the median is shown.")] = 7,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
+def bench(settings: BenchSettings, as_json: Json = False) -> None:
     """What this machine does, part by part, each beside its limit. Leave the machine alone meanwhile."""
-    with friendly(debug):
-        with uninterrupted():
-            from har_cache.bench.bench import Settings
-            from har_cache.bench.bench import bench as measure
+    with uninterrupted():
+        from har_cache.bench.bench import bench as measure
 
-        result = measure(Settings(data, baseline, device, workers, seconds, repeats), say)
-        typer.echo(json.dumps(_content(result), indent=2) if as_json else _text(result))
+    result = measure(settings, Bar())
+    typer.echo(json.dumps(_content(result), indent=2) if as_json else _text(result))
 
 
 def _content(result: "Result") -> dict[str, Any]:

@@ -1,27 +1,21 @@
-"""What people see of a run: one line at a time, a progress bar on a terminal, errors without a traceback."""
+"""What people see of a command: one line at a time, a progress bar on a terminal, errors without a traceback."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from har_cache.errors import HarCacheError
+from har_cache.errors import HarCacheError, SettingError
+from har_cache.progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from har_cache.cache.writer import ClipResult
-
 _LOG_EVERY_S = 10.0
-SOME_CLIPS_FAILED = 3
-INTERRUPTED = 130
-
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
+FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 
 def say(text: str) -> None:
@@ -36,38 +30,38 @@ def plural(count: int, noun: str) -> str:
 
 @contextmanager
 def friendly(debug: bool) -> Iterator[None]:
-    """Errors meant for the user become one line and exit code 1; Ctrl-C becomes exit code 130."""
+    """Errors meant for the user become one line and an exit code; Ctrl-C becomes exit code 130."""
     try:
         yield
     except HarCacheError as error:
         if debug:
             raise
         say(f"Error: {error}")
-        raise typer.Exit(1) from error
+        raise typer.Exit(WRONG_USAGE if isinstance(error, SettingError) else FAILED) from error
     except KeyboardInterrupt:
         say("Interrupted. What was finished is kept; run the same command again to go on.")
         raise typer.Exit(INTERRUPTED) from None
 
 
 @contextmanager
-def resumable(progress: "Bar", run: Path) -> Iterator[None]:
-    """A training under way: its bar is taken away at the end, and Ctrl-C says how to go on."""
+def interruptible(how_to_go_on: str) -> Iterator[None]:
+    """Ctrl-C says how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        progress.close()
-        say(f"Interrupted. {run} keeps its best and its last epoch; go on with the same command and --resume.")
+        say(f"Interrupted. {how_to_go_on}")
         raise typer.Exit(INTERRUPTED) from None
-    finally:
-        progress.close()
 
 
-class Bar:
-    """What the listeners of all commands share: a bar on a terminal; elsewhere none, and a log line now and then."""
+class Bar(Progress):
+    """A bar on a terminal; elsewhere none, and a log line now and then."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
-        self._logged = time.monotonic()
+        self._what = self._unit = self._note = ""
+        self._total: int | None = None
+        self._before = self._done = 0
+        self._started = self._logged = 0.0
 
     def say(self, text: str) -> None:
         """One line, above the bar."""
@@ -76,54 +70,45 @@ class Bar:
         else:
             say(text)
 
+    def begin(self, what: str, unit: str, total: int | None, done: int = 0) -> None:
+        """Start counting."""
+        self._what, self._unit, self._total, self._before, self._note = what, unit, total, done, ""
+        self._done = done
+        self._started = self._logged = time.monotonic()
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            in_bytes = {"unit_scale": True, "unit_divisor": 1024} if unit == "B" else {}
+            self._bar = tqdm(
+                total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr, **in_bytes
+            )
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count on."""
+        self._done += count
+        self._note = note or self._note
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+        elif (now := time.monotonic()) - self._logged > _LOG_EVERY_S:
+            self._logged = now
+            say(f"{self._what}: {', '.join(filter(None, [self._so_far(), self._note, self._left(now)]))}")
+
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _open(self, **options: Any) -> None:
-        if sys.stderr.isatty():
-            from tqdm import tqdm
+    def _so_far(self) -> str:
+        if self._unit == "B":
+            total = f" of {self._total / 2**20:.1f}" if self._total else ""
+            return f"{self._done / 2**20:.1f}{total} MiB"
+        return f"{self._done} of {plural(self._total, self._unit)}" if self._total else f"{self._done} {self._unit}s"
 
-            self._bar = tqdm(**options, dynamic_ncols=True, file=sys.stderr)
-
-    def _due(self) -> bool:
-        """Whether it is time for another log line."""
-        due = time.monotonic() - self._logged > _LOG_EVERY_S
-        self._logged = time.monotonic() if due else self._logged
-        return due
-
-
-class Progress(Bar):
-    """An extraction's listener: a bar on a terminal, a log line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._total = self._clips = self._frames = self._failures = 0
-        self._started = 0.0
-
-    def begin(self, clips: int) -> None:
-        """Start counting."""
-        self._total = clips
-        self._started = self._logged = time.monotonic()
-        self._open(total=clips, unit="clip", desc="Extracting")
-
-    def clip(self, result: "ClipResult") -> None:
-        """Count one clip."""
-        self._clips += 1
-        self._frames += 0 if result.embeddings is None else result.embeddings.shape[1]
-        if result.embeddings is None:
-            self._failures += 1
-            self.say(f"Failed: {result.key}: {result.reason}")
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._rate(), refresh=False)
-            self._bar.update()
-        elif self._due():
-            left = (self._logged - self._started) / self._clips * (self._total - self._clips)
-            say(f"{self._clips} of {self._total} clips, {self._rate()}, {left:.0f} s left")
-
-    def _rate(self) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        failed = f", {self._failures} failed" if self._failures else ""
-        return f"{self._frames / seconds:.0f} frames/s{failed}"
+    def _left(self, now: float) -> str:
+        new = self._done - self._before
+        if not (self._total and new):
+            return ""
+        return f"{(now - self._started) / new * (self._total - self._done):.0f} s left"

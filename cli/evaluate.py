@@ -1,40 +1,25 @@
 """`har-cache evaluate`."""
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from .console import Debug, Json, friendly
+from har_cache.settings import EvaluateSettings
+
+from .console import Bar
+from .options import Json
 
 if TYPE_CHECKING:
     from har_cache.evaluation.evaluate import Evaluation
 
 
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run directory, as written by train-head or finetune.")],
-    split: Annotated[
-        int | None, typer.Option(min=1, max=3, help="Whose test list; default: the split it was trained on.")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="The run's cache, if it has moved; or one that a fine-tuned run has written.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="The data set of a fine-tuned run, which is scored on raw frames, if it has moved."),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode raw frames; default: one a core.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
+def evaluate(settings: EvaluateSettings, as_json: Json = False) -> None:
     """Score a run on a test list, and say how much of that list the model knew before."""
-    with friendly(debug):
-        from har_cache.evaluation.evaluate import evaluate as score
+    from har_cache.evaluation.evaluate import evaluate as score
 
-        evaluations = score(run, split, cache, device, data, workers)
-        typer.echo(json.dumps(_content(evaluations), indent=2) if as_json else _text(evaluations))
+    evaluations = score(settings, Bar())
+    typer.echo(json.dumps(_content(evaluations), indent=2) if as_json else _text(evaluations))
 
 
 def _content(evaluations: "list[Evaluation]") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import Debug, friendly, say
+from .console import Bar, say
 
 
 def export(
@@ -14,7 +14,6 @@ def export(
     video: Annotated[
         Path | None, typer.Option(help="Check it on frames of this video; default: on those of a drawn clip.")
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Write encoder and head as one file for other programs, checked against the model it comes from.
 
@@ -22,14 +21,11 @@ def export(
     come first; any number of clips and frames. It gives logits (batch, classes). Classes, frames, transform and
     fingerprint are in its metadata.
     """
-    with friendly(debug):
-        from har_cache.exporting.export import export as write
+    from har_cache.exporting.export import export as write
 
-        written = write(run, to, video)
-        say(f"Checked on {written.checked_on}: logits differ by at most {written.difference:.1e} from the model's")
-        say(
-            f"{written.path}: {written.bytes / 1e6:.1f} MB, {', '.join(f'{k} {v}' for k, v in _told(written.metadata))}"
-        )
+    written = write(run, to, video, Bar())
+    say(f"Checked on {written.checked_on}: logits differ by at most {written.difference:.1e} from the model's")
+    say(f"{written.path}: {written.bytes / 1e6:.1f} MB, {', '.join(f'{k} {v}' for k, v in _told(written.metadata))}")
 
 
 def _told(metadata: dict[str, str]) -> list[tuple[str, str]]:

@@ -1,96 +1,39 @@
 """`har-cache extract`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from har_cache.interrupts import uninterrupted
+from har_cache.settings import ExtractSettings
+from har_cache.system import uninterrupted
 
-from .console import SOME_CLIPS_FAILED, Debug, Progress, friendly, plural, say
+from .console import SOME_FAILED, Bar, plural, say
+from .options import AllowFailed
 
 if TYPE_CHECKING:
-    from har_cache.extraction.extract import Report
+    from har_cache.extraction.extract import ExtractReport
 
 
-def extract(
-    data: Annotated[Path, typer.Option(help="Folder of class folders (or with videos/ or hmdb51_org/ in it).")],
-    cache: Annotated[Path, typer.Option(help="Cache directory to make, or to bring up to date.")],
-    splits: Annotated[
-        Path | None, typer.Option(help="Folder of <class>_test_split<k>.txt; default: splits/ in --data.")
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="imagenet, random (demos, tests), a .pth or .safetensors file, or a run.")
-    ] = "imagenet",
-    projection: Annotated[
-        str | None,
-        typer.Option(help="pca, random, or an encoder.safetensors; default: the one in --weights, else pca."),
-    ] = None,
-    views: Annotated[str, typer.Option(help="center, or center,flip.")] = "center",
-    precision: Annotated[
-        str, typer.Option(help="auto, fp32, fp16, bf16, fp16-mixed or bf16-mixed; auto: the fastest that is faithful.")
-    ] = "auto",
-    decoder: Annotated[str, typer.Option(help="auto, decord or pyav; the frames are the same.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Worker processes; default: one a core.")] = None,
-    executor: Annotated[
-        str,
-        typer.Option(
-            help="local, or ray: on the CPUs of a Ray cluster (RAY_ADDRESS; without it, one on this machine). All its "
-            "nodes must see --data at the same path."
-        ),
-    ] = "local",
-    shard_clips: Annotated[int, typer.Option(help="Clips a shard; an interrupted run redoes unfinished shards.")] = 64,
-    seed: Annotated[int, typer.Option(help="For random weights and projections, and drawn splits.")] = 0,
-    clip_timeout: Annotated[float, typer.Option(help="Give up on a clip after so many seconds without a frame.")] = 60,
-    allow_failed: Annotated[bool, typer.Option("--allow-failed", help="Exit with 0 although clips failed.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try failed clips again though their files have not changed.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache made with another recipe.")] = False,
-    debug: Debug = False,
-) -> None:
+def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> None:
     """Stage one: videos -> frozen encoder -> a verified cache of 256-d embeddings, one per frame.
 
     Run it again to go on after an interruption, or to add new clips. Exit code 3: some clips failed (see failures.csv
     in the cache), all others are there.
     """
-    with friendly(debug):
-        from har_cache.workers.server import fork_server
+    from har_cache.workers.server import fork_server
 
-        fork_server()  # imports torch in parallel with the next line
-        with uninterrupted():
-            from har_cache.extraction import extract as stage
+    fork_server()  # imports torch in parallel with the next line
+    with uninterrupted():
+        from har_cache.extraction import extract as stage
 
-        settings = stage.Settings(
-            data=data,
-            cache=cache,
-            splits=splits,
-            weights=weights,
-            projection=projection,
-            views=tuple(views.split(",")),
-            precision=precision,
-            decoder=decoder,
-            device=device,
-            workers=workers,
-            executor=executor,
-            shard_clips=shard_clips,
-            seed=seed,
-            overwrite=overwrite,
-            retry_failed=retry_failed,
-            stall_s=clip_timeout,
-        )
-        progress = Progress()
-        try:
-            report = stage.extract(settings, progress)
-        finally:
-            progress.close()
-        _summarise(report, cache)
-        if report.failures and not allow_failed:
-            raise typer.Exit(SOME_CLIPS_FAILED)
+    report = stage.extract(settings, Bar())
+    _summarise(report, settings.cache)
+    if report.failures and not allow_failed:
+        raise typer.Exit(SOME_FAILED)
 
 
-def _summarise(report: "Report", cache: Path) -> None:
+def _summarise(report: "ExtractReport", cache: Path) -> None:
     counts = report.manifest["counts"]
     if report.seconds:
         rate = report.frames / report.seconds

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import Debug, Json, friendly, plural
+from .console import plural
+from .options import Json
 
 _MOST = 20  # failures that are listed
 
@@ -14,14 +15,12 @@ _MOST = 20  # failures that are listed
 def info(
     cache: Annotated[Path, typer.Argument(help="Cache directory.")],
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """What a cache holds, and how it was made."""
-    with friendly(debug):
-        from har_cache.cache.reader import read_manifest
+    from har_cache.cache.reader import read_manifest
 
-        manifest = read_manifest(cache)
-        typer.echo(json.dumps(_summary(manifest), indent=2) if as_json else _text(cache, manifest))
+    manifest = read_manifest(cache)
+    typer.echo(json.dumps(_summary(manifest), indent=2) if as_json else _text(cache, manifest))
 
 
 def _summary(manifest: dict[str, Any]) -> dict[str, Any]:

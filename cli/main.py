@@ -3,6 +3,7 @@
 import typer
 
 from . import bench, download, evaluate, export, extract, finetune, info, predict, report, sample, train_head, verify
+from .options import add
 
 app = typer.Typer(
     name="har-cache",
@@ -12,18 +13,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich alone takes longer to import than all of --help
 )
-app.command("sample")(sample.sample)
-app.command("download")(download.download)
-app.command("extract")(extract.extract)
-app.command("info")(info.info)
-app.command("verify")(verify.verify)
-app.command("train-head")(train_head.train_head)
-app.command("finetune")(finetune.finetune)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
-app.command("report")(report.report)
-app.command("bench")(bench.bench)
+add(app, "sample", sample.sample)
+add(app, "download", download.download)
+add(app, "extract", extract.extract)
+add(app, "info", info.info)
+add(app, "verify", verify.verify)
+add(app, "train-head", train_head.train_head)
+add(app, "finetune", finetune.finetune)
+add(app, "evaluate", evaluate.evaluate)
+add(app, "predict", predict.predict)
+add(app, "export", export.export)
+add(app, "report", report.report)
+add(app, "bench", bench.bench)
 
 
 if __name__ == "__main__":

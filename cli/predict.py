@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import Debug, Json, friendly, say
+from har_cache.settings import PredictSettings
+
+from .console import SOME_FAILED, Bar, say
+from .options import Json
 
 if TYPE_CHECKING:
     from har_cache.prediction.predict import Report
     from har_cache.prediction.predictor import Prediction
-
-SOME_VIDEOS_FAILED = 3
 
 _KNOWN = {
     "seen": "the run was trained or validated on this very clip",
@@ -21,34 +22,29 @@ _KNOWN = {
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run directory, as written by train-head or finetune.")],
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Any videos that can be decoded.")],
+    settings: PredictSettings,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
-    gif: Annotated[Path | None, typer.Option(help="Write an annotated film of the videos: a .gif, or an .mp4.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Name the action in videos. Nothing but the run directory is needed: no cache, no data set.
 
     What is true is shown where a video is in a folder named like one of the run's classes. Exit code 3: some videos
     cannot be decoded, all others are done.
     """
-    with friendly(debug):
-        from har_cache.workers.server import fork_server
+    from har_cache.workers.server import fork_server
 
-        fork_server()  # imports torch in parallel with the next line
-        from har_cache.prediction.predict import predict as classify
+    fork_server()  # imports torch in parallel with the next line
+    from har_cache.prediction.predict import predict as classify
 
-        report = classify(run, videos, gif, device, say)
-        typer.echo(json.dumps(_content(report, top, gif), indent=2) if as_json else _text(report, top))
-        if gif and report.film_bytes is not None:
-            say(f"{gif}: {report.film_bytes / 1e6:.1f} MB")
-        if report.failures:
-            raise typer.Exit(SOME_VIDEOS_FAILED)
+    report = classify(settings, Bar())
+    typer.echo(json.dumps(_content(report, top, settings.film), indent=2) if as_json else _text(report, top))
+    if settings.film and report.film_bytes is not None:
+        say(f"{settings.film}: {report.film_bytes / 1e6:.1f} MB")
+    if report.failures:
+        raise typer.Exit(SOME_FAILED)
 
 
-def _content(report: "Report", top: int, gif: Path | None) -> dict[str, Any]:
+def _content(report: "Report", top: int, film: Path | None) -> dict[str, Any]:
     return {
         "run": str(report.run.path),
         "stage": report.run.config["stage"],
@@ -66,7 +62,7 @@ def _content(report: "Report", top: int, gif: Path | None) -> dict[str, Any]:
             for p in report.predictions
         ],
         "failures": [{"video": str(video), "reason": reason} for video, reason in report.failures.items()],
-        "film": str(gif) if gif else None,
+        "film": str(film) if film else None,
     }
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import Debug, friendly
+from .console import Bar
 
 
 def report(
@@ -13,10 +13,8 @@ def report(
     data: Annotated[
         Path | None, typer.Option(help="The data set, to show the clips that the model is most wrong about.")
     ] = None,
-    debug: Debug = False,
 ) -> None:
     """Write RUN/report.html: one page that needs nothing else."""
-    with friendly(debug):
-        from har_cache.evaluation.report import report as write
+    from har_cache.evaluation.report import report as write
 
-        typer.echo(write(run, data))
+    typer.echo(write(run, data, Bar()))

@@ -6,23 +6,22 @@ from typing import Annotated
 
 import typer
 
-from .console import Debug, Json, friendly
+from .console import Bar
+from .options import Json
 
 
 def verify(
     cache: Annotated[Path, typer.Argument(help="Cache directory.")],
     data: Annotated[Path | None, typer.Option(help="Also compare the source files in this data set.")] = None,
     as_json: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Recompute every checksum and count of a cache; exit code 1 if anything is wrong."""
-    with friendly(debug):
-        from har_cache.cache.verify import verify as find_problems
+    from har_cache.cache.verify import verify as find_problems
 
-        problems = find_problems(cache, data)
-        if as_json:
-            typer.echo(json.dumps({"cache": str(cache), "ok": not problems, "problems": problems}, indent=2))
-        else:
-            typer.echo("\n".join(problems) if problems else f"{cache}: all files are as they were written")
-        if problems:
-            raise typer.Exit(1)
+    problems = find_problems(cache, data, Bar())
+    if as_json:
+        typer.echo(json.dumps({"cache": str(cache), "ok": not problems, "problems": problems}, indent=2))
+    else:
+        typer.echo("\n".join(problems) if problems else f"{cache}: all files are as they were written")
+    if problems:
+        raise typer.Exit(1)

@@ -5,6 +5,14 @@ class HarCacheError(Exception):
     """Anything the user can act on. The command line prints it as one line and exits with 1."""
 
 
+class SettingError(HarCacheError):
+    """An option has a value that makes no sense. The command line exits with 2, as for other wrong usage."""
+
+
+class FileError(HarCacheError):
+    """A file or a directory cannot be read or written, or a sealed file is damaged."""
+
+
 class DataError(HarCacheError):
     """The data set on disk, or its split lists, cannot be used as they are."""
 
@@ -19,6 +27,10 @@ class WeightsError(HarCacheError):
 
 class CacheError(HarCacheError):
     """A cache directory is unusable: incomplete, damaged, or made with another recipe."""
+
+
+class RunError(HarCacheError):
+    """A run directory is unusable: not there, unfinished, damaged, or in the way."""
 
 
 class DownloadError(HarCacheError):

@@ -1,17 +1,22 @@
-"""Files that are either whole or absent, and JSON that shows any flipped bit."""
+"""Files that are whole or absent, JSON that shows any flipped bit, CSV, locks of directories."""
 
 import contextlib
+import csv
+import fcntl
 import hashlib
+import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import CacheError
+from .errors import FileError
 
 _TEMPORARY = ".tmp-"
 _SEAL = "sha256"
@@ -33,7 +38,7 @@ def file_sha256(path: Path) -> str:
 def write_file(path: Path, data: bytes) -> None:
     """Put `data` at `path` for good: a unique temporary file beside it, fsync, rename, fsync of the directory.
 
-    A kill at any moment leaves the old file or the new one, and two writers do no harm. Raises CacheError when
+    A kill at any moment leaves the old file or the new one, and two writers do no harm. Raises FileError when
     the disk is full or the directory cannot be written.
     """
     try:
@@ -47,7 +52,7 @@ def write_file(path: Path, data: bytes) -> None:
             raise
         sync_directory(path.parent)
     except OSError as error:
-        raise CacheError(f"{path}: cannot be written: {error.strerror}; what was finished before is kept") from error
+        raise FileError(f"{path}: cannot be written: {error.strerror}; what was finished before is kept") from error
 
 
 def place(file: IO[bytes], temporary: Path, path: Path) -> None:
@@ -68,19 +73,19 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory and those above it. Raises CacheError where that is not allowed."""
+    """Create a directory and those above it. Raises FileError where that is not allowed."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CacheError(f"{path}: cannot be created: {error.strerror}; choose another directory") from error
+        raise FileError(f"{path}: cannot be created: {error.strerror}; choose another directory") from error
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file, if it is there. Raises CacheError where that is not allowed."""
+    """Remove a file, if it is there. Raises FileError where that is not allowed."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise CacheError(f"{path}: cannot be removed: {error.strerror}") from error
+        raise FileError(f"{path}: cannot be removed: {error.strerror}") from error
 
 
 def remove_stale_temporaries(directory: Path, older_than_s: float = 3600) -> None:
@@ -98,13 +103,13 @@ def seal(content: Mapping[str, Any]) -> bytes:
 
 
 def unseal(data: bytes, path: Path) -> dict[str, Any]:
-    """The content that `seal` wrote. Raises CacheError, naming `path`, if a single bit of it has changed."""
+    """The content that `seal` wrote. Raises FileError, naming `path`, if a single bit of it has changed."""
     try:
         content = json.loads(data)
     except ValueError:
         content = None
     if not (isinstance(content, dict) and _is_intact(data)):
-        raise CacheError(f"{path}: damaged (its content does not match its own sha256)")
+        raise FileError(f"{path}: damaged (its content does not match its own sha256)")
     return content
 
 
@@ -118,11 +123,73 @@ def _is_intact(data: bytes) -> bool:
 
 
 def read_file(path: Path) -> bytes:
-    """A file's bytes. Raises CacheError where it cannot be read."""
+    """A file's bytes. Raises FileError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CacheError(f"{path}: cannot be read: {error.strerror}") from error
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """`content` as JSON for people: the order of its keys, one to a line."""
+    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises FileError where it cannot be read, or holds none."""
+    try:
+        content = json.loads(read_file(path))
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise FileError(f"{path}: damaged (no JSON object)")
+    return content
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A table as CSV, of the dialect that quotes line breaks of any kind."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """The rows of a CSV file, its header first. Raises FileError where it cannot be read, or is no CSV in UTF-8."""
+    try:
+        return list(csv.reader(io.StringIO(read_file(path).decode(), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path}: damaged (no CSV in UTF-8)") from error
+
+
+@contextmanager
+def locked(folder: Path, whose: str) -> Iterator[None]:
+    """Keep other processes out of a folder; the lock goes with the process, however it ends. `whose`: `download`, say.
+
+    Raises FileError where another one is at work, or nothing can be locked.
+    """
+    path = folder / ".lock"
+    try:
+        file = path.open("w")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileError(f"{folder}: another {whose} is at work here; wait for it, or end it") from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be locked: {error.strerror}; choose another folder") from error
+    with file:
+        yield
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """An empty folder, gone at the end, or cleared by the next run where this one is killed."""
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        make_directory(path)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

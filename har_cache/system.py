@@ -1,12 +1,16 @@
-"""What this machine offers to a process: cores, memory, instruction sets. Containers and quotas included."""
+"""The machine, as a process sees it: cores, memory, instruction sets (containers and quotas included), versions,
+interrupts.
+"""
 
 import contextlib
 import importlib.metadata
 import math
 import os
 import platform
+import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -141,3 +145,15 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return run.stdout.strip()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the end: an import of compiled modules that is interrupted may raise anything. Processes
+    that are started meanwhile never get it: it is this one's to handle.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -29,7 +29,7 @@ class Finished:
 
     def settings(self, **changes: Any) -> Any:
         """The settings that the cache was made with, some of them changed."""
-        from har_cache.extraction.extract import Settings
+        from har_cache.settings import ExtractSettings as Settings
 
         same = {"weights": "random", "shard_clips": 2, "workers": 2}
         return Settings(**{"data": self.data, "cache": self.cache, **same, **changes})
@@ -45,8 +45,10 @@ class Finished:
 def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 2 actions with 8 clips each, and split lists."""
     from har_cache.drawing.draw import draw
+    from har_cache.settings import SampleSettings
 
-    return draw(tmp_path_factory.mktemp("drawn") / "data", classes=2, clips=8, workers=1).path
+    out = tmp_path_factory.mktemp("drawn") / "data"
+    return draw(SampleSettings(out=out, classes=2, clips=8, workers=1)).path
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,9 @@ import numpy as np
 
 from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.report import report
-from har_cache.model.head import HeadSettings
-from har_cache.training.loop import TrainSettings
-from har_cache.training.train_head import Settings, train_head
+from har_cache.settings import HeadSettings, TrainSettings
+from har_cache.settings import TrainHeadSettings as Settings
+from har_cache.training.train_head import train_head
 
 from .helpers import caches
 

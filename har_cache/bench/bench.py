@@ -2,14 +2,14 @@
 
 import multiprocessing
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data.hmdb51 import CLASSES, FRAMES, TRAIN_CLIPS
-from ..errors import HarCacheError
+from ..progress import Progress
+from ..settings import BenchSettings
 from ..system import default_workers, describe, resolve_device
 from . import naive
 from .extraction import UNIT, Extraction, cycled
@@ -17,23 +17,9 @@ from .measurements import Figure, Ledger
 from .training import FRAMES as FRAMES_A_CLIP
 from .training import HeadTraining
 
-__all__ = ["Figure", "Result", "Settings", "bench"]
-
 EPOCHS = 64
 _PLAIN, _TRAINING, _TRAIN_HEAD = "plain way", "plain training", "train the head"
 _PLAIN_CLIPS, _TRAINED_CLIPS = 10, 6
-
-
-@dataclass(frozen=True)
-class Settings:
-    """`seconds`: how long each part is measured, `repeats` times; `baseline`: measure the plain way too."""
-
-    data: Path
-    baseline: bool = False
-    device: str = "auto"
-    workers: int | None = None
-    seconds: float = 1.0
-    repeats: int = 7
 
 
 @dataclass(frozen=True)
@@ -51,20 +37,19 @@ class Result:
     hours: dict[str, float]
 
 
-def bench(settings: Settings, say: Callable[[str], None]) -> Result:
+def bench(settings: BenchSettings, progress: Progress = Progress()) -> Result:
     """Measure. Raises HarCacheError on bad settings, or data of which no clip can be decoded."""
-    workers = default_workers() if settings.workers is None else settings.workers
-    if not settings.seconds > 0 or settings.repeats < 1 or workers < 1:
-        raise HarCacheError("--seconds, --repeats and --workers: expected more than 0")
+    settings.check()
+    workers = settings.workers or default_workers()
     device = resolve_device(settings.device)
     ledger = Ledger()
     with tempfile.TemporaryDirectory(prefix="har-cache-bench-") as name, ExitStack() as stack:
         folder = Path(name)
-        say("Preparing: an encoder for these clips, and a stand-in for HMDB51's cache")
+        progress.say("Preparing: an encoder for these clips, and a stand-in for HMDB51's cache")
         extraction = Extraction(settings.data, folder / "extraction", device, workers, settings.seconds, stack)
         head = HeadTraining(folder / "training", device)
         for i in range(settings.repeats):
-            say(f"Run {i + 1} of {settings.repeats}: {workers} workers, {device}, {extraction.precision}")
+            progress.say(f"Run {i + 1} of {settings.repeats}: {workers} workers, {device}, {extraction.precision}")
             extraction.measure(ledger)
             if settings.baseline:
                 _measure_baseline(ledger, extraction, device)

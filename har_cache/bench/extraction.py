@@ -13,13 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..cache.writer import ClipResult, Store
 from ..data.index import read_index
-from ..encoder.encoder import PRECISIONS, Encoder, favoured
+from ..encoder.encoder import Encoder, favoured
 from ..encoder.folded import FoldedEncoder, fold
 from ..encoder.transform import CROP, crop
 from ..encoder.weights import load_encoder
 from ..errors import ClipError, DataError
-from ..extraction.extract import Settings, Silence, extract
+from ..extraction.extract import extract
 from ..extraction.gpu_batches import BATCH
+from ..settings import PRECISIONS, ExtractSettings
 from ..video.decode import read_chunks
 from ..workers.pool import Workers
 from ..workers.tasks import Job
@@ -31,13 +32,13 @@ _MOST_CLIPS = 64
 _PIPELINE = 8  # times the seconds of a part: it has to get going first
 
 
-class Progress(Silence):
+class _Marks:
     """Keeps how many frames were done when, clip by clip."""
 
     def __init__(self) -> None:
         self._marks = [(time.perf_counter(), 0)]
 
-    def clip(self, result: ClipResult) -> None:
+    def clip(self, result: ClipResult, seconds: dict[str, float]) -> None:
         """Take down the time."""
         done = 0 if result.embeddings is None else result.embeddings.shape[1]
         self._marks.append((time.perf_counter(), self._marks[-1][1] + done))
@@ -61,7 +62,9 @@ class Extraction:
         self._clips = clips[:: -(-len(clips) // _MOST_CLIPS)]
         self.paths = tuple(clip.path for clip in self._clips)
         self._folder, self._device, self._workers, self._seconds = folder, device, workers, seconds
-        self._settings = Settings(folder, folder / "cache", weights="random", device=device, workers=workers)
+        self._settings = ExtractSettings(
+            data=folder, cache=folder / "cache", weights="random", device=device, workers=workers
+        )
         self._frames = self._first_run(data)
         plan = Store(folder / "cache").read_plan()
         assert plan is not None
@@ -112,9 +115,9 @@ class Extraction:
         data = self._folder / name if (self._folder / name).exists() else self._linked(name, times)
         encoder = self._folder / "cache" / "encoder.safetensors"
         settings = replace(self._settings, data=data, cache=self._folder / "again", precision=self.precision)
-        progress = Progress()
-        extract(replace(settings, weights=str(encoder), overwrite=True), progress)
-        return progress.speed(self._workers)
+        marks = _Marks()
+        extract(replace(settings, weights=str(encoder), overwrite=True), on_clip=marks.clip)
+        return marks.speed(self._workers)
 
     def _everywhere(self, pool: Workers, part: Callable[..., rates.Count], *args: Any) -> float:
         """What all workers together do in a second."""

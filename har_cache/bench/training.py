@@ -12,9 +12,11 @@ from torch import nn
 
 from ..cache.reader import FeatureCache
 from ..model.head import Head
+from ..progress import Progress as Silence
+from ..settings import TrainSettings
 from ..training.batches import Batch, EvalBatches, Sequences, TrainBatches
-from ..training.journal import Row, Silence
-from ..training.loop import Classifier, TrainSettings, fit, parameter_groups
+from ..training.journal import Row
+from ..training.loop import Classifier, fit, parameter_groups
 from .fake_cache import write_standin
 from .measurements import Ledger
 

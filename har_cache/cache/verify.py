@@ -10,12 +10,13 @@ import numpy as np
 from ..data.index import read_index
 from ..errors import CacheError
 from ..files import file_sha256, read_file, sha256
+from ..progress import Progress
 from .reader import read_manifest
 from .shard import ShardImage
 from .writer import PLAN, Record, Store, read_record, standing_failures
 
 
-def verify(cache: Path, data: Path | None = None) -> list[str]:
+def verify(cache: Path, data: Path | None = None, progress: Progress = Progress()) -> list[str]:
     """All that is wrong with the cache, one line each; empty where nothing is.
 
     Every file's sha256 is recomputed, every shard opened and counted. With `data`, every cached clip's source file is

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from ..settings import SPLITS
 
 UNUSED, TRAIN, TEST = 0, 1, 2
-SPLITS = (1, 2, 3)
 TEST_SHARE = 0.3
 VIDEO_SUFFIXES = tuple(".avi .mp4 .mkv .webm .mov .m4v .mpg .mpeg .ts .wmv .flv .3gp .ogv".split())  # noqa: SIM905
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from .index import SPLITS, TEST, TRAIN, source_of
+from ..settings import SPLITS
+from .index import TEST, TRAIN, source_of
 
 SEEN, SIBLING, CLEAN = GROUPS = ("seen", "sibling", "clean")
 

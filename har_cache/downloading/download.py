@@ -8,15 +8,16 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..data.hmdb51 import OFFICIAL, Archive, Edition
 from ..errors import DownloadError
-from ..files import file_sha256, make_directory, remove_file, write_file
-from ..workplace import alone, scratch
+from ..files import file_sha256, locked, make_directory, remove_file, scratch, write_file
+from ..progress import Progress
+from ..settings import DownloadSettings
 from .extractors import HOW_TO_GET_ONE, Extractor, find_extractors
-from .fetch import Listener, Patience, fetch
+from .fetch import Patience, fetch
 from .holdings import Holdings
 from .part import Wanted
 from .sources import Sources, regular_files
@@ -25,19 +26,6 @@ from .unpack import BadArchiveError, Limits, incoming, unpack
 ARCHIVES = "archives"
 MISSING = "missing.txt"
 _STAGING = ".unpacking"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Where to, and where from; see `har-cache download --help`."""
-
-    out: Path
-    sources: tuple[str, ...] = ()
-    unverified: bool = False
-    edition: Edition = OFFICIAL
-    patience: Patience = field(default_factory=Patience)
-    limits: Limits = field(default_factory=Limits)
-    extractors: tuple[Extractor, ...] | None = None  # None: those that this machine has
 
 
 @dataclass(frozen=True)
@@ -52,32 +40,49 @@ class Report:
     problems: tuple[str, ...] = ()
 
 
-def download(settings: Settings, listener: Listener) -> Report:
+def download(
+    settings: DownloadSettings,
+    progress: Progress = Progress(),
+    edition: Edition = OFFICIAL,
+    patience: Patience = Patience(),
+    limits: Limits = Limits(),
+    extractors: Sequence[Extractor] | None = None,
+) -> Report:
     """Complete `settings.out`; gives what it holds then, and what is missing (also in `MISSING` there).
 
     Raises DownloadError: an archive cannot be had or is not the published one, holds what it should not, or cannot be
     unpacked; no lists, or no clips at all; another run is at work in the folder. What was finished before is kept.
     """
-    holdings = Holdings(settings.out, settings.edition)
+    holdings = Holdings(settings.out, edition)
     if not holdings.missing_lists() and not holdings.missing_clips():
         return _report(holdings, 0, [])
     make_directory(settings.out)
-    with alone(settings.out), scratch(settings.out / _STAGING) as staging:
-        return _Download(settings, holdings, staging, listener).run()
+    with locked(settings.out, "download"), scratch(settings.out / _STAGING) as staging:
+        return _Download(settings, holdings, staging, progress, edition, patience, limits, extractors).run()
 
 
 class _Download:
-    def __init__(self, settings: Settings, holdings: Holdings, staging: Path, listener: Listener) -> None:
+    def __init__(
+        self,
+        settings: DownloadSettings,
+        holdings: Holdings,
+        staging: Path,
+        progress: Progress,
+        edition: Edition,
+        patience: Patience,
+        limits: Limits,
+        extractors: Sequence[Extractor] | None,
+    ) -> None:
         self._settings = settings
-        self._edition = settings.edition
+        self._edition, self._patience, self._limits = edition, patience, limits
         self._holdings = holdings
         self._staging = staging
-        self._listener = listener
-        self._extractors = find_extractors() if settings.extractors is None else settings.extractors
-        self._budget = settings.limits.max_bytes
+        self._progress = progress
+        self._extractors = find_extractors() if extractors is None else extractors
+        self._budget = limits.max_bytes
         self._verified: set[Path] = set()
         self._problems: list[str] = []
-        self._sources = Sources(settings.sources, settings.edition)
+        self._sources = Sources(settings.mirrors, edition)
 
     def run(self) -> Report:
         """Lists first, then clips."""
@@ -115,9 +120,9 @@ class _Download:
     def _fetched(self, archive: Archive) -> Path:
         """The archive, from before or from the first mirror that has it."""
         if self._sources.local:
-            self._listener.say(f"{archive.name}: nothing of it is in what --from names; looking for it elsewhere")
+            self._progress.say(f"{archive.name}: nothing of it is in what --from names; looking for it elsewhere")
         if not self._extractors:
-            self._listener.say(f"No program that unpacks compressed RARs is here; {HOW_TO_GET_ONE}")
+            self._progress.say(f"No program that unpacks compressed RARs is here; {HOW_TO_GET_ONE}")
         target = self._settings.out / ARCHIVES / archive.name
         make_directory(target.parent)
         sha256 = None if self._settings.unverified else archive.sha256
@@ -125,13 +130,13 @@ class _Download:
             if sha256 in (None, file_sha256(target)):
                 self._verified.add(target)
                 return target
-            self._listener.say(f"{target}: not what was published; kept as {target.name}.rejected")
+            self._progress.say(f"{target}: not what was published; kept as {target.name}.rejected")
             target.replace(target.with_name(f"{target.name}.rejected"))
         fetch(
             self._sources.urls(archive),
             Wanted(target, sha256, archive.max_bytes),
-            self._listener,
-            self._settings.patience,
+            self._progress,
+            self._patience,
         )
         self._verified.add(target)
         return target
@@ -157,17 +162,17 @@ class _Download:
                 self._book(arrived, wanted)
         except BadArchiveError as error:
             self._problems.append(str(error))
-            self._listener.say(str(error))
+            self._progress.say(str(error))
 
     def _unpack(self, path: Path, wanted: Mapping[str, Path]) -> Iterator[Path]:
-        limits = replace(self._settings.limits, max_bytes=self._budget)
+        limits = replace(self._limits, max_bytes=self._budget)
         if wanted:
             yield from unpack(path, wanted, self._staging, limits, self._extractors)
 
     def _book(self, arrived: Path, wanted: dict[str, Path]) -> None:
         del wanted[arrived.name]
         self._budget -= arrived.stat().st_size
-        self._listener.advance(1)
+        self._progress.advance(1)
 
     def _take_folder(self, folder: Path, archive: Archive, wanted: dict[str, Path]) -> None:
         """Copies of what lies in a folder, at whatever depth; then what is in the archives there."""
@@ -205,11 +210,11 @@ class _Download:
     @contextmanager
     def _counting(self, wanted: Mapping[str, Path]) -> Iterator[None]:
         """Progress of what is wanted; at the end it is on the disk."""
-        self._listener.begin("Unpacking", "file", len(wanted), 0)
+        self._progress.begin("Unpacking", "file", len(wanted))
         try:
             yield
         finally:
-            self._listener.close()
+            self._progress.close()
             os.sync()  # once: an fsync of each of 6,766 files takes longer than to unpack them
 
 

@@ -12,9 +12,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
-from typing import Protocol
 
 from ..errors import DownloadError
+from ..progress import Progress
 from .part import Part, Wanted
 
 _CHUNK = 1 << 18
@@ -32,22 +32,6 @@ class Patience:
     pause_s: float = 2.0
 
 
-class Listener(Protocol):
-    """Told how something goes on."""
-
-    def say(self, text: str) -> None:
-        """One line for the user."""
-
-    def begin(self, what: str, unit: str, total: int | None, done: int) -> None:
-        """So much is to be done, and so much of it was done before."""
-
-    def advance(self, count: int) -> None:
-        """So much more is done."""
-
-    def close(self) -> None:
-        """What was begun is over."""
-
-
 class _BrokenError(Exception):
     """The connection failed or broke off: worth another try."""
 
@@ -60,7 +44,7 @@ class _UselessError(Exception):
     """This mirror does not have it."""
 
 
-def fetch(urls: Sequence[str], wanted: Wanted, listener: Listener, patience: Patience = Patience()) -> None:
+def fetch(urls: Sequence[str], wanted: Wanted, progress: Progress, patience: Patience = Patience()) -> None:
     """Have `wanted.target` from the first of `urls` that gives it, right and whole.
 
     Raises DownloadError naming what each of them did; what has come by then is kept and continued next time.
@@ -71,33 +55,33 @@ def fetch(urls: Sequence[str], wanted: Wanted, listener: Listener, patience: Pat
     reasons = []
     for url in urls:
         try:
-            _fetch_from(url, part, listener, patience)
+            _fetch_from(url, part, progress, patience)
             return
         except _UselessError as reason:
             reasons.append(f"{url}: {reason}")
-            listener.say(reasons[-1])
+            progress.say(reasons[-1])
         finally:
-            listener.close()
+            progress.close()
     raise DownloadError(
         f"{wanted.target.name} cannot be had ({'; '.join(reasons)}); try again later (what has come is kept), "
         "or give a copy or a mirror with --from"
     )
 
 
-def _fetch_from(url: str, part: Part, listener: Listener, patience: Patience) -> None:
+def _fetch_from(url: str, part: Part, progress: Progress, patience: Patience) -> None:
     # A server that ignores ranges starts from nothing each time: progress is what was never had before.
     most, failures, answered, again = part.size, 0, False, False
     while True:
         try:
-            resumed = _receive(url, part, listener, patience.timeout_s)
+            resumed = _receive(url, part, progress, patience.timeout_s)
         except _BrokenError as reason:
-            listener.close()
+            progress.close()
             answered = answered or not isinstance(reason, _NoAnswerError)
             failures = failures + 1 if part.size <= most else 0
             most = max(most, part.size)
             if failures >= patience.attempts or not answered:
                 raise _UselessError(str(reason)) from None
-            listener.say(f"{url}: {reason} ({part.size} bytes have come); trying again")
+            progress.say(f"{url}: {reason} ({part.size} bytes have come); trying again")
             time.sleep(patience.pause_s * 2 ** max(failures - 1, 0))
             continue
         wrong = part.accept()
@@ -105,12 +89,12 @@ def _fetch_from(url: str, part: Part, listener: Listener, patience: Patience) ->
             return
         if not resumed or again:
             raise _UselessError(f"sent {wrong}")
-        listener.close()
-        listener.say(f"{url}: the pieces put together are {wrong}; fetching it whole")
+        progress.close()
+        progress.say(f"{url}: the pieces put together are {wrong}; fetching it whole")
         again = True
 
 
-def _receive(url: str, part: Part, listener: Listener, timeout_s: float) -> bool:
+def _receive(url: str, part: Part, progress: Progress, timeout_s: float) -> bool:
     """Bring the part to its end; gives whether some of it was there before."""
     resumed = part.size > 0
     try:
@@ -126,12 +110,12 @@ def _receive(url: str, part: Part, listener: Listener, timeout_s: float) -> bool
     with response:
         start, total = _extent(response, part)
         with part.receiving(url, start, total, response.headers) as file:
-            listener.begin(part.wanted.target.name, "B", total, start)
+            progress.begin(part.wanted.target.name, "B", total, start)
             for chunk in _chunks(response):
                 if part.size + len(chunk) > part.wanted.max_bytes:
                     raise _UselessError(f"sends more than {part.wanted.max_bytes} bytes")
                 part.append(file, chunk)
-                listener.advance(len(chunk))
+                progress.advance(len(chunk))
     if total is not None and part.size != total:
         raise _BrokenError(f"broke off before {total} bytes")
     return start > 0

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -22,10 +22,12 @@ import numpy as np
 
 from ..errors import HarCacheError
 from ..files import make_directory, remove_stale_temporaries, write_file
+from ..progress import Progress
+from ..settings import SampleSettings
 from ..system import cores
 from .figures import draw_frames
 from .painting import HEIGHT, WIDTH
-from .plan import MIN_CLIPS, PAIRS, Performance, deal, plan
+from .plan import PAIRS, Performance, deal, plan
 
 FPS = 30
 
@@ -44,43 +46,25 @@ class SampleReport:
     path: Path
 
 
-def draw(
-    out: Path,
-    classes: int = 8,
-    clips: int | None = None,
-    seed: int = 0,
-    workers: int | None = None,
-    hard: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> SampleReport:
-    """Draw `classes` classes of `clips` clips each into the folder `out`; `hard`: noisier, and by default fewer.
+def draw(settings: SampleSettings, progress: Progress = Progress()) -> SampleReport:
+    """Draw a sample data set into a folder.
 
-    The same settings give the same bytes on one machine, whatever the number of `workers` (default: one a core).
-    An interrupted draw is finished by the next one; a finished one is left as it is. `progress` is called with the
-    clips done and the clips wanted. Raises HarCacheError when the settings cannot be met, when `out` holds
-    anything else, and when it cannot be written.
+    The same settings give the same bytes on one machine, whatever the number of workers. An interrupted draw is
+    finished by the next one; a finished one is left as it is. Raises HarCacheError when the settings cannot be met,
+    when the folder holds anything else, and when it cannot be written.
     """
-    clips = clips if clips is not None else _HARD_CLIPS if hard else _CLIPS
-    settings = {**_check(classes, clips, seed, workers), **({"hard": True} if hard else {})}
-    plans = [plan(pair, clips, seed, hard) for pair in range(classes // 2)]
+    settings.check()
+    clips = settings.clips or (_HARD_CLIPS if settings.hard else _CLIPS)
+    drawn = {"format": _FORMAT, "classes": settings.classes, "clips": clips, "seed": settings.seed}
+    drawn |= {"hard": True} if settings.hard else {}
+    plans = [plan(pair, clips, settings.seed, settings.hard) for pair in range(settings.classes // 2)]
     performances = [performance for planned in plans for performance in planned]
-    if _begin(out, settings):
-        _write_clips(out / "videos", performances, workers or cores(), progress)
-        _write_splits(out / "splits", plans, seed)
-        _finish(out, settings)
-    return SampleReport(classes, classes * clips, 2 * sum(p.frames for p in performances), out)
-
-
-def _check(classes: int, clips: int, seed: int, workers: int | None) -> dict[str, int]:
-    if classes not in range(2, 2 * len(PAIRS) + 1, 2):
-        raise HarCacheError(f"classes must be 2, 4, 6 or 8 (they come in time-reversed pairs), not {classes}")
-    if clips < MIN_CLIPS:
-        raise HarCacheError(f"clips must be at least {MIN_CLIPS} a class, to fill three splits, not {clips}")
-    if seed < 0:
-        raise HarCacheError(f"seed must not be negative, not {seed}")
-    if workers is not None and workers < 1:
-        raise HarCacheError(f"workers must be at least 1, not {workers}")
-    return {"format": _FORMAT, "classes": classes, "clips": clips, "seed": seed}
+    if _begin(settings.out, drawn):
+        _write_clips(settings.out / "videos", performances, settings.workers or cores(), progress)
+        _write_splits(settings.out / "splits", plans, settings.seed)
+        _finish(settings.out, drawn)
+    frames = 2 * sum(p.frames for p in performances)
+    return SampleReport(settings.classes, settings.classes * clips, frames, settings.out)
 
 
 # -------------------------------------------------------------------------------------------- the folder
@@ -140,17 +124,16 @@ def _write_clips(
     videos: Path,
     performances: Sequence[Performance],
     workers: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress,
 ) -> None:
     for folder in {videos / Path(name).parent for p in performances for name in p.names}:
         make_directory(folder)
         remove_stale_temporaries(folder)
     todo = [p for p in performances if not all((videos / name).is_file() for name in p.names)]
     done = 2 * (len(performances) - len(todo))
-    for _ in _perform_all(videos, todo, workers):
-        done += 2
-        if progress:
-            progress(done, 2 * len(performances))
+    with progress.task("Drawing", "clip", 2 * len(performances), done):
+        for _ in _perform_all(videos, todo, workers):
+            progress.advance(2)
 
 
 def _perform_all(videos: Path, todo: Sequence[Performance], workers: int) -> Iterator[Performance]:

@@ -10,12 +10,10 @@ from torch import Tensor
 from .. import system
 from ..cache.recipe import EMBEDDING
 from ..errors import HarCacheError
+from ..settings import PRECISIONS
 from .folded import Block, FoldedEncoder
 from .ort import Graph
 from .transform import normalise
-
-VIEWS = ("center", "flip")
-PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
 
 # Frames a batch on the CPU: small enough to stay in its cache. Clips end in a batch filled up to a multiple
 # of 4 frames, so that few shapes occur; oneDNN prepares a primitive for each new one.

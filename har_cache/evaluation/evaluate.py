@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..cache.reader import FeatureCache
-from ..data.index import SPLITS, TEST, read_index
+from ..data.index import TEST, read_index
 from ..data.leakage import CLEAN, SEEN, SIBLING, groups
 from ..errors import HarCacheError
 from ..files import make_directory, write_file
@@ -20,6 +20,8 @@ from ..model.load import load_network
 from ..model.own_cache import labels_for, made_with, open_cache
 from ..model.run import FINETUNED, Run, split_runs
 from ..plots import plot_confusion
+from ..progress import Progress
+from ..settings import EvaluateSettings
 from ..system import default_workers, resolve_device
 from ..training.batches import Sequences, predict
 from ..training.raw_batches import Footage
@@ -42,31 +44,24 @@ class Evaluation:
     metrics: dict[str, Any]
 
 
-def evaluate(
-    run_path: Path,
-    split: int | None = None,
-    cache: Path | None = None,
-    device: str = "auto",
-    data: Path | None = None,
-    workers: int | None = None,
-) -> list[Evaluation]:
+def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> list[Evaluation]:
     """Score a run on the test list of `split`, or else on that of the split it was trained on, and write the files.
 
-    A run of the three splits gives three evaluations, and `evaluate/summary.json` beside them. `cache`: where the
-    run's cache is now, if it has moved. A fine-tuned run is scored on raw frames, of the data set that it was tuned on
-    or of `data`; or on a `cache` that was extracted with its own encoder. Raises HarCacheError: no run, no cache or
-    another one than the run's, a test list without a clip in the cache.
+    A run of the three splits gives three evaluations, and `evaluate/summary.json` beside them. A fine-tuned run is
+    scored on raw frames, of the data set that it was tuned on or of `data`; or on a `cache` that was extracted with its
+    own encoder. Raises HarCacheError: no run, no cache or another one than the run's, a test list without a clip in
+    the cache.
     """
-    if split not in (None, *SPLITS):
-        raise HarCacheError(f"--split {split}: expected 1, 2 or 3")
-    runs = [Run.open(path) for path in split_runs(run_path).values()]
-    features = open_cache(runs, cache)
-    sequences = Sequences.from_cache(features, resolve_device(device))
+    settings.check()
+    split = settings.split
+    runs = [Run.open(path) for path in split_runs(settings.run).values()]
+    features = open_cache(runs, settings.cache)
+    sequences = Sequences.from_cache(features, resolve_device(settings.device))
     means = mean_embeddings(sequences)
-    raw = _Raw(data, workers or default_workers())
+    raw = _Raw(settings.data, settings.workers or default_workers(), progress)
     evaluations = [_evaluate(run, split or run.config["split"], features, sequences, means, raw) for run in runs]
     if len(evaluations) > 1:
-        folder = run_path / "evaluate"
+        folder = settings.run / "evaluate"
         make_directory(folder)
         name = f"summary-split{split}.json" if split else "summary.json"
         write_file(folder / name, _json(summarise(evaluations)))
@@ -99,6 +94,7 @@ class _Raw:
 
     data: Path | None
     workers: int
+    progress: Progress
 
 
 def _evaluate(
@@ -147,7 +143,8 @@ def _from_frames(
     frames = run.config["training"]["frames"]
     with Picker(OFFSETS * frames, raw.workers, 2 * raw.workers) as picker:
         footage = Footage.of_cache(cache, labels, index, picker, device, lambda *_: None)
-        found = predict_raw(load_network(run), footage, test, frames, len(cache.views))
+        with raw.progress.task("Evaluating raw frames", "clip", len(test)):
+            found = predict_raw(load_network(run), footage, test, frames, len(cache.views), raw.progress)
     if not found:
         key, reason = next(iter(footage.failures.items()))
         raise HarCacheError(

@@ -7,6 +7,7 @@ from torch import Tensor
 from ..encoder.encoder import true_fp32
 from ..errors import ClipError
 from ..model.head import CNNBidirectionalRNN
+from ..progress import Progress
 from ..training.augment import centred
 from ..training.batches import draw_frames
 from ..training.raw_batches import Footage
@@ -17,7 +18,12 @@ OFFSETS = 3
 
 @torch.inference_mode()
 def predict_raw(
-    network: CNNBidirectionalRNN, footage: Footage, clips: np.ndarray, frames: int, views: int
+    network: CNNBidirectionalRNN,
+    footage: Footage,
+    clips: np.ndarray,
+    frames: int,
+    views: int,
+    progress: Progress = Progress(),
 ) -> dict[int, np.ndarray]:
     """Class probabilities, float32 (classes), by the index of the clip; those of clips that fail are not there.
 
@@ -33,6 +39,7 @@ def predict_raw(
     found = {}
     with true_fp32(footage.device):
         for i, array in enumerate(footage.picker.read(requests, Clock())):
+            progress.advance()
             if isinstance(array, ClipError):
                 footage.fail(footage.keys[clips[i]], str(array))
                 continue

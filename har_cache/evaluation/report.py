@@ -9,6 +9,7 @@ from ..data.index import read_index
 from ..errors import HarCacheError
 from ..files import write_file
 from ..model.run import Run, split_runs
+from ..progress import Progress
 from . import sections
 from .evaluate import METRICS, SCHEMA, Evaluation
 from .page import Html, element, html
@@ -20,7 +21,7 @@ _FOOTER = (
 )
 
 
-def report(run_path: Path, data: Path | None = None) -> Path:
+def report(run_path: Path, data: Path | None = None, progress: Progress = Progress()) -> Path:
     """Write the page of an evaluated run, or of a run of the three splits; gives its path.
 
     `data`: the data set, for filmstrips of the surest mistakes. Raises HarCacheError where the run has not been

@@ -22,6 +22,7 @@ from ..files import write_file
 from ..model.head import CNNBidirectionalRNN
 from ..model.load import load_network, read_facts
 from ..model.run import Run
+from ..progress import Progress
 from ..video.decode import read_chunks
 from .rnn import onnx_translations, to_aten, traceable
 
@@ -68,7 +69,7 @@ class FramesToLogits(nn.Module):
         return self.network(frames.float() * self.scale + self.shift, mask)
 
 
-def export(run_path: Path, to: Path, video: Path | None = None) -> Export:
+def export(run_path: Path, to: Path, video: Path | None = None, progress: Progress = Progress()) -> Export:
     """Write the network of a run to `to`, as ONNX (.onnx) or as a `torch.export` program (.pt2).
 
     Before that, it runs on frames of `video`, or else on those of a drawn clip, in other numbers of clips and frames

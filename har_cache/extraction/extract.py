@@ -4,95 +4,56 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from .. import system
 from ..cache.writer import ClipResult, Plan, Record, Store, standing_failures
 from ..data.index import ClipIndex, read_index
-from ..encoder.encoder import PRECISIONS, VIEWS
 from ..encoder.folded import fold
 from ..encoder.weights import load_encoder
 from ..errors import CacheError, HarCacheError
 from ..files import sha256
+from ..progress import Progress
+from ..settings import ExtractSettings
 from ..video.decode import resolve_decoder
 from ..workers.tasks import Job, source_sha256
 from . import executors
 from .prepare import Wish, differences, prepare
-from .shards import ShardTask
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to extract, from where, into which directory, and how; see `har-cache extract --help`."""
-
-    data: Path
-    cache: Path
-    splits: Path | None = None
-    weights: str = "imagenet"
-    projection: str | None = None
-    views: tuple[str, ...] = ("center",)
-    precision: str = "auto"
-    decoder: str = "auto"
-    device: str = "auto"
-    workers: int | None = None
-    executor: str = "local"
-    shard_clips: int = 64
-    seed: int = 0
-    overwrite: bool = False
-    retry_failed: bool = False
-    stall_s: float = 60.0
+from .shards import OnClip, ShardTask
 
 
 @dataclass
-class Report:
+class ExtractReport:
     """What an extraction did. `clips` and `frames`: in this run; `failures`: all that stand in the cache, reason by
     key; `busy_s`: the workers' seconds by stage (decode, transform, encode), and `write`.
     """
 
     clips: int = 0
     frames: int = 0
+    failed: int = 0
     seconds: float = 0.0
     finished_before: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     busy_s: dict[str, float] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
+    def rate(self, seconds: float) -> str:
+        """How fast it went so far, and how many clips failed."""
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.frames / max(seconds, 1e-9):.0f} frames/s{failed}"
+
     def book(self, result: ClipResult, seconds: Mapping[str, float]) -> None:
         """Count one clip in."""
         self.clips += result.embeddings is not None
+        self.failed += result.embeddings is None
         self.frames += 0 if result.embeddings is None else result.embeddings.shape[1]
         for stage, spent in seconds.items():
             self.busy_s[stage] = self.busy_s.get(stage, 0.0) + spent
 
 
-class Listener(Protocol):
-    """Told how an extraction goes on."""
-
-    def say(self, text: str) -> None:
-        """One line for the user."""
-
-    def begin(self, clips: int) -> None:
-        """So many clips are to be done now."""
-
-    def clip(self, result: ClipResult) -> None:
-        """One clip is done."""
-
-
-class Silence:
-    """A listener that does not care."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def begin(self, clips: int) -> None:
-        """Nothing."""
-
-    def clip(self, result: ClipResult) -> None:
-        """Nothing."""
-
-
-def extract(settings: Settings, listener: Listener | None = None) -> Report:
+def extract(
+    settings: ExtractSettings, progress: Progress = Progress(), on_clip: OnClip = lambda result, seconds: None
+) -> ExtractReport:
     """Bring the cache up to date with the data set; gives what was done.
 
     Shards that are finished stay as they are, missing ones are made, new clips become new shards, and clips that
@@ -100,52 +61,36 @@ def extract(settings: Settings, listener: Listener | None = None) -> Report:
     settings or data, an existing cache of another recipe, a directory that cannot be written; finished shards are kept
     in any case.
     """
-    listener = listener or Silence()
-    _check(settings)
+    settings.check()
     index = read_index(settings.data, settings.splits, settings.seed)
-    _describe(index, listener)
+    _describe(index, progress)
     store = Store(settings.cache)
     store.create()
-    plan, wish = _plan(settings, index, store, listener)
+    plan, wish = _plan(settings, index, store, progress)
     records = [store.done(plan, i) for i in range(len(plan.shards))]
     plan = _with_new_clips(plan, records, index, settings, store)
     records += [None] * (len(plan.shards) - len(records))
-    report = Report(finished_before=sum(len(r.clips) for r in records if r))
-    _run(settings, wish, plan, records, index, store, listener, report)
+    report = ExtractReport(finished_before=sum(len(r.clips) for r in records if r))
+    _run(settings, wish, plan, records, index, store, progress, on_clip, report)
     done = [record for record in records if record]
     report.failures = {f["key"]: f["reason"] for f in standing_failures(done)}
     report.manifest = store.finish(plan, done, _manifest_extra(index, plan))
     return report
 
 
-def _check(settings: Settings) -> None:
-    unknown = [view for view in settings.views if view not in VIEWS]
-    if unknown or not settings.views or settings.views[0] != "center" or len(set(settings.views)) < len(settings.views):
-        raise HarCacheError(f"--views {','.join(settings.views)}: expected center or center,flip")
-    if settings.precision not in ("auto", *PRECISIONS):
-        raise HarCacheError(f"--precision {settings.precision}: expected one of auto, {', '.join(PRECISIONS)}")
-    if settings.workers is not None and settings.workers < 1:
-        raise HarCacheError(f"--workers {settings.workers}: expected at least 1")
-    executors.find(settings.executor)
-    if settings.shard_clips < 1:
-        raise HarCacheError(f"--shard-clips {settings.shard_clips}: expected at least 1")
-    if not 0 < settings.stall_s < float("inf"):
-        raise HarCacheError(f"--clip-timeout {settings.stall_s:g}: expected seconds, more than 0")
-
-
-def _describe(index: ClipIndex, listener: Listener) -> None:
+def _describe(index: ClipIndex, progress: Progress) -> None:
     splits = "found on disk" if index.splits_from == "lists" else "none on disk: drawn by source, seeded"
-    listener.say(f"{len(index.clips)} clips of {len(index.classes)} classes in {index.root}; split lists: {splits}")
+    progress.say(f"{len(index.clips)} clips of {len(index.classes)} classes in {index.root}; split lists: {splits}")
     for what, keys in (
         ("in the split lists, but not on disk", list(index.missing)),
         ("on disk, but in no split list", index.unlisted),
         ("in class folders that are no videos: ignored", index.ignored),
     ):
         if keys:
-            listener.say(f"{len(keys)} {what}: {', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''}")
+            progress.say(f"{len(keys)} {what}: {', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''}")
 
 
-def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener) -> tuple[Plan, Wish]:
+def _plan(settings: ExtractSettings, index: ClipIndex, store: Store, progress: Progress) -> tuple[Plan, Wish]:
     """The existing plan, if its recipe is what is asked for; else a new one, with its encoder written."""
     try:
         plan = None if settings.overwrite else store.read_plan()
@@ -165,7 +110,7 @@ def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener
         raise HarCacheError("--executor ray runs on CPUs alone: add --device cpu, or take --executor local")
     if plan is None:
         here = settings.workers if settings.executor == "local" else None  # else they are a cluster's
-        new, encoder = prepare(wish, index.clips, here or system.default_workers(), settings.stall_s, listener.say)
+        new, encoder = prepare(wish, index.clips, here or system.default_workers(), settings.stall_s, progress.say)
         store.clear()  # only now: whatever was wrong with the wish has shown itself
         store.write_encoder(encoder)
         plan = Plan(new)
@@ -179,7 +124,7 @@ def _plan(settings: Settings, index: ClipIndex, store: Store, listener: Listener
 
 
 def _with_new_clips(
-    plan: Plan, records: Sequence[Record | None], index: ClipIndex, settings: Settings, store: Store
+    plan: Plan, records: Sequence[Record | None], index: ClipIndex, settings: ExtractSettings, store: Store
 ) -> Plan:
     """The plan, extended by clips it does not know, and by failed ones to be tried again."""
     paths = {clip.key: clip.path for clip in index.clips}
@@ -199,14 +144,15 @@ def _with_new_clips(
 
 
 def _run(
-    settings: Settings,
+    settings: ExtractSettings,
     wish: Wish,
     plan: Plan,
     records: list[Record | None],
     index: ClipIndex,
     store: Store,
-    listener: Listener,
-    report: Report,
+    progress: Progress,
+    tell: OnClip,
+    report: ExtractReport,
 ) -> None:
     """Make the shards that have no record yet."""
     paths = {clip.key: clip.path for clip in index.clips}
@@ -222,11 +168,14 @@ def _run(
     if not tasks:
         return
     job = Job(wish.decoder, fold(load_encoder(encoder)), plan.recipe.precision, plan.recipe.views, settings.stall_s)
-    listener.begin(sum(len(task.clips) for task in tasks))
+    started = time.perf_counter()
 
     def on_clip(result: ClipResult, seconds: dict[str, float]) -> None:
         report.book(result, seconds)
-        listener.clip(result)
+        if result.embeddings is None:
+            progress.say(f"Failed: {result.key}: {result.reason}")
+        progress.advance(note=report.rate(time.perf_counter() - started))
+        tell(result, seconds)
 
     def commit(shard: int, results: Sequence[ClipResult]) -> None:
         before = time.perf_counter()
@@ -234,13 +183,13 @@ def _run(
         records[shard] = store.commit(shard, plan.recipe, [*results, *replaced])
         report.busy_s["write"] = report.busy_s.get("write", 0.0) + time.perf_counter() - before
 
-    started = time.perf_counter()
     for task in tasks:
         if not task.clips:
             commit(task.index, [])
     run = executors.find(settings.executor)
-    for shard in run([task for task in tasks if task.clips], job, wish.device, settings.workers, on_clip):
-        commit(shard.index, shard.results)
+    with progress.task("Extracting", "clip", sum(len(task.clips) for task in tasks)):
+        for shard in run([task for task in tasks if task.clips], job, wish.device, settings.workers, on_clip):
+            commit(shard.index, shard.results)
     report.seconds = time.perf_counter() - started
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from .. import system
 from ..errors import ClipError, HarCacheError
-from ..interrupts import uninterrupted
+from ..system import uninterrupted
 from ..workers.pool import STRIKES, Workers
 from ..workers.tasks import Embedded, Job, embed
 from .shards import OnClip, Place, ShardResult, ShardTask, calls, gather

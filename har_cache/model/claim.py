@@ -4,16 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import HarCacheError
+from ..errors import RunError
 from ..files import write_file
 from . import run
-from .run import RunError
 
 
 def check_free(path: Path, resume: bool, overwrite: bool) -> None:
     """Raise HarCacheError where a run is in the way, before anything else is read."""
-    if resume and overwrite:
-        raise HarCacheError("--resume goes on with a run, --overwrite starts it over: give one of them")
     config = run.read_config(path)
     if config and not (resume or overwrite):
         raise RunError(

@@ -1,47 +1,18 @@
 """The head: bidirectional RNN, Conv1d transition, masked pooling and classifier, beside one of the mean. To logits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..cache.recipe import EMBEDDING
-from ..errors import HarCacheError
+from ..settings import HeadSettings
 
-CELLS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+_CELLS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _KERNEL = 3
 _LEAST_STD = 1e-3  # of a dimension that hardly changes
 _MASKED = -1e4  # below any activation, and representable in float16
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """The head's shape, and its dropout. `hidden`: units of each direction of each layer; `width`: channels of the
-    transition; `hide_movement`, `hide_appearance`: shares of the training clips that are told by the other alone.
-    """
-
-    cell: str = "gru"
-    hidden: int = 128
-    layers: int = 1
-    width: int = 256
-    dropout: float = 0.5
-    channel_dropout: float = 0.2
-    input_dropout: float = 0.1
-    appearance_dropout: float = 0.2
-    hide_movement: float = 0.2
-    hide_appearance: float = 0.4
-
-    def check(self) -> None:
-        """Raise HarCacheError, naming the option, where one makes no sense."""
-        if self.cell not in CELLS:
-            raise HarCacheError(f"--cell {self.cell}: expected one of {', '.join(CELLS)}")
-        for name in ("hidden", "layers", "width"):
-            if getattr(self, name) < 1:
-                raise HarCacheError(f"--{name} {getattr(self, name)}: expected at least 1")
-        if not 0 <= self.dropout < 1:
-            raise HarCacheError(f"--dropout {self.dropout}: expected at least 0 and less than 1")
 
 
 class Head(nn.Module):
@@ -116,8 +87,8 @@ class BidirectionalRNN(nn.Module):
 
     def __init__(self, cell: str, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.forwards = CELLS[cell](inputs, hidden, batch_first=True)
-        self.backwards = CELLS[cell](inputs, hidden, batch_first=True)
+        self.forwards = _CELLS[cell](inputs, hidden, batch_first=True)
+        self.backwards = _CELLS[cell](inputs, hidden, batch_first=True)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(b, t, inputs), mask (b, t) -> (b, t, 2 * hidden); arbitrary where the mask is false."""

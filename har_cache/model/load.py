@@ -7,11 +7,11 @@ from torchvision.models import MNASNet
 
 from ..cache.recipe import Recipe
 from ..encoder.weights import Weights, load_encoder, load_state, new_model, tensors_sha256
-from ..errors import WeightsError
+from ..errors import RunError, WeightsError
 from ..files import read_file, sha256
 from . import run as runs
 from .head import CNNBidirectionalRNN
-from .run import Run, RunError
+from .run import Run
 
 
 @dataclass(frozen=True)

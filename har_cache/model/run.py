@@ -13,10 +13,10 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from ..data.index import SPLITS
-from ..errors import HarCacheError
+from ..errors import RunError
 from ..files import make_directory, read_file, sha256, write_file
-from .head import Head, HeadSettings
+from ..settings import SPLITS, HeadSettings
+from .head import Head
 
 SCHEMA = "har-run/1"
 CONFIG, CLIPS, METRICS, CURVES = "config.json", "clips.csv", "metrics.csv", "curves.png"
@@ -34,10 +34,6 @@ _FIELDS = {
     "training": dict,
 }
 SUBSETS = ("train", "val")
-
-
-class RunError(HarCacheError):
-    """A run directory is unusable: not there, unfinished, damaged, or in the way."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Several videos at once: what a run makes of each, and a film of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ClipError, HarCacheError
 from ..model.run import Run
+from ..progress import Progress
+from ..settings import PredictSettings
 from ..system import default_workers
 from ..workers.pool import Workers
 from ..workers.tasks import Job, count
@@ -27,31 +29,25 @@ class Report:
     film_bytes: int | None = None
 
 
-def predict(
-    run_path: Path,
-    videos: Sequence[Path],
-    film: Path | None = None,
-    device: str = "auto",
-    say: Callable[[str], None] = lambda text: None,
-    stall_s: float = 60.0,
-) -> Report:
-    """Predict each of the videos; one that does not decode is told to `say`, and left out.
+def predict(settings: PredictSettings, progress: Progress = Progress()) -> Report:
+    """Predict each of the videos; one that does not decode is told to `progress`, and left out.
 
-    `film`: a .gif or .mp4 to write, of all of them one after another; `stall_s`: seconds without a frame after which a
-    decoder is taken to hang. Raises HarCacheError: no such run, a film that cannot be written, no video that decodes.
+    Raises HarCacheError: no such run, a film that cannot be written, no video that decodes.
     """
-    _check_film(film)
-    run = Run.open(run_path)
-    predictor = Predictor(run, device)
-    failures = _failures(videos, stall_s)
+    settings.check()
+    _check_film(settings.film)
+    run = Run.open(settings.run)
+    predictor = Predictor(run, settings.device)
+    videos = settings.videos
+    failures = _failures(videos, settings.stall_s)
     for video, reason in failures.items():
         if len(videos) == 1:
             raise HarCacheError(f"{video}: {reason}")
-        say(f"Failed: {video}: {reason}")
+        progress.say(f"Failed: {video}: {reason}")
     predictions = [predictor.predict(video) for video in videos if video not in failures]
     if not predictions:
         raise HarCacheError(f"none of the {len(videos)} videos can be decoded")
-    written = write_film(film, predictor, predictions) if film else None
+    written = write_film(settings.film, predictor, predictions) if settings.film else None
     return Report(predictor.run, predictions, failures, written)
 
 

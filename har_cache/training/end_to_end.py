@@ -7,49 +7,12 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ..errors import HarCacheError
 from ..model.head import CNNBidirectionalRNN
-from ..model.network import BLOCKS, Backbone
+from ..model.network import Backbone
+from ..settings import TuneSettings
 from .augment import Augmentation, augmented, centred
 from .batches import Batch
-from .loop import Classifier, TrainSettings, WarmupCosine, parameter_groups
-
-
-@dataclass(frozen=True)
-class TuneSettings(TrainSettings):
-    """How to fine-tune, beside what stage two knows.
-
-    `lr` is the head's; the backbone's is `backbone_lr` times that. `head_epochs`: at the beginning, with the head
-    alone. `unfreeze`: how many of the backbone's last blocks learn, None for all. `accumulate`: batches a step.
-    `train_norms`, `checkpointing`: see Backbone.
-    """
-
-    epochs: int = 12
-    frames: int = 16
-    batch_size: int = 8
-    lr: float = 3e-4
-    backbone_lr: float = 0.1
-    head_epochs: int = 1
-    unfreeze: int | None = None
-    accumulate: int = 1
-    ema: float = 0.99
-    augment: bool = True
-    train_norms: bool = False
-    checkpointing: bool = False
-
-    def check(self) -> None:
-        """Raise HarCacheError, naming the option, where one makes no sense."""
-        super().check()
-        if self.accumulate < 1:
-            raise HarCacheError(f"--accumulate {self.accumulate}: expected at least 1")
-        if not 0 <= self.head_epochs <= self.epochs:
-            raise HarCacheError(f"--head-epochs {self.head_epochs}: expected 0 to {self.epochs}, the epochs there are")
-        if self.unfreeze is not None and not 0 <= self.unfreeze <= BLOCKS:
-            raise HarCacheError(f"--unfreeze {self.unfreeze}: expected 0 to {BLOCKS}, the blocks of the backbone")
-        if not 0 < self.backbone_lr <= 1:
-            raise HarCacheError(f"--backbone-lr {self.backbone_lr}: expected a share of --lr, above 0 and at most 1")
-        if self.train_norms and self.checkpointing:
-            raise HarCacheError("--checkpointing runs blocks twice, which --train-norms would count: give one of them")
+from .loop import Classifier, WarmupCosine, parameter_groups
 
 
 class EndToEnd(nn.Module):

@@ -2,8 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,44 +13,29 @@ from .. import system
 from ..cache.reader import FeatureCache
 from ..data.index import ClipIndex, read_index
 from ..encoder.encoder import true_fp32
-from ..errors import CacheError, DataError, HarCacheError
+from ..errors import CacheError, DataError, RunError
 from ..model import run
 from ..model.claim import check_free, claim
 from ..model.head import CNNBidirectionalRNN
 from ..model.load import load_network
 from ..model.network import Backbone
 from ..model.own_cache import labels_for, open_cache
-from ..model.run import Run, RunError
+from ..model.run import Run
 from ..plots import plot_curves
+from ..progress import Progress
+from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers, resolve_device
 from ..workers.prefetch import Picker
 from ..workers.tasks import source_sha256
 from .augment import centred
 from .batches import Sequences
-from .end_to_end import FineTuner, TuneSettings
-from .journal import Listener, Silence
+from .end_to_end import FineTuner
 from .loop import fit
 from .pace import Pace, Pacer
 from .raw_batches import Footage, RawEvalBatches, RawTrainBatches
 from .train_head import limit_threads, versions
 
 _AHEAD_BATCHES = 3
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to fine-tune on what, and where to put it; see `har-cache finetune --help`."""
-
-    source: Path
-    data: Path
-    run: Path
-    training: TuneSettings = field(default_factory=TuneSettings)
-    cache: Path | None = None
-    device: str = "auto"
-    workers: int | None = None
-    stall_s: float = 60.0
-    resume: bool = False
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,18 +64,18 @@ class HandOver:
     loss: float
 
 
-def finetune(settings: Settings, listener: Listener | None = None) -> Finetuned:
+def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Finetuned:
     """Train encoder and head of a run of stage two end to end, on the clips that it was trained and validated on.
 
     Raises HarCacheError: bad settings; a run, cache or data set that is not there, damaged, or does not belong to the
     others; a run directory that is in use.
     """
-    listener = listener or Silence()
-    _check(settings)
+    settings.check()
+    check_free(settings.run, settings.resume, settings.overwrite)
     device = resolve_device(settings.device)
-    source = Run.open(settings.source)
+    source = Run.open(settings.start)
     if source.config["stage"] != run.HEAD:
-        raise RunError(f"{settings.source}: is fine-tuned already; start from {source.config['started_from']['run']}")
+        raise RunError(f"{settings.start}: is fine-tuned already; start from {source.config['started_from']['run']}")
     cache = open_cache([source], settings.cache)
     network = load_network(source)
     index = read_index(settings.data)
@@ -102,13 +86,13 @@ def finetune(settings: Settings, listener: Listener | None = None) -> Finetuned:
     limit_threads()
 
     def tell(key: str, reason: str) -> None:
-        listener.say(f"Skipped: {key}: {reason}")
+        progress.say(f"Skipped: {key}: {reason}")
 
     workers = settings.workers or _default_workers(device)
     ahead = _AHEAD_BATCHES * settings.training.batch_size + workers
     with Picker(settings.training.frames, workers, ahead, settings.stall_s) as picker:
         footage = Footage.of_cache(cache, labels_for(source, cache), index, picker, device, tell)
-        pace = _train(settings, network, cache, footage, source, config, listener)
+        pace = _train(settings, network, cache, footage, source, config, progress)
     return Finetuned(Run.open(settings.run), pace, footage.failures)
 
 
@@ -143,23 +127,23 @@ def hand_over(
 
 
 def _train(
-    settings: Settings,
+    settings: FinetuneSettings,
     network: CNNBidirectionalRNN,
     cache: FeatureCache,
     footage: Footage,
     source: Run,
     config: Mapping[str, Any],
-    listener: Listener,
+    progress: Progress,
 ) -> Pace | None:
     path, training, device = settings.run, settings.training, footage.device.type
     place = {key: i for i, key in enumerate(cache.keys)}
     train, val = (np.array([place[k] for k, s in source.clips.items() if s == name], int) for name in run.SUBSETS)
-    listener.say(
+    progress.say(
         f"Split {config['split']}: fine-tuning on {len(train)} clips of {len(config['classes'])} classes, "
         f"validating on {len(val)}; {footage.picker.workers} processes decode"
     )
     found = hand_over(network, footage, Sequences.from_cache(cache, device), val, training)
-    listener.say(
+    progress.say(
         f"Before the first step: {found.raw} of {found.clips} validation clips right from raw frames, {found.cached} "
         f"by the head on the cache; {found.agree} predicted alike, logits at most {found.difference:.1e} apart"
     )
@@ -170,25 +154,16 @@ def _train(
     module = FineTuner(CNNBidirectionalRNN(backbone, network.head), training, len(batches)).train()
     begun = {name: value.clone() for name, value in module.network.state_dict().items()}
     pacer = Pacer(batches.clock, footage.picker.workers, device)
-    best = fit(module, batches, held_out, path, device, listener, settings.resume, training.accumulate, [pacer])
+    best = fit(module, batches, held_out, path, device, progress, settings.resume, training.accumulate, [pacer])
     chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}
     if best["val_loss"] >= found.loss:
-        listener.say("No epoch lowered the validation loss: the weights that it started from are kept")
+        progress.say("No epoch lowered the validation loss: the weights that it started from are kept")
         module.network.load_state_dict(begun)
         chosen = {"epoch": 0, "val_loss": found.loss, "val_accuracy": found.raw / found.clips}
     digest = run.save_model(module.network, path)
     plot_curves(path / run.METRICS, path / run.CURVES, int(chosen["epoch"]))
     run.write_config(path, {**config, "skipped": footage.failures, "model_sha256": digest, "best": chosen})
     return pacer.pace
-
-
-def _check(settings: Settings) -> None:
-    settings.training.check()
-    if settings.workers is not None and settings.workers < 1:
-        raise HarCacheError(f"--workers {settings.workers}: expected at least 1")
-    if not 0 < settings.stall_s < float("inf"):
-        raise HarCacheError(f"--clip-timeout {settings.stall_s:g}: expected seconds, more than 0")
-    check_free(settings.run, settings.resume, settings.overwrite)
 
 
 def _check_files(cache: FeatureCache, index: ClipIndex, source: Run) -> None:
@@ -206,12 +181,12 @@ def _check_files(cache: FeatureCache, index: ClipIndex, source: Run) -> None:
         )
 
 
-def _config(settings: Settings, source: Run, cache: FeatureCache, device: str) -> dict[str, Any]:
+def _config(settings: FinetuneSettings, source: Run, cache: FeatureCache, device: str) -> dict[str, Any]:
     kept = ("schema", "split", "fingerprint", "recipe", "classes", "head", "projection_fit")
     return {
         **{name: source.config[name] for name in kept},
         "stage": run.FINETUNED,
-        "started_from": {"run": str(settings.source), "model_sha256": source.config["model_sha256"]},
+        "started_from": {"run": str(settings.start), "model_sha256": source.config["model_sha256"]},
         "cache": str(cache.path),
         "data": str(settings.data),
         "training": dataclasses.asdict(settings.training),

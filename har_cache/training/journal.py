@@ -6,51 +6,20 @@ import pickle
 import time
 from collections.abc import Sized
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 
-from ..errors import HarCacheError
+from ..errors import HarCacheError, RunError
 from ..files import read_file, write_file
-from ..model.run import BEST, LAST, METRICS, RunError, to_csv
+from ..model.run import BEST, LAST, METRICS, to_csv
+from ..progress import Progress
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
 Row = dict[str, float]  # a line of metrics.csv
-
-
-class Listener(Protocol):
-    """Told how a training goes on."""
-
-    def say(self, text: str) -> None:
-        """One line for the user."""
-
-    def begin(self, epochs: int, steps: int, done: int) -> None:
-        """Training of `epochs` epochs of `steps` steps starts, `done` epochs of them are done."""
-
-    def step(self) -> None:
-        """A step is done."""
-
-    def epoch(self, row: Row, best: bool) -> None:
-        """An epoch is done; `best`: it is the best so far."""
-
-
-class Silence:
-    """A listener that does not care."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def begin(self, epochs: int, steps: int, done: int) -> None:
-        """Nothing."""
-
-    def step(self) -> None:
-        """Nothing."""
-
-    def epoch(self, row: Row, best: bool) -> None:
-        """Nothing."""
 
 
 class Journal(Callback):
@@ -59,9 +28,9 @@ class Journal(Callback):
     The best epoch is the one of the lowest validation loss: of a few hundred clips the accuracy says less.
     """
 
-    def __init__(self, path: Path, listener: Listener) -> None:
+    def __init__(self, path: Path, progress: Progress) -> None:
         self.rows: list[Row] = []
-        self._path, self._listener, self._started, self._train = path, listener, 0.0, (0.0, 0.0)
+        self._path, self._progress, self._started, self._train = path, progress, 0.0, (0.0, 0.0)
 
     @property
     def best(self) -> Row | None:
@@ -79,7 +48,8 @@ class Journal(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Metrics of epochs that came after the checkpoint are forgotten."""
         self._write_metrics()
-        self._listener.begin(trainer.max_epochs or 0, len(cast(Sized, trainer.train_dataloader)), len(self.rows))
+        epochs, steps = trainer.max_epochs or 0, len(cast(Sized, trainer.train_dataloader))
+        self._progress.begin("Training", "step", epochs * steps, len(self.rows) * steps)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Start the clock."""
@@ -87,7 +57,7 @@ class Journal(Callback):
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Tell of the step."""
-        self._listener.step()
+        self._progress.advance()
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Training's part of the epoch is over."""
@@ -104,7 +74,7 @@ class Journal(Callback):
         for name in (BEST, LAST) if best else (LAST,):
             trainer.save_checkpoint(self._path / name)
         self._write_metrics()
-        self._listener.epoch(row, best)
+        self._progress.advance(0, f"epoch {row['epoch']:.0f}: validation accuracy {row['val_accuracy']:.1%}")
 
     def _write_metrics(self) -> None:
         write_file(self._path / METRICS, to_csv(COLUMNS, ([_figure(row[c]) for c in COLUMNS] for row in self.rows)))

@@ -17,11 +17,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ..errors import HarCacheError
 from ..model.run import BEST, LAST
+from ..progress import Progress
+from ..settings import TrainSettings
 from .averaging import averaging
 from .batches import Batch, derive_seed
-from .journal import Journal, Listener, Row, SafeCheckpoints, load_checkpoint
+from .journal import Journal, Row, SafeCheckpoints, load_checkpoint
 
 _GRADIENT_NORM = 1.0
 _TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
@@ -29,35 +30,6 @@ _TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM en
 # Its notices say nothing that the user of a command wants to know.
 for _name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(_name).setLevel(logging.ERROR)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """How to train. `frames`: steps a clip; `lr`: the highest learning rate, reached after `warmup` of all steps;
-    `ema`: how much of the averaged weights, which are what is kept, a step leaves at most, 0 for no average.
-    """
-
-    epochs: int = 64
-    frames: int = 32
-    batch_size: int = 32
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    warmup: float = 0.05
-    ema: float = 0.97
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise HarCacheError, naming the option, where one makes no sense."""
-        for name in ("epochs", "frames", "batch_size"):
-            if getattr(self, name) < 1:
-                raise HarCacheError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected at least 1")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise HarCacheError(f"--lr {self.lr}: expected a number above 0")
-        if not 0 <= self.ema < 1:
-            raise HarCacheError(f"--ema {self.ema}: expected at least 0 and less than 1")
-        if self.seed < 0:
-            raise HarCacheError(f"--seed {self.seed}: expected at least 0")
 
 
 class Batches(Protocol):
@@ -138,7 +110,7 @@ def fit(
     val: Batches,
     path: Path,
     device: str,
-    listener: Listener,
+    progress: Progress,
     resume: bool,
     accumulate: int = 1,
     callbacks: Sequence[Callback] = (),
@@ -148,7 +120,7 @@ def fit(
     `accumulate`: batches a step; `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad
     checkpoint or when training diverges, and KeyboardInterrupt on Ctrl-C: what was kept then stays.
     """
-    journal = Journal(path, listener)
+    journal = Journal(path, progress)
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,

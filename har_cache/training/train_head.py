@@ -3,7 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +14,32 @@ from sklearn.model_selection import StratifiedGroupKFold
 from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.writer import Store
-from ..data.index import SPLITS, TRAIN
-from ..errors import CacheError, HarCacheError
+from ..data.index import TRAIN
+from ..errors import CacheError, HarCacheError, RunError
 from ..files import sha256
 from ..model import run
 from ..model.claim import check_free, claim
-from ..model.head import Head, HeadSettings
-from ..model.run import Run, RunError
+from ..model.head import Head
+from ..model.run import Run
 from ..plots import plot_curves
+from ..progress import Progress
+from ..settings import SPLITS, TrainHeadSettings
 from ..system import resolve_device
 from .batches import EvalBatches, Sequences, TrainBatches
-from .journal import Listener, Silence
-from .loop import Classifier, TrainSettings, fit
+from .loop import Classifier, fit
 
 ALL = "all"
 _VAL_FOLDS = 7
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to train on what, and where to put it; see `har-cache train-head --help`."""
-
-    cache: Path
-    run: Path
-    split: str = "1"
-    head: HeadSettings = field(default_factory=HeadSettings)
-    training: TrainSettings = field(default_factory=TrainSettings)
-    device: str = "auto"
-    resume: bool = False
-    overwrite: bool = False
-
-
-def train_head(settings: Settings, listener: Listener | None = None) -> list[Run]:
+def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> list[Run]:
     """Train a head on the split, or one on each; gives the finished runs, in the order of the splits.
 
     Raises HarCacheError: bad settings; a cache that is unfinished, damaged or cannot be trained on; a run directory
     that is in use. What finished before stays.
     """
-    listener = listener or Silence()
-    splits = _check(settings)
+    settings.check()
+    splits = SPLITS if settings.split == ALL else (int(settings.split),)
     paths = {split: run.split_path(settings.run, split) if settings.split == ALL else settings.run for split in splits}
     device = resolve_device(settings.device)
     _check_directories(settings, paths.values())
@@ -60,7 +47,7 @@ def train_head(settings: Settings, listener: Listener | None = None) -> list[Run
     plans = {split: _plan(settings, cache, split, device) for split in splits}
     sequences = Sequences.from_cache(cache, device)
     limit_threads()
-    return [_train(settings, paths[split], plans[split], cache, sequences, listener) for split in splits]
+    return [_train(settings, paths[split], plans[split], cache, sequences, progress) for split in splits]
 
 
 @dataclass(frozen=True)
@@ -99,17 +86,7 @@ def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> lis
     return [fold & np.isin(labels, labels[~fold]) for fold in held]
 
 
-def _check(settings: Settings) -> tuple[int, ...]:
-    """The splits to train."""
-    settings.head.check()
-    settings.training.check()
-    names = {ALL: SPLITS, **{str(split): (split,) for split in SPLITS}}
-    if settings.split not in names:
-        raise HarCacheError(f"--split {settings.split}: expected one of 1, 2, 3, {ALL}")
-    return names[settings.split]
-
-
-def _check_directories(settings: Settings, paths: Iterable[Path]) -> None:
+def _check_directories(settings: TrainHeadSettings, paths: Iterable[Path]) -> None:
     """Refuse runs that are in the way, before anything is read."""
     if settings.split == ALL and run.read_config(settings.run):
         raise RunError(f"{settings.run}: holds the run of one split; choose another --run directory for --split all")
@@ -117,7 +94,7 @@ def _check_directories(settings: Settings, paths: Iterable[Path]) -> None:
         check_free(path, settings.resume, settings.overwrite)
 
 
-def _plan(settings: Settings, cache: FeatureCache, split: int, device: str) -> _Plan:
+def _plan(settings: TrainHeadSettings, cache: FeatureCache, split: int, device: str) -> _Plan:
     if cache.recipe.trained_split not in (None, split):
         raise CacheError(
             f"{cache.path}: its encoder was fine-tuned on the training list of split {cache.recipe.trained_split}, "
@@ -154,15 +131,15 @@ def _subsets(cache: FeatureCache, split: int, seed: int) -> tuple[np.ndarray, np
 
 
 def _train(
-    settings: Settings, path: Path, plan: _Plan, cache: FeatureCache, sequences: Sequences, listener: Listener
+    settings: TrainHeadSettings, path: Path, plan: _Plan, cache: FeatureCache, sequences: Sequences, progress: Progress
 ) -> Run:
     clips = {cache.keys[i]: "train" for i in plan.train} | {cache.keys[i]: "val" for i in plan.val}
     if claim(path, plan.config, clips, settings.overwrite, {run.ENCODER: plan.encoder}):
-        listener.say(
+        progress.say(
             f"Split {plan.config['split']}: training on {len(plan.train)} clips of {len(cache.classes)} classes, "
             f"validating on {len(plan.val)} of other sources"
         )
-        _fit(settings, path, plan, sequences, listener)
+        _fit(settings, path, plan, sequences, progress)
     return Run.open(path)
 
 
@@ -174,14 +151,14 @@ def _encoder_of(cache: FeatureCache) -> bytes:
     return data
 
 
-def _fit(settings: Settings, path: Path, plan: _Plan, sequences: Sequences, listener: Listener) -> None:
+def _fit(settings: TrainHeadSettings, path: Path, plan: _Plan, sequences: Sequences, progress: Progress) -> None:
     training = settings.training
     batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
     held_out = EvalBatches(sequences, plan.val, training.frames)
     torch.manual_seed(training.seed)
     head = Head(len(plan.config["classes"]), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
     module = Classifier(head, training, len(batches))
-    best = fit(module, batches, held_out, path, sequences.device.type, listener, settings.resume)
+    best = fit(module, batches, held_out, path, sequences.device.type, progress, settings.resume)
     digest = run.save_model(head, path)
     plot_curves(path / run.METRICS, path / run.CURVES, int(best["epoch"]))
     chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}

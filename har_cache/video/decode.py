@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ClipError, HarCacheError
+from ..settings import DECODERS
 from .container import VideoInfo, declared_bytes, opened, probe, reasons
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["DECODERS", "VideoInfo", "probe", "read_chunks", "read_frames", "resolve_decoder"]
-
-DECODERS = ("auto", "decord", "pyav")
+__all__ = ["VideoInfo", "probe", "read_chunks", "read_frames", "resolve_decoder"]
 
 _WHOLE = 0.9  # of the declared frames or bytes; a clip with less is truncated
 _DECORD_CONTAINERS = {"avi", "mov", "matroska"}

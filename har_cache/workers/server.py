@@ -4,7 +4,7 @@ import multiprocessing
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 
-from ..interrupts import uninterrupted
+from ..system import uninterrupted
 
 
 def fork_server() -> ForkServerContext:

@@ -6,8 +6,8 @@ from har_cache_cli.main import app
 from typer.testing import CliRunner
 
 from har_cache.plots import plot_curves
-from tests.evaluation.test_evaluate import no_network  # noqa: F401
 
+from ..evaluation.test_evaluate import no_network  # noqa: F401
 from ..helpers.synthetic import small_subsets, write_cache, write_run
 
 

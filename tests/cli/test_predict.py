@@ -6,9 +6,9 @@ from har_cache_cli.main import app
 from typer.testing import CliRunner, Result
 
 from har_cache.model import run as runs
-from tests.model.test_load import write_run
 
 from ..helpers.videos import moving_frames, write_video
+from ..model.test_load import write_run
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from har_cache.downloading.download import Report, Settings, download
 from har_cache.downloading.fetch import Patience
 from har_cache.downloading.unpack import Limits, NoExtractorError
 from har_cache.errors import DownloadError
-from har_cache.workplace import alone
+from har_cache.files import alone
 
 from ..helpers.editions import OFFICIAL_LISTS, Copy, archive, class_rar, full_copy
 from ..helpers.rars import RAR5, SYMLINK, Member, compressed, write_rar

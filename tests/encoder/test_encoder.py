@@ -4,9 +4,10 @@ import torch
 from har_cache import system
 from har_cache.encoder import encoder
 from har_cache.encoder import folded as fused
-from har_cache.encoder.encoder import FAITHFUL, PRECISIONS, Encoder, centred_cosine, choose_precision
+from har_cache.encoder.encoder import FAITHFUL, Encoder, centred_cosine, choose_precision
 from har_cache.encoder.folded import fold
 from har_cache.errors import HarCacheError
+from har_cache.settings import PRECISIONS
 
 from ..helpers.networks import calibrated_model, picture_crops, plain_embeddings
 

@@ -11,10 +11,10 @@ from har_cache.evaluation.filmstrip import filmstrip
 from har_cache.evaluation.page import element, html, table
 from har_cache.evaluation.report import report
 from har_cache.plots import plot_curves
-from tests.evaluation.test_evaluate import no_network  # noqa: F401
 
 from ..helpers.synthetic import small_subsets, write_cache, write_run
 from ..helpers.videos import moving_frames, write_video
+from .test_evaluate import no_network  # noqa: F401
 
 
 class Page(HTMLParser):

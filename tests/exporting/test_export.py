@@ -12,10 +12,10 @@ from har_cache.exporting import export as exporting
 from har_cache.exporting.export import METADATA, FramesToLogits, Runner, export
 from har_cache.model import run as runs
 from har_cache.model.head import CNNBidirectionalRNN
-from tests.model.test_load import write_run
 
 from ..helpers.networks import picture_crops
 from ..helpers.videos import moving_frames, write_video
+from ..model.test_load import write_run
 
 
 @pytest.fixture(scope="module")

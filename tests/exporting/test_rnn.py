@@ -5,8 +5,10 @@ import torch
 from torch import nn
 
 from har_cache.exporting.rnn import onnx_translations, to_aten, traceable
-from har_cache.model.head import CELLS, BidirectionalRNN, CNNBidirectionalRNN, Head, HeadSettings
-from tests.model.test_head import padded
+from har_cache.model.head import BidirectionalRNN, CNNBidirectionalRNN, Head
+from har_cache.settings import CELLS, HeadSettings
+
+from ..model.test_head import padded
 
 AXES = {0: torch.export.Dim("batch"), 1: torch.export.Dim("frames")}
 # Shapes: (clips, frames); the first is the one that is traced.

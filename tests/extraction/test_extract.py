@@ -15,7 +15,8 @@ from har_cache.cache.verify import verify
 from har_cache.cache.writer import ClipResult
 from har_cache.encoder.weights import save_encoder
 from har_cache.errors import CacheError, HarCacheError
-from har_cache.extraction.extract import Settings, extract
+from har_cache.extraction.extract import extract
+from har_cache.settings import ExtractSettings as Settings
 from har_cache.system import default_workers, resolve_device
 
 from ..conftest import Finished, contents

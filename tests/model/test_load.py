@@ -9,9 +9,10 @@ from har_cache.encoder.weights import save_encoder
 from har_cache.errors import HarCacheError
 from har_cache.files import sha256
 from har_cache.model import run as runs
-from har_cache.model.head import CNNBidirectionalRNN, Head, HeadSettings
+from har_cache.model.head import CNNBidirectionalRNN, Head
 from har_cache.model.load import load_network, read_facts
 from har_cache.model.run import Run
+from har_cache.settings import HeadSettings
 
 from ..helpers.caches import make_recipe
 from ..helpers.networks import calibrated_model, pictures

@@ -6,8 +6,9 @@ import torch
 
 from har_cache.errors import HarCacheError
 from har_cache.model import run
-from har_cache.model.head import Head, HeadSettings
+from har_cache.model.head import Head
 from har_cache.model.run import Run, split_runs
+from har_cache.settings import HeadSettings
 
 SETTINGS = HeadSettings(hidden=4, width=6)
 

@@ -5,9 +5,9 @@ from PIL import Image, ImageDraw
 from har_cache.prediction import caption
 from har_cache.prediction.caption import draw, picture_height
 from har_cache.prediction.timeline import Story
-from tests.prediction.test_timeline import story
 
 from ..helpers.videos import moving_frames
+from .test_timeline import story
 
 LONG = "swinging_a_very_long_baseball_bat_at_nobody_in_particular"
 

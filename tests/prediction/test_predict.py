@@ -5,10 +5,10 @@ import pytest
 from har_cache.errors import HarCacheError
 from har_cache.model import run as runs
 from har_cache.prediction.predict import predict
-from tests.model.test_load import write_run
 
 from ..helpers import fake_decoders
 from ..helpers.videos import moving_frames, write_video
+from ..model.test_load import write_run
 
 
 @pytest.fixture(scope="module")

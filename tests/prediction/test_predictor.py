@@ -12,9 +12,9 @@ from har_cache.model import run as runs
 from har_cache.model.head import CNNBidirectionalRNN
 from har_cache.model.run import Run
 from har_cache.prediction.predictor import Predictor
-from tests.model.test_load import write_run
 
 from ..helpers.videos import moving_frames, reference_frames, write_video
+from ..model.test_load import write_run
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from har_cache.encoder.transform import crop, normalise
-from har_cache.model.head import CNNBidirectionalRNN, Head, HeadSettings
+from har_cache.model.head import CNNBidirectionalRNN, Head
 from har_cache.model.network import Backbone
+from har_cache.settings import HeadSettings, TuneSettings
 from har_cache.training.augment import Augmentation
 from har_cache.training.batches import Batch
-from har_cache.training.end_to_end import EndToEnd, FineTuner, TuneSettings
+from har_cache.training.end_to_end import EndToEnd, FineTuner
 
 from ..helpers.networks import calibrated_model, pictures
 

@@ -17,19 +17,18 @@ from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.gain import compare
 from har_cache.evaluation.inference import predict_raw
 from har_cache.evaluation.summary import lines
-from har_cache.extraction.extract import Settings as ExtractSettings
 from har_cache.extraction.extract import extract
-from har_cache.model.head import HeadSettings
 from har_cache.model.load import load_network
 from har_cache.model.own_cache import labels_for
 from har_cache.model.run import Run
+from har_cache.progress import Progress as Silence
+from har_cache.settings import ExtractSettings, HeadSettings, TrainSettings, TuneSettings
+from har_cache.settings import FinetuneSettings as Settings
+from har_cache.settings import TrainHeadSettings as HeadTraining
 from har_cache.training.batches import Sequences, predict
-from har_cache.training.end_to_end import TuneSettings
-from har_cache.training.finetune import Settings, finetune, hand_over
-from har_cache.training.journal import Row, Silence
-from har_cache.training.loop import TrainSettings
+from har_cache.training.finetune import finetune, hand_over
+from har_cache.training.journal import Row
 from har_cache.training.raw_batches import Footage
-from har_cache.training.train_head import Settings as HeadTraining
 from har_cache.training.train_head import train_head
 from har_cache.workers.prefetch import Picker
 

@@ -11,10 +11,12 @@ import torch
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.errors import HarCacheError
-from har_cache.model.head import Head, HeadSettings
+from har_cache.model.head import Head
+from har_cache.progress import Progress as Silence
+from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.training.batches import EvalBatches, Sequences, TrainBatches
-from har_cache.training.journal import COLUMNS, Row, Silence, load_checkpoint
-from har_cache.training.loop import Classifier, TrainSettings, fit, parameter_groups
+from har_cache.training.journal import COLUMNS, Row, load_checkpoint
+from har_cache.training.loop import Classifier, fit, parameter_groups
 
 from ..helpers.caches import action_embeddings, write_cache
 

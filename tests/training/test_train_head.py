@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import TEST, TRAIN
 from har_cache.errors import HarCacheError
-from har_cache.model.head import HeadSettings
 from har_cache.model.run import Run, split_runs
+from har_cache.progress import Progress as Silence
+from har_cache.settings import HeadSettings, TrainSettings
+from har_cache.settings import TrainHeadSettings as Settings
 from har_cache.training.batches import Sequences, predict
-from har_cache.training.journal import Row, Silence
-from har_cache.training.loop import TrainSettings
-from har_cache.training.train_head import Settings, hold_out, train_head
+from har_cache.training.journal import Row
+from har_cache.training.train_head import hold_out, train_head
 
 from ..helpers.caches import action_embeddings, write_cache
 

@@ -1,0 +1,334 @@
+"""Settings of all stages. Each has its name, default, help and bounds on one line, and here alone: the command line's
+options, the checks of their values and what config.json says of a run come from these classes. Nothing here imports
+torch, since `--help` needs it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import SettingError
+
+DEVICES = ("auto", "cpu", "cuda")
+DECODERS = ("auto", "decord", "pyav")
+EXECUTORS = ("local", "ray")
+PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
+VIEWS = ("center", "flip")
+CELLS = ("gru", "lstm", "rnn")
+BLOCKS = 18  # of MNASNet: the stem, sixteen inverted residuals, the last convolution
+SPLITS = (1, 2, 3)
+ALL = "all"
+REQUIRED: Any = MISSING
+_OPTION = "option"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of a setting beside its type and default. Bounds: `least` and `most` are allowed, `above` and
+    `below` are not; None, where it is the default, always is. `flag`: its name on the command line where that is not
+    the field's; `argument`: it stands there without a name; `listed`: one text, with commas.
+    """
+
+    help: str
+    flag: str = ""
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    metavar: str = ""
+    argument: bool = False
+    listed: bool = False
+
+    def fault(self, value: Any) -> str | None:
+        """What was expected instead of this value; None where it is a good one."""
+        if self.choices:
+            return None if value in self.choices else f"one of {', '.join(self.choices)}"
+        bounds = [
+            (f"at least {self.least}", self.least is None or value >= self.least),
+            (f"a number above {self.above}", self.above is None or value > self.above),
+            (f"at most {self.most}", self.most is None or value <= self.most),
+            (f"less than {self.below}", self.below is None or value < self.below),
+        ]
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if finite and all(kept for _, kept in bounds):
+            return None
+        limits = (self.least, self.above, self.most, self.below)
+        told = [text for (text, _), limit in zip(bounds, limits, strict=True) if limit is not None]
+        return " and ".join(told) or "a number"
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """A field of settings; `more`: fields of `Option`. `default` is REQUIRED for what has none."""
+    return field(default=default, metadata={_OPTION: Option(help, **more)})
+
+
+class Settings:
+    """What all settings can do."""
+
+    def check(self) -> None:
+        """Raise SettingError, naming the option, where a value makes no sense."""
+        for name, known in options(type(self)):
+            value = getattr(self, name.name)
+            if (value is None and name.default is None) or not (expected := known.fault(value)):
+                continue
+            raise SettingError(f"{flag(name)} {value}: expected {expected}")
+        for inner in dataclasses.fields(self):  # type: ignore[arg-type]
+            if isinstance(value := getattr(self, inner.name), Settings):
+                value.check()
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raise SettingError where values do not go with each other."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types, by name."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_dict` gave. Raises SettingError where a name is unknown or a value makes no sense."""
+        known = {name.name: name for name in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if unknown := sorted(values.keys() - known.keys()):
+            raise SettingError(f"unknown settings: {', '.join(unknown)}")
+        for name, value in values.items():
+            if not _is_a(value, known[name].type, known[name].default):
+                raise SettingError(
+                    f"{name} {value!r}: expected {getattr(known[name].type, '__name__', 'another type')}"
+                )
+        settings = cls(**values)
+        settings.check()
+        return settings
+
+
+def options(settings: type) -> Iterator[tuple["dataclasses.Field[Any]", Option]]:
+    """The settings of a class that are options, in order."""
+    for name in dataclasses.fields(settings):
+        if _OPTION in name.metadata:
+            yield name, name.metadata[_OPTION]
+
+
+def flag(name: "dataclasses.Field[Any]") -> str:
+    """The name of a setting on the command line."""
+    known: Option = name.metadata[_OPTION]
+    return name.name.upper() if known.argument else f"--{known.flag or name.name.replace('_', '-')}"
+
+
+def _is_a(value: Any, kind: Any, default: Any) -> bool:
+    if value is None:
+        return default is None
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind in (int, int | None):
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _share(default: float, help: str) -> Any:
+    return option(default, help, least=0, below=1)
+
+
+def _device() -> Any:
+    return option("auto", "Where to compute; auto: a GPU where there is one.", choices=DEVICES)
+
+
+def _workers(help: str = "Worker processes; default: one a core.") -> Any:
+    return option(None, help, least=1)
+
+
+def _stall() -> Any:
+    help = "Give up on a clip after so many seconds without a frame."
+    return option(60.0, help, flag="clip-timeout", above=0, metavar="SECONDS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings(Settings):
+    """What to extract, from where, into which directory, and how."""
+
+    data: Path = option(REQUIRED, "Folder of class folders (or with videos/ or hmdb51_org/ in it).")
+    cache: Path = option(REQUIRED, "Cache directory to make, or to bring up to date.")
+    splits: Path | None = option(None, "Folder of <class>_test_split<k>.txt; default: splits/ in --data.")
+    weights: str = option("imagenet", "imagenet, random (demos, tests), a .pth or .safetensors file, or a run.")
+    projection: str | None = option(None, "pca, random, or an encoder.safetensors; default: that of --weights, or pca.")
+    views: tuple[str, ...] = option(("center",), "center, or center,flip.", listed=True)
+    precision: str = option("auto", "auto: the fastest that is faithful.", choices=("auto", *PRECISIONS))
+    decoder: str = option("auto", "The frames are the same.", choices=DECODERS)
+    device: str = _device()
+    workers: int | None = _workers()
+    executor: str = option("local", "ray: the CPUs of a Ray cluster (RAY_ADDRESS).", choices=EXECUTORS)
+    shard_clips: int = option(64, "Clips a shard; an interrupted run redoes unfinished shards.", least=1)
+    seed: int = option(0, "For random weights and projections, and drawn splits.", least=0)
+    stall_s: float = _stall()
+    retry_failed: bool = option(False, "Try failed clips again though their files have not changed.")
+    overwrite: bool = option(False, "Replace a cache made with another recipe.")
+
+    def _check_together(self) -> None:
+        if self.views not in (("center",), ("center", "flip")):
+            raise SettingError(f"--views {','.join(self.views)}: expected center or center,flip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings(Settings):
+    """The head's shape, and its dropout."""
+
+    cell: str = option("gru", "The RNN's cells.", choices=CELLS)
+    hidden: int = option(128, "Units of each direction of the RNN.", least=1)
+    layers: int = option(1, "Layers of the RNN.", least=1)
+    width: int = option(256, "Channels of the transition.", least=1)
+    dropout: float = _share(0.5, "Share of units dropped in training.")
+    channel_dropout: float = _share(0.2, "Share of a clip's channels dropped.")
+    input_dropout: float = _share(0.1, "Share of the RNN's inputs dropped.")
+    appearance_dropout: float = _share(0.2, "Share of the mean embedding dropped.")
+    hide_movement: float = _share(0.2, "Share of the training clips told by their mean alone.")
+    hide_appearance: float = _share(0.4, "Share of the training clips told by their movement alone.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Settings):
+    """How to train. `ema`: how much of the averaged weights, which are what is kept, a step leaves at most."""
+
+    epochs: int = option(64, "Epochs: passes over the training clips.", least=1)
+    frames: int = option(32, "Frames a clip: one from each of so many equal segments.", least=1)
+    batch_size: int = option(32, "Clips a batch.", least=1)
+    lr: float = option(2e-3, "Peak learning rate, after a linear warm-up; then a cosine.", above=0)
+    weight_decay: float = option(0.05, "Of AdamW; biases and norms do not decay.", least=0)
+    label_smoothing: float = _share(0.1, "Of the cross-entropy.")
+    warmup: float = option(0.05, "Share of all steps in which the learning rate rises.", least=0, most=1)
+    ema: float = _share(0.97, "Decay of the averaged weights, which are kept; 0: none.")
+    seed: int = option(0, "For weights, order, frames, and the clips held out.", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings(TrainSettings):
+    """How to fine-tune, beside what stage two knows: `lr` is the head's, `seed` draws no held-out clips."""
+
+    epochs: int = option(12, "Epochs: passes over the training clips.", least=1)
+    frames: int = option(16, "Frames a clip: one from each of so many equal segments.", least=1)
+    batch_size: int = option(8, "Clips on the device at a time.", least=1)
+    accumulate: int = option(1, "Batches a step.", least=1)
+    lr: float = option(3e-4, "Peak learning rate of the head.", above=0)
+    backbone_lr: float = option(0.1, "Learning rate of the backbone, as a share of --lr.", above=0, most=1)
+    head_epochs: int = option(1, "Epochs at the beginning that train the head alone.", least=0)
+    unfreeze: int | None = option(None, "Train the backbone's last so many blocks; default: all.", least=0, most=BLOCKS)
+    ema: float = _share(0.99, "Decay of the averaged weights, which are kept; 0: none.")
+    augment: bool = option(True, "Random crops, flips and colours, one of each a clip.")
+    train_norms: bool = option(False, "Let BatchNorm learn statistics anew.")
+    checkpointing: bool = option(False, "Less memory for more time: compute activations twice.")
+    seed: int = option(0, "For order, frames and augmentation.", least=0)
+
+    def _check_together(self) -> None:
+        if self.head_epochs > self.epochs:
+            raise SettingError(f"--head-epochs {self.head_epochs}: expected 0 to {self.epochs}, the epochs there are")
+        if self.train_norms and self.checkpointing:
+            raise SettingError("--checkpointing runs blocks twice, which --train-norms would count: give one of them")
+
+
+class _RunSettings(Settings):
+    """Of what makes a run."""
+
+    resume: bool
+    overwrite: bool
+
+    def _check_together(self) -> None:
+        if self.resume and self.overwrite:
+            raise SettingError("--resume goes on with a run, --overwrite starts it over: give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainHeadSettings(_RunSettings):
+    """What to train a head on, how, and where to put the run."""
+
+    cache: Path = option(REQUIRED, "A cache that `har-cache extract` made.")
+    run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.")
+    split: str = option("1", "Or all: RUN/split1 to RUN/split3.", choices=(*map(str, SPLITS), ALL))
+    training: TrainSettings = field(default_factory=TrainSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    device: str = _device()
+    resume: bool = option(False, "Go on with a run that was interrupted.")
+    overwrite: bool = option(False, "Replace the run in the directory.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(_RunSettings):
+    """What to fine-tune, on what, how, and where to put the run."""
+
+    start: Path = option(REQUIRED, "Run that `har-cache train-head` made.", flag="from")
+    data: Path = option(REQUIRED, "The data set that the run's cache was made from.")
+    run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.")
+    cache: Path | None = option(None, "The run's cache, if it has moved.")
+    training: TuneSettings = field(default_factory=TuneSettings)
+    device: str = _device()
+    workers: int | None = _workers("Processes that decode; default: one a core, half of that without a GPU.")
+    stall_s: float = _stall()
+    resume: bool = option(False, "Go on with a run that was interrupted.")
+    overwrite: bool = option(False, "Replace the run in the directory.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(Settings):
+    """Which run to score, on which test list."""
+
+    run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
+    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=max(SPLITS))
+    cache: Path | None = option(None, "The run's cache, if it has moved; or one of its own.")
+    data: Path | None = option(None, "A fine-tuned run's data set, if it has moved.")
+    workers: int | None = _workers("Processes that decode raw frames; default: one a core.")
+    device: str = _device()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """Which run is to name the actions of which videos."""
+
+    run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
+    videos: tuple[Path, ...] = option(REQUIRED, "Videos.", argument=True, metavar="VIDEO...")
+    film: Path | None = option(None, "Write an annotated film of the videos: a .gif, or an .mp4.", flag="gif")
+    device: str = _device()
+    workers: int | None = _workers()
+    stall_s: float = _stall()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings(Settings):
+    """What to draw, and where."""
+
+    out: Path = option(REQUIRED, "Directory to draw into.")
+    classes: int = option(8, "Actions, 2 to 8; they come in time-reversed pairs.", least=2, most=8)
+    clips: int | None = option(None, "Clips of each action; default: 80, or 40 with --hard.", least=3)
+    seed: int = option(0, "Another seed draws other people.", least=0)
+    hard: bool = option(False, "A harder one: noisier, and with fewer clips.")
+    workers: int | None = _workers()
+
+    def _check_together(self) -> None:
+        if self.classes % 2:
+            raise SettingError(f"--classes {self.classes}: expected 2, 4, 6 or 8; they come in time-reversed pairs")
+
+
+_MIRRORS = (
+    "An archive, a folder with what was unpacked of it, or the URL of an archive or of a folder of both; may be given "
+    "several times. Default: the official site."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadSettings(Settings):
+    """Where to put HMDB51, and where to take it from."""
+
+    out: Path = option(REQUIRED, "Folder to fill, or to complete; extract takes it as --data.")
+    mirrors: tuple[str, ...] = option((), _MIRRORS, flag="from")
+    unverified: bool = option(False, "Take archives of another sha256 than the published one.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings(Settings):
+    """What to measure, for how long."""
+
+    data: Path = option(REQUIRED, "Data set; up to 64 of its clips are used.")
+    baseline: bool = option(False, "Measure the naive baseline too, and what is saved.")
+    device: str = _device()
+    workers: int | None = _workers()
+    seconds: float = option(1.0, "How long each part is measured in each run.", above=0)
+    repeats: int = option(7, "Runs; the median is shown.", least=1)
