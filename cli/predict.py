@@ -47,8 +47,8 @@ def predict(
 def _content(report: "Report", top: int, film: Path | None) -> dict[str, Any]:
     return {
         "run": str(report.run.path),
-        "stage": report.run.config["stage"],
-        "model_sha256": report.run.config["model_sha256"],
+        "stage": report.run.config.stage,
+        "model_sha256": report.run.model_sha256,
         "predictions": [
             {
                 "video": str(p.video),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from har_cache.errors import CacheError
+from har_cache.errors import FileError
 from har_cache.files import (
     file_sha256,
     make_directory,
@@ -54,7 +54,7 @@ def test_any_flipped_bit_of_a_sealed_file_is_found(content, data):
     sealed = bytearray(seal(content))
     bit = data.draw(st.integers(0, 8 * len(sealed) - 1))
     sealed[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(CacheError, match=r"cache/manifest\.json: damaged"):
+    with pytest.raises(FileError, match=r"cache/manifest\.json: damaged"):
         unseal(bytes(sealed), HERE)
 
 
@@ -63,7 +63,7 @@ def test_every_flipped_bit_of_one_sealed_file_is_found():
     for bit in range(8 * len(sealed)):
         flipped = bytearray(sealed)
         flipped[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(CacheError):
+        with pytest.raises(FileError):
             unseal(bytes(flipped), HERE)
 
 
@@ -72,20 +72,20 @@ def test_a_truncated_or_extended_sealed_file_is_found(content, data):
     sealed = seal(content)
     length = data.draw(st.integers(0, len(sealed) - 1))
     for damaged in (sealed[:length], sealed + sealed[:length] + b" "):
-        with pytest.raises(CacheError):
+        with pytest.raises(FileError):
             unseal(damaged, HERE)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"1", b"\xff", b"{}", b'{"sha256": "0"}', b'{"a": NaN}', b"\0" * 20])
 def test_what_was_never_sealed_is_refused(data):
-    with pytest.raises(CacheError, match="damaged"):
+    with pytest.raises(FileError, match="damaged"):
         unseal(data, HERE)
 
 
 def test_the_same_values_written_another_way_are_refused():
     content = json.loads(seal({"a": 1, "b": [2]}))
     assert unseal(seal(content), HERE) == content
-    with pytest.raises(CacheError):
+    with pytest.raises(FileError):
         unseal(json.dumps(content).encode(), HERE)
 
 
@@ -109,7 +109,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, mon
         raise error
 
     monkeypatch.setattr(interrupted, fail)
-    with pytest.raises((KeyboardInterrupt, CacheError)):
+    with pytest.raises((KeyboardInterrupt, FileError)):
         write_file(path, b"new")
     monkeypatch.undo()
     assert read_file(path) == b"old"
@@ -121,7 +121,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(CacheError) as caught:
+    with pytest.raises(FileError) as caught:
         write_file(tmp_path / "00000.h5", b"data")
     monkeypatch.undo()
     assert str(tmp_path / "00000.h5") in str(caught.value)
@@ -131,13 +131,13 @@ def test_a_full_disk_is_one_clear_line(tmp_path, monkeypatch):
 
 
 def test_writing_where_there_is_no_directory_names_the_file(tmp_path):
-    with pytest.raises(CacheError, match=r"gone/file: cannot be written: No such file or directory"):
+    with pytest.raises(FileError, match=r"gone/file: cannot be written: No such file or directory"):
         write_file(tmp_path / "gone" / "file", b"")
 
 
 def test_writing_over_a_directory_is_refused_and_leaves_nothing(tmp_path):
     (tmp_path / "file").mkdir()
-    with pytest.raises(CacheError, match="file: cannot be written"):
+    with pytest.raises(FileError, match="file: cannot be written"):
         write_file(tmp_path / "file", b"")
     assert not temporaries(tmp_path)
 
@@ -182,17 +182,17 @@ def test_make_directory_makes_those_above_too_and_names_what_is_in_the_way(tmp_p
     make_directory(tmp_path / "a" / "b")
     (tmp_path / "file").write_bytes(b"")
     for path in (tmp_path / "file", tmp_path / "file" / "b"):
-        with pytest.raises(CacheError, match=f"{path}: cannot be created"):
+        with pytest.raises(FileError, match=f"{path}: cannot be created"):
             make_directory(path)
 
 
 def test_remove_file_is_content_with_none_and_names_what_it_may_not_remove(tmp_path):
     remove_file(tmp_path / "none")
     (tmp_path / "directory").mkdir()
-    with pytest.raises(CacheError, match="directory: cannot be removed"):
+    with pytest.raises(FileError, match="directory: cannot be removed"):
         remove_file(tmp_path / "directory")
 
 
 def test_reading_a_missing_file_names_it(tmp_path):
-    with pytest.raises(CacheError, match="none: cannot be read: No such file"):
+    with pytest.raises(FileError, match="none: cannot be read: No such file"):
         read_file(tmp_path / "none")

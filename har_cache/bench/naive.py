@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import MNASNet0_5_Weights, mnasnet0_5
 
 from ..cache.recipe import EMBEDDING, FEATURES
-from ..model.head import CNNBidirectionalRNN, Head
+from ..model.head import Head
+from ..model.network import CNNBidirectionalRNN
 
 _BATCH = 64
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from .folded import FoldedBlock, FoldedConv
-from .transform import CROP, MEAN, STD
+from .transform import CROP, scale_and_shift
 
 _OPSET, _IR_VERSION = 17, 9  # no newer than needed
 
@@ -43,10 +43,10 @@ class Graph:
 def _model(blocks: Sequence[FoldedBlock]) -> bytes:
     """The graph: pixels (n, 224, 224, 3) of 0 to 255 in, the last block's output (n, c, h, w) out."""
     drawing = _Drawing()
-    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (MEAN, STD))
+    scale, shift = (values.reshape(3, 1, 1) for values in scale_and_shift())
     x = drawing.add("Transpose", ["pixels"], perm=[0, 3, 1, 2])
-    x = drawing.add("Mul", [x, drawing.keep(1 / (255 * std))])
-    x = drawing.add("Add", [x, drawing.keep(-mean / std)])
+    x = drawing.add("Mul", [x, drawing.keep(scale)])
+    x = drawing.add("Add", [x, drawing.keep(shift)])
     for block in _merged(blocks):
         y = x
         for conv in block.convs:

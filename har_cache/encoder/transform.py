@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -83,8 +84,14 @@ def normalise(crops: Tensor) -> Tensor:
     return torch.addcmul(shift, lines, scale).unflatten(2, (CROP, 3)).permute(0, 3, 1, 2)
 
 
+def scale_and_shift() -> tuple[np.ndarray, np.ndarray]:
+    """The normalisation as x * scale + shift of pixels of 0 to 255: float32 (3) each, by colour."""
+    mean, std = (np.array(values, np.float32) for values in (MEAN, STD))
+    return 1 / (255 * std), -mean / std
+
+
 @lru_cache(8)
 def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
     """For a line of pixels: broadcasting over the innermost 3 channels is ten times slower."""
-    mean, std = (torch.tensor(values, device=device).repeat(CROP) for values in (MEAN, STD))
-    return -mean / std, 1 / (255 * std)
+    scale, shift = (torch.from_numpy(values).to(device).repeat(CROP) for values in scale_and_shift())
+    return shift, scale

@@ -16,9 +16,9 @@ from ..data.index import TEST, read_index
 from ..data.leakage import CLEAN, SEEN, SIBLING, groups
 from ..errors import HarCacheError
 from ..files import make_directory, write_file
-from ..model.load import load_network
-from ..model.own_cache import labels_for, made_with, open_cache
-from ..model.run import FINETUNED, Run, split_runs
+from ..model.config import FINETUNED
+from ..model.load import labels_for, load_network, made_with, open_cache
+from ..model.run import Run, split_runs
 from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
@@ -59,7 +59,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
     sequences = Sequences.from_cache(features, resolve_device(settings.device))
     means = mean_embeddings(sequences)
     raw = _Raw(settings.data, settings.workers or default_workers(), progress)
-    evaluations = [_evaluate(run, split or run.config["split"], features, sequences, means, raw) for run in runs]
+    evaluations = [_evaluate(run, split or run.config.split, features, sequences, means, raw) for run in runs]
     if len(evaluations) > 1:
         folder = settings.run / "evaluate"
         make_directory(folder)
@@ -105,15 +105,15 @@ def _evaluate(
         raise HarCacheError(f"{cache.path} holds no clip of the test list of split {split}; choose another --split")
     labels = _labels(run, cache, test)
     failed: dict[str, str] = {}
-    if run.config["stage"] == FINETUNED and not made_with(cache, run):
+    if run.config.stage == FINETUNED and not made_with(cache, run):
         test, probabilities, failed = _from_frames(run, cache, labels, test, sequences.device.type, raw)
     else:
-        probabilities = predict(run.load_head(), sequences, test, run.config["training"]["frames"])
+        probabilities = predict(run.load_head(), sequences, test, run.config.training.frames)
     if not np.isfinite(probabilities).all():
         raise HarCacheError(f"{run.path}: the model's probabilities are not finite; train it again")
     keys = [cache.keys[i] for i in test]
     scored = Scored(
-        classes=run.config["classes"],
+        classes=run.config.classes,
         keys=keys,
         sources=[cache.sources[i] for i in test],
         frames=cache.frames[test],
@@ -127,7 +127,7 @@ def _evaluate(
         "linear_on_mean": _baseline(run, cache, means, labels, test),
         "missing": {**_missing(cache, split), **{key: f"failed: {reason}" for key, reason in failed.items()}},
     }
-    if run.config["stage"] == FINETUNED:
+    if run.config.stage == FINETUNED:
         right = probabilities.argmax(1) == labels[test]
         content["stage_two"] = compare(run, keys, right, cache, sequences)
     folder = run.path / "evaluate" / f"split{split}"
@@ -139,8 +139,8 @@ def _from_frames(
     run: Run, cache: FeatureCache, labels: np.ndarray, test: np.ndarray, device: str, raw: _Raw
 ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """The clips that decode, their probabilities by the whole network, and the others with the reason."""
-    index = read_index(raw.data or Path(run.config["data"]))
-    frames = run.config["training"]["frames"]
+    index = read_index(raw.data or Path(run.config.data or ""))
+    frames = run.config.training.frames
     with Picker(OFFSETS * frames, raw.workers, 2 * raw.workers) as picker:
         footage = Footage.of_cache(cache, labels, index, picker, device, lambda *_: None)
         with raw.progress.task("Evaluating raw frames", "clip", len(test)):
@@ -169,19 +169,19 @@ def _about(run: Run, split: int, cache: FeatureCache, clips: int) -> dict[str, A
     subsets = list(run.clips.values())
     return {
         "schema": SCHEMA,
-        "stage": run.config["stage"],
+        "stage": run.config.stage,
         "split": split,
-        "trained_on": run.config["split"],
+        "trained_on": run.config.split,
         "splits_from": cache.manifest["splits"]["from"],
         "train_clips": subsets.count("train"),
         "val_clips": subsets.count("val"),
         "fingerprint": cache.fingerprint,
-        "model_sha256": run.config["model_sha256"],
+        "model_sha256": run.model_sha256,
         "projection_fit": cache.recipe.projection_fit,
         "projection_saw_test_clips": "test clips included" in cache.recipe.projection_fit,
         "clips": clips,
-        "classes": len(run.config["classes"]),
-        "chance": 1 / len(run.config["classes"]),
+        "classes": len(run.config.classes),
+        "chance": 1 / len(run.config.classes),
     }
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..encoder.encoder import true_fp32
 from ..errors import ClipError
-from ..model.head import CNNBidirectionalRNN
+from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
 from ..training.augment import centred
 from ..training.batches import draw_frames

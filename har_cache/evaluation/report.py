@@ -46,10 +46,10 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
 def _evaluations(run: Run) -> list[Evaluation]:
     """All evaluations of the model that the run holds now, that on its own split first."""
     found = [_read(path) for path in sorted((run.path / "evaluate").glob(f"split*/{METRICS}"))]
-    found = [evaluation for evaluation in found if evaluation.metrics["model_sha256"] == run.config["model_sha256"]]
+    found = [evaluation for evaluation in found if evaluation.metrics["model_sha256"] == run.model_sha256]
     if not found:
         raise HarCacheError(f"{run.path} has not been evaluated yet: run `har-cache evaluate {run.path}` first")
-    return sorted(found, key=lambda evaluation: evaluation.metrics["split"] != run.config["split"])
+    return sorted(found, key=lambda evaluation: evaluation.metrics["split"] != run.config.split)
 
 
 def _read(path: Path) -> Evaluation:
@@ -65,7 +65,7 @@ def _read(path: Path) -> Evaluation:
 def _run(run: Run, evaluations: list[Evaluation], videos: dict[str, Path] | None, titled: bool) -> Html:
     metrics, folder = evaluations[0].metrics, evaluations[0].folder
     parts = [
-        *([element("h2", f"Split {run.config['split']}", class_="split")] if titled else []),
+        *([element("h2", f"Split {run.config.split}", class_="split")] if titled else []),
         sections.warnings(metrics),
         sections.lead(metrics),
         *([sections.lists(evaluations)] if len(evaluations) > 1 else []),

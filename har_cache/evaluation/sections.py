@@ -100,8 +100,8 @@ def curves(run: Run) -> Html:
     """The training curves, where training has drawn them."""
     if not (run.path / "curves.png").exists():
         return card("Training", element("p", f"No curves.png in {run.path}."))
-    best = run.config.get("best") or {}
-    alt = f"Loss and accuracy per epoch, in training and validation; best epoch {best.get('epoch', 'unknown')}"
+    best = run.config.best
+    alt = f"Loss and accuracy per epoch, in training and validation; best epoch {best.epoch if best else 'unknown'}"
     return card("Training", picture(run.path / "curves.png", alt))
 
 
@@ -162,7 +162,7 @@ def mistakes(folder: Path, videos: Mapping[str, Path] | None) -> Html:
 
 def settings(run: Run) -> Html:
     """How the run was made, to the last setting."""
-    known = {key: value for key, value in run.config.items() if key != "classes"}
+    known = {key: value for key, value in run.config.to_dict().items() if key != "classes"}
     return card("Settings", definitions(_flat(known)))
 
 

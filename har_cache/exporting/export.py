@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..drawing.figures import draw_frames, draw_look
-from ..encoder.transform import CROP, MEAN, STD, TRANSFORM, crop, normalise
+from ..encoder.transform import CROP, MEAN, STD, TRANSFORM, crop, normalise, scale_and_shift
 from ..errors import HarCacheError
 from ..files import write_file
-from ..model.head import CNNBidirectionalRNN
-from ..model.load import load_network, read_facts
+from ..model.load import load_network
+from ..model.load import read_info as read_facts
+from ..model.network import CNNBidirectionalRNN
 from ..model.run import Run
 from ..progress import Progress
 from ..video.decode import read_chunks
@@ -60,9 +61,9 @@ class FramesToLogits(nn.Module):
     def __init__(self, network: CNNBidirectionalRNN) -> None:
         super().__init__()
         self.network = network
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-        self.register_buffer("shift", -mean / std)
-        self.register_buffer("scale", 1 / (255 * std))
+        scale, shift = (torch.from_numpy(values).view(3, 1, 1) for values in scale_and_shift())
+        self.register_buffer("shift", shift)
+        self.register_buffer("scale", scale)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """uint8 RGB crops (b, t, 3, 224, 224), bool (b, t) true for frames, which come first -> logits (b, classes)."""
@@ -80,7 +81,7 @@ def export(run_path: Path, to: Path, video: Path | None = None, progress: Progre
     run = Run.open(run_path)
     network = load_network(run)
     frames = _video_frames(video) if video else _drawn_frames()
-    program = _trace(FramesToLogits(traceable(network, run.config["head"]["cell"])).eval(), _batch(frames, *_EXAMPLE))
+    program = _trace(FramesToLogits(traceable(network, run.config.head.cell)).eval(), _batch(frames, *_EXAMPLE))
     metadata = _metadata(run)
     data = _onnx_bytes(program, metadata) if to.suffix == ".onnx" else _pt2_bytes(program, metadata)
     runner = _onnx_runner(data) if to.suffix == ".onnx" else _pt2_runner(data)
@@ -116,10 +117,10 @@ def _metadata(run: Run) -> dict[str, str]:
         "std": json.dumps(STD),
         "input": f"frames: uint8 RGB (batch, frames, 3, {CROP}, {CROP}), normalised inside; mask: bool (batch, frames)",
         "output": "logits: float32 (batch, classes); their softmax is the probabilities",
-        "stage": run.config["stage"],
-        "split": str(run.config["split"]),
-        "fingerprint": run.config["fingerprint"],
-        "model_sha256": run.config["model_sha256"],
+        "stage": run.config.stage,
+        "split": str(run.config.split),
+        "fingerprint": run.config.fingerprint,
+        "model_sha256": run.model_sha256,
         "har_cache": importlib.metadata.version("har-cache"),
     }
 

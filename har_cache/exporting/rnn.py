@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..model.head import BidirectionalRNN, CNNBidirectionalRNN
+from ..model.head import BidirectionalRNN
+from ..model.network import CNNBidirectionalRNN
 
 _KERNELS: dict[str, Any] = {"gru": torch.gru, "lstm": torch.lstm, "rnn": torch.rnn_tanh}
 _ATEN = {"gru": torch.ops.aten.gru.input, "lstm": torch.ops.aten.lstm.input, "rnn": torch.ops.aten.rnn_tanh.input}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..cache.recipe import EMBEDDING
 from ..settings import HeadSettings
 
-_CELLS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+RNNS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _KERNEL = 3
 _LEAST_STD = 1e-3  # of a dimension that hardly changes
 _MASKED = -1e4  # below any activation, and representable in float16
@@ -87,8 +87,8 @@ class BidirectionalRNN(nn.Module):
 
     def __init__(self, cell: str, inputs: int, hidden: int) -> None:
         super().__init__()
-        self.forwards = _CELLS[cell](inputs, hidden, batch_first=True)
-        self.backwards = _CELLS[cell](inputs, hidden, batch_first=True)
+        self.forwards = RNNS[cell](inputs, hidden, batch_first=True)
+        self.backwards = RNNS[cell](inputs, hidden, batch_first=True)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(b, t, inputs), mask (b, t) -> (b, t, 2 * hidden); arbitrary where the mask is false."""
@@ -97,24 +97,6 @@ class BidirectionalRNN(nn.Module):
         turned = torch.where(mask, turned, steps)
         there, back = self.forwards(x)[0], self.backwards(_take(x, turned))[0]
         return torch.cat([there, _take(back, turned)], dim=2)
-
-
-class CNNBidirectionalRNN(nn.Module):
-    """Encoder and head in one: what stage three trains, and what predicts from frames alone.
-
-    The encoder is torchvision's `mnasnet0_5` with a `Linear(1280, 256)` as its classifier, as `weights.load_encoder`
-    gives it.
-    """
-
-    def __init__(self, encoder: nn.Module, head: Head) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-
-    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Normalised frames (b, t, 3, 224, 224), mask (b, t) as for the head -> logits (b, classes)."""
-        embeddings = self.encoder(frames.flatten(0, 1)).reshape(frames.shape[0], frames.shape[1], EMBEDDING)
-        return self.head(embeddings, mask)
 
 
 def masked_pool(x: Tensor, mask: Tensor) -> Tensor:

@@ -1,21 +1,23 @@
-"""The whole network of a run, frames to logits, from the run's own directory: no cache, no data set."""
+"""Loading of what belongs to a run: its network, from the run's own directory alone, and its cache."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torchvision.models import MNASNet
 
-from ..cache.recipe import Recipe
-from ..encoder.weights import Weights, load_encoder, load_state, new_model, tensors_sha256
-from ..errors import RunError, WeightsError
+from ..cache.reader import FeatureCache
+from ..encoder.weights import Weights, load_encoder, load_state, new_model, save_encoder, tensors_sha256
+from ..errors import CacheError, RunError, WeightsError
 from ..files import read_file, sha256
-from . import run as runs
-from .head import CNNBidirectionalRNN
-from .run import Run
+from .config import FINETUNED
+from .network import CNNBidirectionalRNN
+from .run import ENCODER, MODEL, Run
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelInfo:
     """What is to be known of a run's network beside its weights.
 
     `frames`: steps a clip that it was trained with; `views`, `precision`, `decoder`: those of the embeddings that
@@ -41,14 +43,14 @@ def load_run_encoder(run: Run) -> MNASNet:
     """The encoder of a run, in eval mode: its own where it was fine-tuned, else that of its cache, of which it keeps a
     copy. Raises HarCacheError as `load_network` does.
     """
-    if run.config["stage"] == runs.FINETUNED:
+    if run.config.stage == FINETUNED:
         try:
             return load_state(new_model(), run.state("encoder")).eval()
         except (RuntimeError, ValueError) as error:
-            raise RunError(f"{run.path / runs.MODEL}: does not hold an encoder; fine-tune again") from error
-    file = run.path / runs.ENCODER
+            raise RunError(f"{run.path / MODEL}: does not hold an encoder; fine-tune again") from error
+    file = run.path / ENCODER
     data = read_file(file) if file.exists() else b""
-    if sha256(data) != read_recipe(run).encoder_sha256:
+    if sha256(data) != run.config.recipe.encoder_sha256:
         what = "damaged or replaced" if data else "not there"
         raise RunError(f"{file}: {what}; train again with --overwrite")
     try:
@@ -60,11 +62,11 @@ def load_run_encoder(run: Run) -> MNASNet:
 def run_weights(path: Path) -> Weights:
     """The encoder of the run in this directory, to extract a new cache with. Raises HarCacheError as `load_network`."""
     run = Run.open(path)
-    recipe = read_recipe(run)
-    tuned = run.config["stage"] == runs.FINETUNED
+    recipe = run.config.recipe
+    tuned = run.config.stage == FINETUNED
     state = load_run_encoder(run).state_dict()
     backbone = {name: tensor for name, tensor in state.items() if name.startswith("layers.")}
-    how, digest = ("fine-tuned" if tuned else "of a run"), run.config["model_sha256"][:12]
+    how, digest = ("fine-tuned" if tuned else "of a run"), run.model_sha256[:12]
     return Weights(
         name=f"{recipe.weights}, {how} ({digest})",
         backbone=backbone,
@@ -72,19 +74,41 @@ def run_weights(path: Path) -> Weights:
         sha256=tensors_sha256(backbone),
         projection_name=f"{recipe.projection}, {how} ({digest})",
         projection_fit=recipe.projection_fit,
-        trained_split=run.config["split"] if tuned else recipe.trained_split,
+        trained_split=run.config.split if tuned else recipe.trained_split,
     )
 
 
-def read_facts(run: Run) -> Facts:
+def read_info(run: Run) -> ModelInfo:
     """What is to be known of the network that `load_network` gives."""
-    recipe = read_recipe(run)
-    frames = run.config["training"]["frames"]
-    return Facts(tuple(run.config["classes"]), frames, recipe.views, recipe.precision, recipe.decoder)
+    config, recipe = run.config, run.config.recipe
+    return ModelInfo(config.classes, config.training.frames, recipe.views, recipe.precision, recipe.decoder)
 
 
-def read_recipe(run: Run) -> Recipe:
-    """The recipe of the cache that stage two learnt from. Raises RunError on a run that does not hold it."""
-    if not isinstance(run.config.get("recipe"), dict):
-        raise RunError(f"{run.path}: is a run of an older har-cache, without its encoder; train again with --overwrite")
-    return Recipe.from_dict(run.config["recipe"])
+def open_cache(runs: Sequence[Run], path: Path | None) -> FeatureCache:
+    """The cache at `path`, or where the runs had it. Raises CacheError where it is not what they were trained on, nor
+    made with what came of it.
+    """
+    wanted = path or Path(runs[0].config.cache)
+    if path is None and not wanted.exists():
+        raise CacheError(f"{wanted}: the run's cache is not there any more; say with --cache where it is")
+    cache = FeatureCache(wanted)
+    for run in runs:
+        if cache.fingerprint != run.config.fingerprint and not made_with(cache, run):
+            raise CacheError(
+                f"{wanted} has fingerprint {cache.fingerprint[:12]}, but {run.path} was trained on "
+                f"{run.config.fingerprint[:12]}: other embeddings than the model knows; choose its own with --cache"
+            )
+    return cache
+
+
+def made_with(cache: FeatureCache, run: Run) -> bool:
+    """Whether the embeddings are those of a fine-tuned run's own encoder."""
+    if run.config.stage != FINETUNED:
+        return False
+    return sha256(save_encoder(load_run_encoder(run))) == cache.recipe.encoder_sha256
+
+
+def labels_for(run: Run, cache: FeatureCache) -> np.ndarray:
+    """int64 (clips of the cache): their classes in the order that the run knows; -1 for others."""
+    place = {name: i for i, name in enumerate(run.config.classes)}
+    return np.array([place.get(name, -1) for name in cache.classes], np.int64)[cache.labels]

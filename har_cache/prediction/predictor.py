@@ -14,7 +14,8 @@ from ..encoder.folded import fold
 from ..encoder.transform import crop
 from ..errors import HarCacheError
 from ..evaluation.metrics import ranked
-from ..model.load import load_network, read_facts
+from ..model.load import load_network
+from ..model.load import read_info as read_facts
 from ..model.run import Run
 from ..system import resolve_device
 from ..training.batches import Sequences

@@ -7,8 +7,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ..model.head import CNNBidirectionalRNN
-from ..model.network import Backbone
+from ..model.network import Backbone, CNNBidirectionalRNN
 from ..settings import TuneSettings
 from .augment import Augmentation, augmented, centred
 from .batches import Batch

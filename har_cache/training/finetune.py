@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +14,10 @@ from ..data.index import ClipIndex, read_index
 from ..encoder.encoder import true_fp32
 from ..errors import CacheError, DataError, RunError
 from ..model import run
-from ..model.claim import check_free, claim
-from ..model.head import CNNBidirectionalRNN
-from ..model.load import load_network
-from ..model.network import Backbone
-from ..model.own_cache import labels_for, open_cache
-from ..model.run import Run
+from ..model.config import FINETUNED, BestEpoch, RunConfig, Start, write_config
+from ..model.load import labels_for, load_network, open_cache
+from ..model.network import Backbone, CNNBidirectionalRNN
+from ..model.run import Run, begin
 from ..plots import plot_curves
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
@@ -71,17 +68,16 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     others; a run directory that is in use.
     """
     settings.check()
-    check_free(settings.run, settings.resume, settings.overwrite)
     device = resolve_device(settings.device)
     source = Run.open(settings.start)
-    if source.config["stage"] != run.HEAD:
-        raise RunError(f"{settings.start}: is fine-tuned already; start from {source.config['started_from']['run']}")
+    if started_from := source.config.started_from:
+        raise RunError(f"{settings.start}: is fine-tuned already; start from {started_from.run}")
     cache = open_cache([source], settings.cache)
     network = load_network(source)
     index = read_index(settings.data)
     _check_files(cache, index, source)
     config = _config(settings, source, cache, device)
-    if not claim(settings.run, config, source.clips, settings.overwrite, {}):
+    if not begin(settings.run, config, source.clips, settings.resume, settings.overwrite):
         return Finetuned(Run.open(settings.run), None, {})
     limit_threads()
 
@@ -132,14 +128,14 @@ def _train(
     cache: FeatureCache,
     footage: Footage,
     source: Run,
-    config: Mapping[str, Any],
+    config: RunConfig,
     progress: Progress,
 ) -> Pace | None:
     path, training, device = settings.run, settings.training, footage.device.type
     place = {key: i for i, key in enumerate(cache.keys)}
     train, val = (np.array([place[k] for k, s in source.clips.items() if s == name], int) for name in run.SUBSETS)
     progress.say(
-        f"Split {config['split']}: fine-tuning on {len(train)} clips of {len(config['classes'])} classes, "
+        f"Split {config.split}: fine-tuning on {len(train)} clips of {len(config.classes)} classes, "
         f"validating on {len(val)}; {footage.picker.workers} processes decode"
     )
     found = hand_over(network, footage, Sequences.from_cache(cache, device), val, training)
@@ -155,14 +151,15 @@ def _train(
     begun = {name: value.clone() for name, value in module.network.state_dict().items()}
     pacer = Pacer(batches.clock, footage.picker.workers, device)
     best = fit(module, batches, held_out, path, device, progress, settings.resume, training.accumulate, [pacer])
-    chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}
+    chosen = BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"])
     if best["val_loss"] >= found.loss:
         progress.say("No epoch lowered the validation loss: the weights that it started from are kept")
         module.network.load_state_dict(begun)
-        chosen = {"epoch": 0, "val_loss": found.loss, "val_accuracy": found.raw / found.clips}
+        chosen = BestEpoch(0, found.loss, found.raw / found.clips)
     digest = run.save_model(module.network, path)
-    plot_curves(path / run.METRICS, path / run.CURVES, int(chosen["epoch"]))
-    run.write_config(path, {**config, "skipped": footage.failures, "model_sha256": digest, "best": chosen})
+    plot_curves(path / run.METRICS, path / run.CURVES, chosen.epoch)
+    done = dataclasses.replace(config, skipped=footage.failures, model_sha256=digest, best=chosen)
+    write_config(path, done)
     return pacer.pace
 
 
@@ -181,18 +178,19 @@ def _check_files(cache: FeatureCache, index: ClipIndex, source: Run) -> None:
         )
 
 
-def _config(settings: FinetuneSettings, source: Run, cache: FeatureCache, device: str) -> dict[str, Any]:
-    kept = ("schema", "split", "fingerprint", "recipe", "classes", "head", "projection_fit")
-    return {
-        **{name: source.config[name] for name in kept},
-        "stage": run.FINETUNED,
-        "started_from": {"run": str(settings.start), "model_sha256": source.config["model_sha256"]},
-        "cache": str(cache.path),
-        "data": str(settings.data),
-        "training": dataclasses.asdict(settings.training),
-        "device": device,
-        "versions": versions(),
-    }
+def _config(settings: FinetuneSettings, start: Run, cache: FeatureCache, device: str) -> RunConfig:
+    return dataclasses.replace(
+        start.config,
+        stage=FINETUNED,
+        cache=str(cache.path),
+        data=str(settings.data),
+        training=settings.training,
+        device=device,
+        versions=versions(),
+        started_from=Start(str(settings.start), start.model_sha256),
+        model_sha256=None,
+        best=None,
+    )
 
 
 def _default_workers(device: str) -> int:

@@ -13,8 +13,8 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 
 from ..errors import HarCacheError, RunError
-from ..files import read_file, write_file
-from ..model.run import BEST, LAST, METRICS, to_csv
+from ..files import read_file, to_csv, write_file
+from ..model.run import BEST, LAST, METRICS
 from ..progress import Progress
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")

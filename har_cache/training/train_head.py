@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +17,9 @@ from ..data.index import TRAIN
 from ..errors import CacheError, HarCacheError, RunError
 from ..files import sha256
 from ..model import run
-from ..model.claim import check_free, claim
+from ..model.config import HEAD, BestEpoch, RunConfig, read_config, write_config
 from ..model.head import Head
-from ..model.run import Run
+from ..model.run import Run, begin, check_free
 from ..plots import plot_curves
 from ..progress import Progress
 from ..settings import SPLITS, TrainHeadSettings
@@ -54,7 +53,7 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
 class _Plan:
     """One split's training: the config to be written, the cache's encoder, and the indices of the clips."""
 
-    config: dict[str, Any]
+    config: RunConfig
     encoder: bytes
     train: np.ndarray
     val: np.ndarray
@@ -88,7 +87,7 @@ def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> lis
 
 def _check_directories(settings: TrainHeadSettings, paths: Iterable[Path]) -> None:
     """Refuse runs that are in the way, before anything is read."""
-    if settings.split == ALL and run.read_config(settings.run):
+    if settings.split == ALL and read_config(settings.run):
         raise RunError(f"{settings.run}: holds the run of one split; choose another --run directory for --split all")
     for path in paths:
         check_free(path, settings.resume, settings.overwrite)
@@ -101,20 +100,19 @@ def _plan(settings: TrainHeadSettings, cache: FeatureCache, split: int, device: 
             f"which holds test clips of split {split}: train on it with --split {cache.recipe.trained_split}"
         )
     train, val = _subsets(cache, split, settings.training.seed)
-    config = {
-        "schema": run.SCHEMA,
-        "stage": run.HEAD,
-        "split": split,
-        "cache": str(settings.cache),
-        "fingerprint": cache.fingerprint,
-        "recipe": cache.recipe.to_dict(),
-        "classes": list(cache.classes),
-        "head": dataclasses.asdict(settings.head),
-        "training": dataclasses.asdict(settings.training),
-        "device": device,
-        "projection_fit": cache.recipe.projection_fit,
-        "versions": versions(),
-    }
+    config = RunConfig(
+        stage=HEAD,
+        split=split,
+        cache=str(settings.cache),
+        fingerprint=cache.fingerprint,
+        recipe=cache.recipe,
+        classes=cache.classes,
+        head=settings.head,
+        training=settings.training,
+        device=device,
+        projection_fit=cache.recipe.projection_fit,
+        versions=versions(),
+    )
     return _Plan(config, _encoder_of(cache), train, val)
 
 
@@ -134,9 +132,10 @@ def _train(
     settings: TrainHeadSettings, path: Path, plan: _Plan, cache: FeatureCache, sequences: Sequences, progress: Progress
 ) -> Run:
     clips = {cache.keys[i]: "train" for i in plan.train} | {cache.keys[i]: "val" for i in plan.val}
-    if claim(path, plan.config, clips, settings.overwrite, {run.ENCODER: plan.encoder}):
+    files = {run.ENCODER: plan.encoder}
+    if begin(path, plan.config, clips, settings.resume, settings.overwrite, files):
         progress.say(
-            f"Split {plan.config['split']}: training on {len(plan.train)} clips of {len(cache.classes)} classes, "
+            f"Split {plan.config.split}: training on {len(plan.train)} clips of {len(cache.classes)} classes, "
             f"validating on {len(plan.val)} of other sources"
         )
         _fit(settings, path, plan, sequences, progress)
@@ -156,13 +155,13 @@ def _fit(settings: TrainHeadSettings, path: Path, plan: _Plan, sequences: Sequen
     batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
     held_out = EvalBatches(sequences, plan.val, training.frames)
     torch.manual_seed(training.seed)
-    head = Head(len(plan.config["classes"]), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
+    head = Head(len(plan.config.classes), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
     module = Classifier(head, training, len(batches))
     best = fit(module, batches, held_out, path, sequences.device.type, progress, settings.resume)
     digest = run.save_model(head, path)
     plot_curves(path / run.METRICS, path / run.CURVES, int(best["epoch"]))
-    chosen = {name: best[name] for name in ("epoch", "val_loss", "val_accuracy")}
-    run.write_config(path, {**plan.config, "model_sha256": digest, "best": chosen})
+    chosen = BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"])
+    write_config(path, dataclasses.replace(plan.config, model_sha256=digest, best=chosen))
 
 
 def limit_threads() -> None:

@@ -11,7 +11,7 @@ from har_cache.errors import HarCacheError
 from har_cache.exporting import export as exporting
 from har_cache.exporting.export import METADATA, FramesToLogits, Runner, export
 from har_cache.model import run as runs
-from har_cache.model.head import CNNBidirectionalRNN
+from har_cache.model.network import CNNBidirectionalRNN
 
 from ..helpers.networks import picture_crops
 from ..helpers.videos import moving_frames, write_video

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from har_cache.exporting.rnn import onnx_translations, to_aten, traceable
-from har_cache.model.head import BidirectionalRNN, CNNBidirectionalRNN, Head
+from har_cache.model.head import RNNS, BidirectionalRNN, Head
+from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.settings import CELLS, HeadSettings
 
 from ..model.test_head import padded
@@ -61,4 +62,4 @@ def test_the_traceable_copy_gives_the_same_and_leaves_the_original_alone(cell: s
     with torch.no_grad():
         torch.testing.assert_close(copy(embeddings, mask), network(embeddings, mask), rtol=0, atol=1e-6)
     for layer in network.head.layers:
-        assert isinstance(layer, BidirectionalRNN) and isinstance(layer.forwards, CELLS[cell])
+        assert isinstance(layer, BidirectionalRNN) and isinstance(layer.forwards, RNNS[cell])

@@ -76,6 +76,7 @@ def write_run(path: Path, cache: FeatureCache, split: int = 1, classes: Sequence
         "split": split,
         "cache": str(cache.path),
         "fingerprint": cache.fingerprint,
+        "recipe": cache.recipe.to_dict(),
         "classes": list(classes or cache.classes),
         "head": {"cell": "gru", "hidden": 128},
         "training": {"epochs": 3, "frames": 16, "batch_size": 64, "lr": 0.001, "seed": 0},
@@ -86,7 +87,7 @@ def write_run(path: Path, cache: FeatureCache, split: int = 1, classes: Sequence
     }
     (path / "config.json").write_text(json.dumps(config))
     with (path / "clips.csv").open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
+        rows = csv.writer(file)
         rows.writerow(["key", "subset"])
         for i in np.flatnonzero(cache.subsets[:, split - 1] == TRAIN):
             rows.writerow([cache.keys[i], "val" if _number(cache.sources[i]) % 5 == 0 else "train"])

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from har_cache.encoder.weights import random_model
 from har_cache.errors import HarCacheError
-from har_cache.model.head import BidirectionalRNN, CNNBidirectionalRNN, Head
+from har_cache.model.head import BidirectionalRNN, Head
+from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.settings import CELLS, HeadSettings
 
 lengths_of_clips = st.lists(st.integers(1, 12), min_size=1, max_size=4)

@@ -1,4 +1,4 @@
-import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -9,10 +9,12 @@ from har_cache.encoder.weights import save_encoder
 from har_cache.errors import HarCacheError
 from har_cache.files import sha256
 from har_cache.model import run as runs
-from har_cache.model.head import CNNBidirectionalRNN, Head
-from har_cache.model.load import load_network, read_facts
+from har_cache.model.config import FINETUNED, HEAD, BestEpoch, RunConfig, Start, write_config
+from har_cache.model.head import Head
+from har_cache.model.load import load_network, read_info
+from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.run import Run
-from har_cache.settings import HeadSettings
+from har_cache.settings import HeadSettings, TrainSettings, TuneSettings
 
 from ..helpers.caches import make_recipe
 from ..helpers.networks import calibrated_model, pictures
@@ -26,27 +28,29 @@ def write_run(path: Path, stage: str) -> CNNBidirectionalRNN:
     torch.manual_seed(3)
     network = CNNBidirectionalRNN(calibrated_model(), Head(2, SETTINGS)).eval()
     encoder = save_encoder(network.encoder)  # type: ignore[arg-type]
-    config = {
-        "schema": runs.SCHEMA,
-        "stage": stage,
-        "split": 1,
-        "cache": "somewhere",
-        "fingerprint": "f" * 64,
-        "recipe": make_recipe(encoder_sha256=sha256(encoder), precision="bf16-mixed").to_dict(),
-        "classes": ["a", "b"],
-        "head": dataclasses.asdict(SETTINGS),
-        "training": {"frames": 8},
-        "best": {"epoch": 1},
-        "model_sha256": runs.save_model(network.head if stage == runs.HEAD else network, path),
-    }
-    if stage == runs.HEAD:
+    tuned = stage == FINETUNED
+    config = RunConfig(
+        stage=stage,
+        split=1,
+        cache="somewhere",
+        fingerprint="f" * 64,
+        recipe=make_recipe(encoder_sha256=sha256(encoder), precision="bf16-mixed"),
+        classes=("a", "b"),
+        head=SETTINGS,
+        training=TuneSettings(frames=8) if tuned else TrainSettings(frames=8),
+        data="data" if tuned else None,
+        started_from=Start("run", "0" * 64) if tuned else None,
+        best=BestEpoch(1, 1.0, 0.5),
+        model_sha256=runs.save_model(network if tuned else network.head, path),
+    )
+    if stage == HEAD:
         (path / runs.ENCODER).write_bytes(encoder)
     runs.write_clips(path, {"a/1.avi": "train"})
-    runs.write_config(path, config)
+    write_config(path, config)
     return network
 
 
-@pytest.mark.parametrize("stage", [runs.HEAD, runs.FINETUNED])
+@pytest.mark.parametrize("stage", [HEAD, FINETUNED])
 def test_the_network_of_either_stage_comes_back(tmp_path: Path, stage: str) -> None:
     network = write_run(tmp_path / "run", stage)
     run = Run.open(tmp_path / "run")
@@ -55,12 +59,12 @@ def test_the_network_of_either_stage_comes_back(tmp_path: Path, stage: str) -> N
     frames, mask = normalise(crop(pictures(6))).unflatten(0, (2, 3)), torch.ones(2, 3, dtype=torch.bool)
     with torch.inference_mode():
         assert torch.equal(loaded(frames, mask), network(frames, mask))
-    facts = read_facts(run)
-    assert (facts.classes, facts.frames, facts.precision) == (("a", "b"), 8, "bf16-mixed")
+    info = read_info(run)
+    assert (info.classes, info.frames, info.precision) == (("a", "b"), 8, "bf16-mixed")
 
 
 def test_an_encoder_that_is_damaged_or_gone_is_refused(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", runs.HEAD)
+    write_run(tmp_path / "run", HEAD)
     file = tmp_path / "run" / runs.ENCODER
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(HarCacheError, match=r"encoder\.safetensors: damaged"):
@@ -71,9 +75,10 @@ def test_an_encoder_that_is_damaged_or_gone_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_recipe_is_an_older_one(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", runs.HEAD)
-    config = runs.read_config(tmp_path / "run")
-    assert config is not None
-    runs.write_config(tmp_path / "run", {key: value for key, value in config.items() if key != "recipe"})
+    write_run(tmp_path / "run", HEAD)
+    file = tmp_path / "run" / "config.json"
+    config = json.loads(file.read_text())
+    del config["recipe"]
+    file.write_text(json.dumps(config))
     with pytest.raises(HarCacheError, match=r"older har-cache.*--overwrite"):
         load_network(Run.open(tmp_path / "run"))

@@ -1,16 +1,21 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from har_cache.errors import HarCacheError
 from har_cache.model import run
+from har_cache.model.config import BestEpoch, RunConfig, write_config
 from har_cache.model.head import Head
 from har_cache.model.run import Run, split_runs
-from har_cache.settings import HeadSettings
+from har_cache.settings import HeadSettings, TrainSettings
+
+from ..helpers.caches import make_recipe
 
 SETTINGS = HeadSettings(hidden=4, width=6)
+CLIPS = {'a/1, or "2".avi': "train", "a/\n.avi": "val", "a/\r.avi": "val", "=a/b": "train"}
 
 
 def write_run(path: Path, split: int = 1, finished: bool = True) -> Head:
@@ -22,27 +27,34 @@ def write_run(path: Path, split: int = 1, finished: bool = True) -> Head:
         "split": split,
         "cache": "somewhere",
         "fingerprint": "f" * 64,
+        "recipe": make_recipe().to_dict(),
         "classes": ["a", "b", "c"],
         "head": {"cell": "gru", "hidden": 4, "width": 6},
         "training": {"frames": 8},
     }
-    run.write_clips(path, {'a/1, or "2".avi': "train", "a/\n.avi": "val"})
+    run.write_clips(path, CLIPS)
     if finished:
-        config |= {"model_sha256": run.save_model(head, path), "best": {"epoch": 1}}
-    run.write_config(path, config)
+        best = {"epoch": 1, "val_loss": 1.0, "val_accuracy": 0.5}
+        config |= {"model_sha256": run.save_model(head, path), "best": best}
+    (path / "config.json").write_text(json.dumps(config))
     return head
 
 
+def config(**changes: Any) -> RunConfig:
+    fields = {"stage": "head", "split": 1, "cache": "c", "fingerprint": "f", "recipe": make_recipe(), "classes": ("a",)}
+    return RunConfig(**{**fields, "head": SETTINGS, "training": TrainSettings(), **changes})
+
+
 def change(path: Path, **fields: object) -> None:
-    config = json.loads((path / run.CONFIG).read_text())
-    run.write_config(path, {**config, **fields})
+    file = path / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     head = write_run(tmp_path / "run")
     found = Run.open(tmp_path / "run")
-    assert found.config["classes"] == ["a", "b", "c"]
-    assert found.clips == {'a/1, or "2".avi': "train", "a/\n.avi": "val"}
+    assert found.config.classes == ("a", "b", "c")
+    assert found.clips == CLIPS
     loaded = found.load_head()
     assert not loaded.training
     assert all(torch.equal(v, head.state_dict()[k]) for k, v in loaded.state_dict().items())
@@ -61,13 +73,13 @@ def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", b"{", "no JSON"),
-        ("config.json", b"[]", "har-run/1"),
+        ("config.json", b"{", "no JSON object"),
+        ("config.json", b"[]", "no JSON object"),
         ("config.json", b'{"schema": "har-run/2"}', "har-run/1"),
         ("config.json", b'{"schema": "har-run/1", "split": "1"}', r"damaged \(stage, split, cache"),
         ("clips.csv", b"key,subset\na,b,c\n", "expected rows of key,train"),
         ("clips.csv", b"key,subset\na,test\n", "expected rows of key,train"),
-        ("clips.csv", b"\xff\xfe", "not UTF-8"),
+        ("clips.csv", b"\xff\xfe", "no CSV in UTF-8"),
         ("clips.csv", b"", "expected rows"),
     ],
 )
@@ -101,7 +113,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HarCacheError, match=r"does not fit.*classifier"):
         Run.open(tmp_path / "run").load_head()
     change(tmp_path / "run", head={"cells": 3})
-    with pytest.raises(HarCacheError, match="not one of this version"):
+    with pytest.raises(HarCacheError, match=r"damaged or of another version.*cells"):
         Run.open(tmp_path / "run").load_head()
 
 
@@ -118,7 +130,7 @@ def test_the_runs_of_all_splits_or_of_one(tmp_path: Path) -> None:
 def test_other_files_are_not_mixed_with_a_run(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(HarCacheError, match=r"holds other files \(thesis\.tex"):
-        run.create(tmp_path)
+        run.begin(tmp_path, config(), {})
 
 
 def test_clearing_leaves_what_is_not_a_run_s(tmp_path: Path) -> None:
@@ -128,3 +140,28 @@ def test_clearing_leaves_what_is_not_a_run_s(tmp_path: Path) -> None:
     (tmp_path / "run" / "evaluate" / "split1" / "metrics.json").touch()
     run.clear(tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["notes.txt"]
+
+
+def test_a_run_is_begun_gone_on_with_and_not_mixed_with_another(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    assert run.begin(path, config(), CLIPS, files={run.ENCODER: b"encoder"})
+    assert run.read_clips(path) == CLIPS and (path / run.ENCODER).read_bytes() == b"encoder"
+    with pytest.raises(HarCacheError, match=r"unfinished run.*--resume"):
+        run.begin(path, config(), CLIPS)
+    assert run.begin(path, config(), CLIPS, resume=True)
+    other = config(split=2, training=TrainSettings(epochs=3))
+    with pytest.raises(HarCacheError, match=r"other settings \(split; epochs 64, now 3; clips of the training list\)"):
+        run.begin(path, other, {}, resume=True)
+    write_config(path, config(model_sha256="0", best=BestEpoch(1, 1.0, 0.5)))
+    assert not run.begin(path, config(), CLIPS, resume=True)
+    with pytest.raises(HarCacheError, match=r"finished run.*--overwrite"):
+        run.begin(path, config(), CLIPS)
+    assert run.begin(path, other, {}, overwrite=True) and run.read_clips(path) == {}
+
+
+def test_a_damaged_run_can_be_overwritten(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_bytes(b"{")
+    with pytest.raises(HarCacheError, match="no JSON object"):
+        run.begin(tmp_path / "run", config(), CLIPS)
+    assert run.begin(tmp_path / "run", config(), CLIPS, overwrite=True)

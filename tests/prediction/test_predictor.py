@@ -9,7 +9,7 @@ from torchvision.models import MNASNet0_5_Weights
 
 from har_cache.errors import ClipError
 from har_cache.model import run as runs
-from har_cache.model.head import CNNBidirectionalRNN
+from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.run import Run
 from har_cache.prediction.predictor import Predictor
 

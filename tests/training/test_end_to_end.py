@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from har_cache.encoder.transform import crop, normalise
-from har_cache.model.head import CNNBidirectionalRNN, Head
-from har_cache.model.network import Backbone
+from har_cache.model.head import Head
+from har_cache.model.network import Backbone, CNNBidirectionalRNN
 from har_cache.settings import HeadSettings, TuneSettings
 from har_cache.training.augment import Augmentation
 from har_cache.training.batches import Batch

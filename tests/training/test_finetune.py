@@ -18,8 +18,7 @@ from har_cache.evaluation.gain import compare
 from har_cache.evaluation.inference import predict_raw
 from har_cache.evaluation.summary import lines
 from har_cache.extraction.extract import extract
-from har_cache.model.load import load_network
-from har_cache.model.own_cache import labels_for
+from har_cache.model.load import labels_for, load_network
 from har_cache.model.run import Run
 from har_cache.progress import Progress as Silence
 from har_cache.settings import ExtractSettings, HeadSettings, TrainSettings, TuneSettings

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from har_cache.errors import SettingError
+from har_cache.settings import (
+    ExtractSettings,
+    FinetuneSettings,
+    HeadSettings,
+    SampleSettings,
+    TrainHeadSettings,
+    TrainSettings,
+    TuneSettings,
+    flag,
+    options,
+)
+
+HERE = {"cache": Path("c"), "run": Path("r")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (TrainSettings(epochs=0), "--epochs 0: expected at least 1"),
+        (TrainSettings(lr=0.0), "--lr 0.0: expected a number above 0"),
+        (TrainSettings(lr=float("inf")), "--lr inf: expected a number above 0"),
+        (TrainSettings(lr=float("nan")), "--lr nan: expected a number above 0"),
+        (TrainSettings(ema=1.0), "--ema 1.0: expected at least 0 and less than 1"),
+        (HeadSettings(cell="cnn"), "--cell cnn: expected one of gru, lstm, rnn"),
+        (TuneSettings(unfreeze=19), "--unfreeze 19: expected at least 0 and at most 18"),
+        (TuneSettings(epochs=2, head_epochs=3), "--head-epochs 3: expected 0 to 2"),
+        (TuneSettings(train_norms=True, checkpointing=True), "give one of them"),
+        (TrainHeadSettings(**HERE, split="4"), "--split 4: expected one of 1, 2, 3, all"),
+        (TrainHeadSettings(**HERE, head=HeadSettings(hidden=0)), "--hidden 0: expected at least 1"),
+        (TrainHeadSettings(**HERE, resume=True, overwrite=True), "--resume goes on .* give one of them"),
+        (ExtractSettings(data=Path(), cache=Path(), stall_s=0.0), "--clip-timeout 0.0: expected a number above 0"),
+        (ExtractSettings(data=Path(), cache=Path(), views=("flip",)), "--views flip: expected center or center,flip"),
+        (ExtractSettings(data=Path(), cache=Path(), workers=0), "--workers 0: expected at least 1"),
+        (SampleSettings(out=Path(), classes=3), "--classes 3: expected 2, 4, 6 or 8"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_named_with_its_option(settings, message):
+    with pytest.raises(SettingError, match=message):
+        settings.check()
+
+
+def test_defaults_make_sense():
+    for settings in (TrainHeadSettings(**HERE), FinetuneSettings(start=Path(), data=Path(), run=Path())):
+        settings.check()
+
+
+def test_what_became_a_dictionary_comes_back():
+    settings = TuneSettings(epochs=3, unfreeze=None, augment=False, lr=1)
+    assert TuneSettings.from_dict(settings.to_dict()) == settings
+    assert HeadSettings.from_dict({"hidden": 3}) == HeadSettings(hidden=3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": 3, "cells": 2}, "unknown settings: cells"),
+        ({"hidden": "x"}, "hidden 'x': expected int"),
+        ({"hidden": True}, "hidden True: expected int"),
+        ({"hidden": None}, "hidden None: expected int"),
+        ({"dropout": "0.5"}, "dropout '0.5': expected float"),
+        ({"hidden": 0}, "--hidden 0: expected at least 1"),
+    ],
+)
+def test_a_dictionary_of_something_else_is_refused(values, message):
+    with pytest.raises(SettingError, match=message):
+        HeadSettings.from_dict(values)
+
+
+def test_every_setting_of_a_stage_is_an_option_once():
+    for settings in (TrainHeadSettings, FinetuneSettings, ExtractSettings):
+        names = [flag(field) for field, _ in options(settings)]
+        assert len(set(names)) == len(names)
+    assert "--from" in [flag(field) for field, _ in options(FinetuneSettings)]
