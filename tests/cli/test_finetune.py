@@ -58,7 +58,7 @@ def test_clips_that_fail_are_named_and_the_exit_code_is_3(finished: Finished, he
 def test_errors_are_one_line(finished: Finished, head: Path, tmp_path: Path) -> None:
     for options in (("--unfreeze", "40"), ("--epochs", "0"), ("--frames", "0"), ("--ema", "2"), ("--workers", "0")):
         result = call(*finetune(head, finished.data, tmp_path / "run", *options))
-        assert result.exit_code == 1 and result.stderr.startswith(f"Error: {options[0]} {options[1]}")
+        assert result.exit_code == 2 and result.stderr.startswith(f"Error: {options[0]} {options[1]}")
         assert result.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 

@@ -36,8 +36,8 @@ def test_it_says_what_it_does_and_how_it_ended(cache: Path, tmp_path: Path) -> N
         last.startswith(f"{tmp_path / 'run'}: best epoch ") and f"next: har-cache evaluate {tmp_path / 'run'}" in last
     )
     config = Run.open(tmp_path / "run").config
-    assert config["head"]["cell"] == "lstm" and config["head"]["hidden"] == 8
-    assert config["training"]["seed"] == 4 and config["training"]["epochs"] == 2
+    assert config.head.cell == "lstm" and config.head.hidden == 8
+    assert config.training.seed == 4 and config.training.epochs == 2
 
 
 def test_a_finished_run_is_not_replaced(cache: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_finished_run_is_not_replaced(cache: Path, tmp_path: Path) -> None:
 )
 def test_bad_options_are_one_line(cache: Path, tmp_path: Path, options: tuple[str, str]) -> None:
     result = call(cache, tmp_path / "run", *options)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith(f"Error: {options[0]} {options[1]}") and result.stderr.count("\n") == 1
 
 
