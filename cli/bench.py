@@ -18,7 +18,7 @@ _QUIET = 0.1
 
 
 def bench(settings: BenchSettings, as_json: Json = False) -> None:
-    """What this machine does, part by part, each beside its limit. Leave the machine alone meanwhile."""
+    """Measure this machine: each part of the pipeline beside its limit. Leave the machine alone meanwhile."""
     with uninterrupted():
         from har_cache.bench.bench import bench as measure
 

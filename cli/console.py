@@ -1,4 +1,4 @@
-"""What people see of a command: one line at a time, a progress bar on a terminal, errors without a traceback."""
+"""Output of a command for people: one line at a time, a progress bar on a terminal, errors without a traceback."""
 
 import sys
 import time

@@ -31,7 +31,7 @@ def how_to_go_on(run: Path) -> str:
 
 
 def best_epoch(run: "Run") -> str:
-    """What a training came to."""
+    """Outcome of a training, in words."""
     best, epochs = run.config.best, run.config.training.epochs
     assert best is not None  # of a finished run
     return f"{run.path}: best epoch {best.epoch} of {epochs}, validation accuracy {best.val_accuracy:.1%}"

@@ -1,4 +1,4 @@
-"""What a piece of work tells whoever waits for it: one listener for all stages."""
+"""The listener of all stages: told how a piece of work goes on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -27,7 +27,7 @@ _OPTION = "option"
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of a setting beside its type and default. Bounds: `least` and `most` are allowed, `above` and
+    """A setting, beside its type and default. Bounds: `least` and `most` are allowed, `above` and
     `below` are not; None, where it is the default, always is. `flag`: its name on the command line where that is not
     the field's; `argument`: it stands there without a name; `listed`: one text, with commas.
     """
@@ -44,7 +44,7 @@ class Option:
     listed: bool = False
 
     def fault(self, value: Any) -> str | None:
-        """What was expected instead of this value; None where it is a good one."""
+        """The values that are expected instead of this one; None where it is a good one."""
         if self.choices:
             return None if value in self.choices else f"one of {', '.join(self.choices)}"
         bounds = [
@@ -67,7 +67,7 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 
 class Settings:
-    """What all settings can do."""
+    """Base of all settings."""
 
     def check(self) -> None:
         """Raise SettingError, naming the option, where a value makes no sense."""
@@ -90,7 +90,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` gave. Raises SettingError where a name is unknown or a value makes no sense."""
+        """The reverse of `to_dict`. Raises SettingError where a name is unknown or a value makes no sense."""
         known = {name.name: name for name in dataclasses.fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(values.keys() - known.keys()):
             raise SettingError(f"unknown settings: {', '.join(unknown)}")
@@ -146,7 +146,7 @@ def _stall() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings(Settings):
-    """What to extract, from where, into which directory, and how."""
+    """Settings of stage one."""
 
     data: Path = option(REQUIRED, "Folder of class folders (or with videos/ or hmdb51_org/ in it).")
     cache: Path = option(REQUIRED, "Cache directory to make, or to bring up to date.")
@@ -188,7 +188,7 @@ class HeadSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
-    """How to train. `ema`: how much of the averaged weights, which are what is kept, a step leaves at most."""
+    """Training, of either stage. `ema`: how much of the averaged weights, which are what is kept, a step leaves at most."""
 
     epochs: int = option(64, "Epochs: passes over the training clips.", least=1)
     frames: int = option(32, "Frames a clip: one from each of so many equal segments.", least=1)
@@ -203,7 +203,7 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings(TrainSettings):
-    """How to fine-tune, beside what stage two knows: `lr` is the head's, `seed` draws no held-out clips."""
+    """Training end to end, beside what stage two knows: `lr` is the head's, `seed` draws no held-out clips."""
 
     epochs: int = option(12, "Epochs: passes over the training clips.", least=1)
     frames: int = option(16, "Frames a clip: one from each of so many equal segments.", least=1)
@@ -239,7 +239,7 @@ class _RunSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainHeadSettings(_RunSettings):
-    """What to train a head on, how, and where to put the run."""
+    """Settings of stage two."""
 
     cache: Path = option(REQUIRED, "A cache that `har-cache extract` made.")
     run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.")
@@ -253,7 +253,7 @@ class TrainHeadSettings(_RunSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(_RunSettings):
-    """What to fine-tune, on what, how, and where to put the run."""
+    """Settings of stage three."""
 
     start: Path = option(REQUIRED, "Run that `har-cache train-head` made.", flag="from")
     data: Path = option(REQUIRED, "The data set that the run's cache was made from.")
@@ -269,7 +269,7 @@ class FinetuneSettings(_RunSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(Settings):
-    """Which run to score, on which test list."""
+    """Settings of an evaluation."""
 
     run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
     split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=max(SPLITS))
@@ -281,7 +281,7 @@ class EvaluateSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings(Settings):
-    """Which run is to name the actions of which videos."""
+    """Settings of a prediction."""
 
     run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
     videos: tuple[Path, ...] = option(REQUIRED, "Videos.", argument=True, metavar="VIDEO...")
@@ -293,7 +293,7 @@ class PredictSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSettings(Settings):
-    """What to draw, and where."""
+    """Settings of the drawn sample."""
 
     out: Path = option(REQUIRED, "Directory to draw into.")
     classes: int = option(8, "Actions, 2 to 8; they come in time-reversed pairs.", least=2, most=8)
@@ -315,7 +315,7 @@ _MIRRORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadSettings(Settings):
-    """Where to put HMDB51, and where to take it from."""
+    """Settings of the download of HMDB51."""
 
     out: Path = option(REQUIRED, "Folder to fill, or to complete; extract takes it as --data.")
     mirrors: tuple[str, ...] = option((), _MIRRORS, flag="from")
@@ -324,7 +324,7 @@ class DownloadSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchSettings(Settings):
-    """What to measure, for how long."""
+    """Settings of the measurement of this machine."""
 
     data: Path = option(REQUIRED, "Data set; up to 64 of its clips are used.")
     baseline: bool = option(False, "Measure the naive baseline too, and what is saved.")

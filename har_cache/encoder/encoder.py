@@ -151,7 +151,7 @@ def favoured(device: str) -> Iterator[str]:
 
 
 def _dtypes(precision: str, blocks: int) -> list[torch.dtype]:
-    """What each block is computed in."""
+    """The dtype of each block."""
     name, _, mixed = precision.partition("-")
     low = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
     exact = _MIXED_FROM if mixed else 0

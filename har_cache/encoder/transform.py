@@ -61,7 +61,7 @@ def _resize(frames: Tensor, rows: tuple[Band, ...], columns: tuple[Band, ...]) -
 
 @lru_cache(64)
 def _bands(length: int, resized: int, first: int, count: int, channels: int = 1) -> tuple[Band, ...]:
-    """How `count` results of `resized`, from `first` on, are made of `length` pixels of interleaved channels.
+    """Weights that make `count` results of `resized`, from `first` on, of `length` pixels of interleaved channels.
 
     The weights are torch's own: those that it resizes the unit matrix with.
     """

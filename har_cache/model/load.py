@@ -18,7 +18,7 @@ from .run import ENCODER, MODEL, Run
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is to be known of a run's network beside its weights.
+    """Facts of a run's network beside its weights.
 
     `frames`: steps a clip that it was trained with; `views`, `precision`, `decoder`: those of the embeddings that
     stage two learnt from.
@@ -79,7 +79,7 @@ def run_weights(path: Path) -> Weights:
 
 
 def read_info(run: Run) -> ModelInfo:
-    """What is to be known of the network that `load_network` gives."""
+    """Facts of the network that `load_network` gives."""
     config, recipe = run.config, run.config.recipe
     return ModelInfo(config.classes, config.training.frames, recipe.views, recipe.precision, recipe.decoder)
 

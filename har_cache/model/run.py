@@ -74,7 +74,7 @@ def split_runs(path: Path) -> dict[int, Path]:
 
 
 def split_path(path: Path, split: int) -> Path:
-    """Where `--split all` trains this split."""
+    """The directory in which `--split all` trains this split."""
     return path / f"split{split}"
 
 
@@ -122,7 +122,7 @@ def begin(
 
 
 def _differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """What a resumed run must share with its beginning, and does not."""
+    """Settings that a resumed run must share with its beginning, and does not."""
     found = [name for name in ("stage", "split", "fingerprint", "classes") if getattr(old, name) != getattr(new, name)]
     start = [config.started_from and config.started_from.model_sha256 for config in (old, new)]
     found += ["the run it starts from"] if start[0] != start[1] else []
