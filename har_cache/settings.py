@@ -188,7 +188,7 @@ class HeadSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
-    """Training, of either stage. `ema`: how much of the averaged weights, which are what is kept, a step leaves at most."""
+    """Settings of any training. `ema`: how much of the averaged weights, which are kept, a step leaves at most."""
 
     epochs: int = option(64, "Epochs: passes over the training clips.", least=1)
     frames: int = option(32, "Frames a clip: one from each of so many equal segments.", least=1)
