@@ -14,7 +14,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -192,11 +192,19 @@ def _fetch_from(url: str, part: PartialFile, progress: Progress, retry: RetryPol
         again = True
 
 
+class _NoFTP(urllib.request.FTPHandler):
+    """urllib by itself refuses redirects to files, but not to FTP."""
+
+    def ftp_open(self, req: urllib.request.Request) -> Any:
+        raise urllib.error.URLError("leads to FTP")
+
+
 def _receive(url: str, part: PartialFile, progress: Progress, timeout_s: float) -> bool:
     """Bring the part to its end; gives whether some of it was there before."""
     resumed = part.size > 0
     try:
-        response = _open(url, part.headers(), timeout_s)
+        request = urllib.request.Request(url, headers={**_HEADERS, **part.headers()})
+        response = urllib.request.build_opener(_NoFTP).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         with error:
             _check_status(error, part)
@@ -217,19 +225,6 @@ def _receive(url: str, part: PartialFile, progress: Progress, timeout_s: float) 
     if total is not None and part.size != total:
         raise _BrokenError(f"broke off before {total} bytes")
     return start > 0
-
-
-class _NoFTP(urllib.request.FTPHandler):
-    """urllib by itself refuses redirects to files, but not to FTP."""
-
-    def ftp_open(self, req: urllib.request.Request) -> Any:
-        raise urllib.error.URLError("leads to FTP")
-
-
-def _open(url: str, headers: Mapping[str, str], timeout_s: float) -> http.client.HTTPResponse:
-    request = urllib.request.Request(url, headers={**_HEADERS, **headers})
-    response: http.client.HTTPResponse = urllib.request.build_opener(_NoFTP).open(request, timeout=timeout_s)
-    return response
 
 
 def _check_status(error: urllib.error.HTTPError, part: PartialFile) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from har_cache_cli import console
 from har_cache_cli.main import app
 from typer.testing import CliRunner
 
@@ -161,26 +160,3 @@ def test_ctrl_c_in_the_middle_of_a_download(copy: Copy, site: Website, tmp_path:
     assert part.stat().st_size == 1000
     assert start(copy, "--out", out, "--from", site.url).wait(60) == 0
     assert site.asked[-1] == ("/hmdb51_org.rar", "bytes=1000-") and published(out) == copy.tree()
-
-
-def test_progress_on_a_terminal_is_a_bar_and_lines_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(console, "_LOG_EVERY_S", -1)
-    progress = console.Bar()
-    progress.begin("x.rar", "B", 4 << 20, 1 << 20)
-    progress.advance(1 << 20)
-    progress.begin("x.rar", "B", None, 0)
-    progress.advance(1 << 19)
-    progress.begin("Unpacking", "file", 15, 0)
-    progress.advance(1)
-    progress.close()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["x.rar: 2.0 of 4.0 MiB, 0 s left", "x.rar: 0.5 MiB", "Unpacking: 1 of 15 files, 0 s left"]
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    progress.begin("x.rar", "B", 4 << 20, 1 << 20)
-    progress.advance(3 << 20)
-    progress.say("a line")
-    progress.close()
-    text = capsys.readouterr().err
-    assert "100%" in text and "4.00M/4.00M" in text and "a line\n" in text

@@ -260,13 +260,15 @@ def test_nobody_is_there(site: Website, tmp_path: Path) -> None:
         get(tmp_path, gone, site)
     text = str(error.value)
     assert gone.url in text and site.url in text and "refused" in text and "404" in text and "--from" in text
+    assert "what has come is kept" in text
     assert "\n" not in text
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "http://a b/", "http://127.0.0.1:99999/x", "gopher://x/y"])
 def test_a_senseless_url_is_a_reason_not_a_crash(tmp_path: Path, url: str) -> None:
-    with pytest.raises(DownloadError, match="cannot be had"):
+    with pytest.raises(DownloadError, match="cannot be had") as error:
         fetch([url], RemoteFile(tmp_path / "x", None, 100), Recorder(), HURRY)
+    assert "kept" not in str(error.value)
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(no_length=True)])
