@@ -63,7 +63,8 @@ def download(settings: DownloadSettings, progress: Progress = Progress(), means:
         try:
             return _Download(settings, progress, means, staging).run()
         except OSError as error:
-            raise DownloadError(f"{error.filename}: {error.strerror}; check path, permissions and disk") from error
+            where = error.filename or settings.out
+            raise DownloadError(f"{where}: {error.strerror}; check path, permissions and disk") from error
         finally:
             os.sync()  # once: an fsync of each of 6,766 files takes longer than to unpack them
 
