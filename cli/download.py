@@ -13,7 +13,7 @@ from .console import SOME_FAILED, Bar, say
 from .options import Json
 
 if TYPE_CHECKING:
-    from har_cache.downloading.download import Report
+    from har_cache.downloading.download import DownloadReport
 
 
 def download(settings: DownloadSettings, as_json: Json = False) -> None:
@@ -32,7 +32,7 @@ def download(settings: DownloadSettings, as_json: Json = False) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
-def _summarise(report: "Report", out: Path) -> None:
+def _summarise(report: "DownloadReport", out: Path) -> None:
     from har_cache.downloading.download import ARCHIVES, some
 
     say(f"{report.arrived} clips are new" if report.arrived else "Nothing new")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from .helpers.editions import Copy
+    from .helpers.releases import Copy
     from .helpers.websites import Website
 
 # Tests run in as many processes as there are cores. Before torch is imported, or it does not see this.
@@ -74,7 +74,7 @@ def settled(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def copy(tmp_path: Path) -> "Copy":
     """A small data set as it would be published: archives, and what is in them."""
-    from .helpers.editions import small_copy
+    from .helpers.releases import small_copy
 
     return small_copy(tmp_path / "published")
 

@@ -1,4 +1,4 @@
-"""What is true of HMDB51 alone: where it is, how much it holds, and the tags in its file names.
+"""Facts of HMDB51: where it is published, how much it holds, how its files are named, the tags in their names.
 
 H. Kuehne, H. Jhuang, E. Garrote, T. Poggio, T. Serre, "HMDB: a large video database for human motion
 recognition", ICCV 2011. Its annotators marked what can be seen in each clip, and how well; the marks are in
@@ -10,11 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ..settings import SPLITS
+
 CLASSES = 51
 CLIPS = 6766
 FRAMES = 640_000  # about
 TRAIN_CLIPS = 3570  # of each split
-SPLIT_LISTS = 153
+
+# As the archives unpack, and as other data sets may be laid out.
+VIDEO_FOLDER = "hmdb51_org"
+LIST_FOLDER = "testTrainMulti_7030_splits"
+LIST_NAME = re.compile(r"([^\ud800-\udfff]+)_test_split([123])\.txt")  # class, split
 
 CLASS_NAMES = tuple(
     """brush_hair cartwheel catch chew clap climb climb_stairs dive draw_sword dribble drink eat fall_floor fencing
@@ -58,8 +64,8 @@ class Archive:
 
 
 @dataclass(frozen=True)
-class Edition:
-    """What a complete copy of the data set holds, and where it is published."""
+class Release:
+    """Contents of a complete copy of the data set, and where it is published."""
 
     classes: tuple[str, ...]
     clips: int
@@ -70,22 +76,27 @@ class Edition:
     @property
     def list_names(self) -> tuple[str, ...]:
         """The file names of all split lists."""
-        return tuple(f"{name}_test_split{split}.txt" for name in self.classes for split in (1, 2, 3))
+        return tuple(list_name(name, split) for name in self.classes for split in SPLITS)
 
 
 _PATH = "serre-lab.clps.brown.edu/wp-content/uploads/2013/10/"
 
 # The checksums are those that others have published (torchvision among them); to be confirmed by the first download
 # from the official site that is seen to work.
-OFFICIAL = Edition(
+OFFICIAL = Release(
     classes=CLASS_NAMES,
     clips=CLIPS,
-    videos=Archive("hmdb51_org.rar", "9e714a0d8b76104d76e932764a7ca636f929fff66279cda3f2e326fa912a328e", 4 << 30),
+    videos=Archive(f"{VIDEO_FOLDER}.rar", "9e714a0d8b76104d76e932764a7ca636f929fff66279cda3f2e326fa912a328e", 4 << 30),
     lists=Archive(
         "test_train_splits.rar", "229c94f845720d01eb3946d39f39292ea962d50a18136484aa47c1eba251d2b7", 64 << 20
     ),
     mirrors=(f"https://{_PATH}", f"http://{_PATH}"),
 )
+
+
+def list_name(class_name: str, split: int) -> str:
+    """The file name of a split list, as `LIST_NAME` reads it."""
+    return f"{class_name}_test_split{split}.txt"
 
 
 def parse_tags(class_name: str, file_name: str) -> Tags | None:

@@ -16,14 +16,13 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..settings import SPLITS
+from .hmdb51 import LIST_FOLDER, LIST_NAME, VIDEO_FOLDER
 
 UNUSED, TRAIN, TEST = 0, 1, 2
 TEST_SHARE = 0.3
 VIDEO_SUFFIXES = tuple(".avi .mp4 .mkv .webm .mov .m4v .mpg .mpeg .ts .wmv .flv .3gp .ogv".split())  # noqa: SIM905
 
-_OFFICIAL = "testTrainMulti_7030_splits"
-_NO_CLASSES = frozenset({"splits", _OFFICIAL, "lost+found"})
-_LIST_NAME = re.compile(r"([^\ud800-\udfff]+)_test_split([123])\.txt")
+_NO_CLASSES = frozenset({"splits", LIST_FOLDER, "lost+found"})
 _UCF101_NAME = re.compile(r"(v_.+_g[0-9]+)_c[0-9]+")
 
 Subsets = tuple[int, int, int]  # in split 1, 2, 3: TRAIN, TEST or UNUSED
@@ -47,7 +46,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipIndex:
-    """What a data set holds, and what its split lists say of it."""
+    """Contents of a data set, and what its split lists say of them."""
 
     root: Path  # the folder of class folders
     classes: tuple[str, ...]  # sorted by name
@@ -68,7 +67,7 @@ def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipInd
     Raises `DataError` where a folder or a list cannot be read, or the lists belong to other data.
     """
     root, keys, ignored = _find_root(data)
-    sources = {key: source_of(*key.split("/")) for key in sorted(keys)}
+    sources = {key: source_of(*split_key(key)) for key in sorted(keys)}
     lists = _find_lists(data, splits)
     drawn = (_draw_split(sources, f"{seed} {split}") for split in SPLITS)
     first, second, third = _read_lists(lists) if lists else drawn
@@ -81,9 +80,9 @@ def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipInd
             f"the split lists in {lists[0][2].parent} name no clip of {root}: they belong to other data; "
             "choose others with --splits, or remove them to have splits drawn"
         )
-    classes = sorted({_class_of(key) for key in keys})
+    classes = sorted({class_of(key) for key in keys})
     clips = [
-        Clip(key, root / key, classes.index(_class_of(key)), source, subsets.get(key, (UNUSED,) * 3))
+        Clip(key, root / key, classes.index(class_of(key)), source, subsets.get(key, (UNUSED,) * 3))
         for key, source in sources.items()
     ]
     return ClipIndex(
@@ -95,6 +94,17 @@ def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipInd
         unlisted=tuple(sorted(keys - subsets.keys())),
         ignored=tuple(sorted(ignored)),
     )
+
+
+def class_of(key: str) -> str:
+    """The class in the key of a clip or of a source."""
+    return key.partition("/")[0]
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """The class and the file name in the key of a clip."""
+    class_name, _, file_name = key.partition("/")
+    return class_name, file_name
 
 
 def source_of(class_name: str, file_name: str) -> str:
@@ -138,12 +148,12 @@ def _parse_line(line: str, where: str) -> tuple[str, int]:
 
 
 def _find_root(data: Path) -> tuple[Path, set[str], list[str]]:
-    for root in [*_inside(data, "videos", "hmdb51_org"), data]:
+    for root in [*_inside(data, "videos", VIDEO_FOLDER), data]:
         keys, ignored = _scan_classes(root)
         if keys:
             return root, keys, ignored
     raise DataError(
-        f"no videos in {data}: expected <class>/<video file> in {data / 'videos'}, in {data / 'hmdb51_org'} "
+        f"no videos in {data}: expected <class>/<video file> in {data / 'videos'}, in {data / VIDEO_FOLDER} "
         f"or in the folder itself, named {', '.join(f'*{suffix}' for suffix in VIDEO_SUFFIXES)}"
     )
 
@@ -204,7 +214,7 @@ def _printable(name: str) -> str:
 
 def _find_lists(data: Path, splits: Path | None) -> list[tuple[str, int, Path]]:
     """The class, split and path of every list, all from one folder; none where splits are to be drawn."""
-    places = [splits] if splits else _inside(data, "splits", _OFFICIAL)
+    places = [splits] if splits else _inside(data, "splits", LIST_FOLDER)
     lists = next(filter(None, map(_lists_in, places)), [])
     if splits and not lists:
         raise DataError(f"no split lists in {splits}: expected files named <class>_test_split{{1,2,3}}.txt")
@@ -212,9 +222,9 @@ def _find_lists(data: Path, splits: Path | None) -> list[tuple[str, int, Path]]:
 
 
 def _lists_in(folder: Path) -> list[tuple[str, int, Path]]:
-    matches = [_LIST_NAME.fullmatch(entry.name) for entry in _scan(folder)]
+    matches = [LIST_NAME.fullmatch(entry.name) for entry in _scan(folder)]
     lists = sorted((match[1], int(match[2]), folder / match[0]) for match in matches if match)
-    return lists or next(map(_lists_in, _inside(folder, _OFFICIAL)), [])  # as the archive unpacks
+    return lists or next(map(_lists_in, _inside(folder, LIST_FOLDER)), [])  # as the archive unpacks
 
 
 def _read_lists(lists: Iterable[tuple[str, int, Path]]) -> list[dict[str, int]]:
@@ -235,16 +245,12 @@ def _draw_split(sources: Mapping[str, str], salt: str) -> dict[str, int]:
     clips = Counter(sources.values())
     lacking: dict[str, float] = defaultdict(float)
     for source, count in clips.items():
-        lacking[_class_of(source)] += TEST_SHARE * count
+        lacking[class_of(source)] += TEST_SHARE * count
     taken = set()
     # Hashes, not random.shuffle: the order is the same in every Python, and does not depend on the folder's.
     for source in sorted(clips, key=lambda source: hashlib.sha256(f"{salt} {source}".encode()).digest()):
-        class_name = _class_of(source)
+        class_name = class_of(source)
         if abs(lacking[class_name] - clips[source]) < abs(lacking[class_name]):
             lacking[class_name] -= clips[source]
             taken.add(source)
     return {key: TEST if source in taken else TRAIN for key, source in sources.items()}
-
-
-def _class_of(name: str) -> str:
-    return name.partition("/")[0]

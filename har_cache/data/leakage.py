@@ -1,10 +1,10 @@
-"""How many of the clips a model is scored on it knows already, by themselves or by a sibling of the same source."""
+"""Overlap of the clips a model was trained on with those it is scored on: seen, siblings of one source, clean."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..settings import SPLITS
-from .index import TEST, TRAIN, source_of
+from .index import TEST, TRAIN, source_of, split_key
 
 SEEN, SIBLING, CLEAN = GROUPS = ("seen", "sibling", "clean")
 
@@ -21,7 +21,7 @@ def groups(trained: Iterable[str], tested: Iterable[str]) -> list[str]:
 
 
 def overlap(subsets: Mapping[str, Sequence[int]]) -> dict[tuple[int, int], Counter[str]]:
-    """How many clips of each test list are seen, siblings and clean for a model of each training list.
+    """Counts of seen, sibling and clean clips in each test list, for a model of each training list.
 
     `subsets`: key -> its part in splits 1, 2, 3, as in a cache's manifest. Gives (trained on, tested on) -> counts.
     """
@@ -29,19 +29,9 @@ def overlap(subsets: Mapping[str, Sequence[int]]) -> dict[tuple[int, int], Count
     return {(a, b): Counter(groups(lists[a, TRAIN], lists[b, TEST])) for a in SPLITS for b in SPLITS}
 
 
-def overlap_table(subsets: Mapping[str, Sequence[int]]) -> str:
-    """`overlap` as a Markdown table."""
-    rows = ["| trained on | tested on | test clips | seen | sibling | clean |", "|---|---|---|---|---|---|"]
-    for (a, b), counts in overlap(subsets).items():
-        total = counts.total()
-        cells = [f"{counts[group]:,} ({counts[group] / max(total, 1):.1%})" for group in GROUPS]
-        rows.append(f"| split {a} | split {b} | {total:,} | {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
 def _listed(subsets: Mapping[str, Sequence[int]], split: int, part: int) -> list[str]:
     return [key for key, parts in subsets.items() if parts[split - 1] == part]
 
 
 def _source(key: str) -> str:
-    return source_of(*key.split("/", 1))
+    return source_of(*split_key(key))

@@ -7,21 +7,18 @@ continued by the next one, and one that finds all clips and lists does nothing.
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from ..data.hmdb51 import OFFICIAL, Archive, Edition
+from ..data.hmdb51 import OFFICIAL, Archive, Release
 from ..errors import DownloadError
 from ..files import file_sha256, locked, make_directory, remove_file, scratch, write_file
 from ..progress import Progress
 from ..settings import DownloadSettings
-from .extractors import HOW_TO_GET_ONE, Extractor, find_extractors
-from .fetch import Patience, fetch
-from .holdings import Holdings
-from .part import Wanted
-from .sources import Sources, regular_files
-from .unpack import BadArchiveError, Limits, incoming, unpack
+from .fetch import RemoteFile, RetryPolicy, fetch
+from .inventory import Inventory
+from .unpack import HOW_TO_GET_ONE, BadArchiveError, Extractor, Limits, find_extractors, incoming, unpack
 
 ARCHIVES = "archives"
 MISSING = "missing.txt"
@@ -29,8 +26,18 @@ _STAGING = ".unpacking"
 
 
 @dataclass(frozen=True)
-class Report:
-    """What the folder holds now: `arrived` clips in this run; `missing`: keys, sorted; `problems`: lines on why."""
+class Means:
+    """Means without an option: the release, when to try again, limits of archives, and programs that unpack."""
+
+    release: Release = OFFICIAL
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    limits: Limits = field(default_factory=Limits)
+    extractors: Sequence[Extractor] = field(default_factory=find_extractors)
+
+
+@dataclass(frozen=True)
+class DownloadReport:
+    """Contents of the folder now: `arrived` clips in this run; `missing`: keys, sorted; `problems`: lines on why."""
 
     classes: int = 0
     clips: int = 0
@@ -40,62 +47,55 @@ class Report:
     problems: tuple[str, ...] = ()
 
 
-def download(
-    settings: DownloadSettings,
-    progress: Progress = Progress(),
-    edition: Edition = OFFICIAL,
-    patience: Patience = Patience(),
-    limits: Limits = Limits(),
-    extractors: Sequence[Extractor] | None = None,
-) -> Report:
+def download(settings: DownloadSettings, progress: Progress = Progress(), means: Means | None = None) -> DownloadReport:
     """Complete `settings.out`; gives what it holds then, and what is missing (also in `MISSING` there).
 
     Raises DownloadError: an archive cannot be had or is not the published one, holds what it should not, or cannot be
-    unpacked; no lists, or no clips at all; another run is at work in the folder. What was finished before is kept.
+    unpacked; no lists, or no clips at all. Raises FileError: another run is at work in the folder, or it cannot be
+    written. What was finished before is kept.
     """
-    holdings = Holdings(settings.out, edition)
-    if not holdings.missing_lists() and not holdings.missing_clips():
-        return _report(holdings, 0, [])
+    means = means or Means()
+    inventory = Inventory(settings.out, means.release)
+    if not inventory.missing_lists() and not inventory.missing_clips():
+        return _report(inventory)
     make_directory(settings.out)
     with locked(settings.out, "download"), scratch(settings.out / _STAGING) as staging:
-        return _Download(settings, holdings, staging, progress, edition, patience, limits, extractors).run()
+        try:
+            return _Download(settings, progress, means, staging).run()
+        except OSError as error:
+            where = error.filename or settings.out
+            raise DownloadError(f"{where}: {error.strerror}; check path, permissions and disk") from error
+        finally:
+            os.sync()  # once: an fsync of each of 6,766 files takes longer than to unpack them
 
 
 class _Download:
-    def __init__(
-        self,
-        settings: DownloadSettings,
-        holdings: Holdings,
-        staging: Path,
-        progress: Progress,
-        edition: Edition,
-        patience: Patience,
-        limits: Limits,
-        extractors: Sequence[Extractor] | None,
-    ) -> None:
-        self._settings = settings
-        self._edition, self._patience, self._limits = edition, patience, limits
-        self._holdings = holdings
-        self._staging = staging
-        self._progress = progress
-        self._extractors = find_extractors() if extractors is None else extractors
-        self._budget = limits.max_bytes
-        self._verified: set[Path] = set()
-        self._problems: list[str] = []
-        self._sources = Sources(settings.mirrors, edition)
+    """One run: what is still wanted is a dictionary of file names and places, that shrinks as files arrive."""
 
-    def run(self) -> Report:
+    def __init__(self, settings: DownloadSettings, progress: Progress, means: Means, staging: Path) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._means = means
+        self._staging = staging
+        self._release = means.release
+        self._inventory = Inventory(settings.out, means.release)
+        self._mirrors = Mirrors(settings.mirrors, means.release)
+        self._budget = means.limits.max_bytes
+        self._problems: list[str] = []
+
+    def run(self) -> DownloadReport:
         """Lists first, then clips."""
-        self._sources.check()
-        if lists := self._holdings.missing_lists():
-            self._complete(self._edition.lists, lists, len(self._edition.list_names))
-            if lists:
-                raise DownloadError(f"{len(lists)} of {len(self._edition.list_names)} lists are missing: {some(lists)}")
-        clips = self._holdings.missing_clips()
+        self._mirrors.check()
+        lists, total = self._inventory.missing_lists(), len(self._release.list_names)
+        if lists:
+            self._complete(self._release.lists, lists, total)
+        if lists:
+            raise DownloadError(f"{len(lists)} of {total} lists are missing: {some(lists)}")
+        clips = self._inventory.missing_clips()
         before = len(clips)
         if clips:
-            self._complete(self._edition.videos, clips, self._edition.clips)
-        report = _report(self._holdings, before - len(clips), self._problems)
+            self._complete(self._release.videos, clips, self._release.clips)
+        report = _report(self._inventory, before - len(clips), self._problems)
         if not report.clips:
             raise DownloadError("; ".join(self._problems) or "no clip of HMDB51 was found in what --from names")
         _note_missing(self._settings.out / MISSING, report.missing)
@@ -108,82 +108,84 @@ class _Download:
         earlier run: nobody who has a copy wants 2 GB fetched for what that copy lacks without having said so.
         """
         before = len(wanted)
-        for path in self._sources.local:
+        for path in self._mirrors.local:
             if path.is_dir():
                 self._take_folder(path, archive, wanted)
-            elif path.name not in {self._edition.videos.name, self._edition.lists.name} - {archive.name}:
-                self._take_archive(path, wanted)
-        held = len(wanted) < before or (self._sources.local and len(wanted) < total)
-        if not held or (len(wanted) == before and self._sources.urls_given(archive)):
+            elif path.name not in {self._release.videos.name, self._release.lists.name} - {archive.name}:
+                self._take_copy(path, wanted)
+        held = len(wanted) < before or (self._mirrors.local and len(wanted) < total)
+        if not held or (len(wanted) == before and self._mirrors.urls_given(archive)):
             self._take_archive(self._fetched(archive), wanted)
 
     def _fetched(self, archive: Archive) -> Path:
         """The archive, from before or from the first mirror that has it."""
-        if self._sources.local:
+        if self._mirrors.local:
             self._progress.say(f"{archive.name}: nothing of it is in what --from names; looking for it elsewhere")
-        if not self._extractors:
+        if not self._means.extractors:
             self._progress.say(f"No program that unpacks compressed RARs is here; {HOW_TO_GET_ONE}")
         target = self._settings.out / ARCHIVES / archive.name
         make_directory(target.parent)
         sha256 = None if self._settings.unverified else archive.sha256
         if target.exists():
             if sha256 in (None, file_sha256(target)):
-                self._verified.add(target)
                 return target
             self._progress.say(f"{target}: not what was published; kept as {target.name}.rejected")
             target.replace(target.with_name(f"{target.name}.rejected"))
-        fetch(
-            self._sources.urls(archive),
-            Wanted(target, sha256, archive.max_bytes),
-            self._progress,
-            self._patience,
-        )
-        self._verified.add(target)
+        remote = RemoteFile(target, sha256, archive.max_bytes)
+        fetch(self._mirrors.urls(archive), remote, self._progress, self._means.retry)
         return target
 
+    def _take_copy(self, path: Path, wanted: dict[str, Path]) -> None:
+        """Unpack an archive that --from names or holds."""
+        published = (self._release.videos.sha256, self._release.lists.sha256)
+        if not self._settings.unverified and (sha256 := file_sha256(path)) not in published:
+            raise DownloadError(
+                f"{path}: none of the published archives (its sha256 is {sha256}); "
+                "--unverified takes it, and checks what is in it"
+            )
+        self._take_archive(path, wanted)
+
     def _take_archive(self, path: Path, wanted: dict[str, Path]) -> None:
-        self._check_published(path)
-        nested = {f"{name}.rar": self._staging / f"{name}.rar" for name in self._classes_of(wanted)}
-        with self._counting(wanted):
+        nested = {name: self._staging / name for name in self._class_archives(wanted)}
+        with self._progress.task("Unpacking", "file", len(wanted)):
             for arrived in self._unpack(path, {**wanted, **nested}):
                 if arrived.name in nested:
                     self._budget -= arrived.stat().st_size
                     self._take_class(arrived, wanted)
                     arrived.unlink()
                 else:
-                    self._book(arrived, wanted)
+                    self._count(arrived, wanted)
 
     def _take_class(self, path: Path, wanted: dict[str, Path]) -> None:
         """The clips of one class, from its own archive. One that is bad costs that class."""
-        class_of, class_name = self._holdings.class_of, path.stem
-        own = {name: place for name, place in wanted.items() if class_of[name] == class_name}
+        own = {name: place for name, place in wanted.items() if place.parent.name == path.stem}
         try:
             for arrived in self._unpack(path, own):
-                self._book(arrived, wanted)
+                self._count(arrived, wanted)
         except BadArchiveError as error:
             self._problems.append(str(error))
             self._progress.say(str(error))
 
     def _unpack(self, path: Path, wanted: Mapping[str, Path]) -> Iterator[Path]:
-        limits = replace(self._limits, max_bytes=self._budget)
+        limits = replace(self._means.limits, max_bytes=self._budget)
         if wanted:
-            yield from unpack(path, wanted, self._staging, limits, self._extractors)
+            yield from unpack(path, wanted, self._staging, limits, self._means.extractors)
 
-    def _book(self, arrived: Path, wanted: dict[str, Path]) -> None:
+    def _count(self, arrived: Path, wanted: dict[str, Path]) -> None:
         del wanted[arrived.name]
         self._budget -= arrived.stat().st_size
         self._progress.advance(1)
 
     def _take_folder(self, folder: Path, archive: Archive, wanted: dict[str, Path]) -> None:
         """Copies of what lies in a folder, at whatever depth; then what is in the archives there."""
-        nested = {f"{name}.rar" for name in self._classes_of(wanted)}
+        nested = self._class_archives(wanted)
         archives = []
-        with self._counting(wanted):
-            for path in regular_files(folder, _STAGING):
+        with self._progress.task("Unpacking", "file", len(wanted)):
+            for path in _regular_files(folder):
                 if path.name in wanted:
-                    with path.open("rb") as source, incoming(self._staging, wanted[path.name]) as target:
-                        shutil.copyfileobj(source, target)
-                    self._book(wanted[path.name], wanted)
+                    with path.open("rb") as copy, incoming(self._staging, wanted[path.name]) as target:
+                        shutil.copyfileobj(copy, target)
+                    self._count(wanted[path.name], wanted)
                 elif path.name in nested or path.name == archive.name:
                     archives.append(path)
             for path in archives:
@@ -191,37 +193,65 @@ class _Download:
                     self._take_class(path, wanted)
         for path in archives:
             if path.name not in nested and wanted:
-                self._take_archive(path, wanted)
+                self._take_copy(path, wanted)
 
-    def _check_published(self, path: Path) -> None:
-        published = {self._edition.videos.sha256, self._edition.lists.sha256}
-        if self._settings.unverified or path in self._verified:
-            return
-        if (sha256 := file_sha256(path)) not in published:
-            raise DownloadError(
-                f"{path}: none of the published archives (its sha256 is {sha256}); "
-                "--unverified takes it, and checks what is in it"
-            )
-        self._verified.add(path)
+    def _class_archives(self, wanted: Mapping[str, Path]) -> set[str]:
+        """The names of the archives inside the archive of videos that hold wanted clips."""
+        return {f"{name}.rar" for name in {path.parent.name for path in wanted.values()} & set(self._release.classes)}
 
-    def _classes_of(self, wanted: Mapping[str, Path]) -> set[str]:
-        return {path.parent.name for path in wanted.values()} & set(self._edition.classes)
 
-    @contextmanager
-    def _counting(self, wanted: Mapping[str, Path]) -> Iterator[None]:
-        """Progress of what is wanted; at the end it is on the disk."""
-        self._progress.begin("Unpacking", "file", len(wanted))
-        try:
-            yield
-        finally:
-            self._progress.close()
-            os.sync()  # once: an fsync of each of 6,766 files takes longer than to unpack them
+@dataclass(frozen=True)
+class Mirrors:
+    """Archives and folders on disk, and URLs that may have the archives; `given`: as the user wrote them, in order."""
+
+    given: tuple[str, ...]
+    release: Release
+
+    @property
+    def local(self) -> list[Path]:
+        """The paths among them."""
+        return [Path(place) for place in self.given if not _is_url(place)]
+
+    def check(self) -> None:
+        """Raises DownloadError where a path does not exist."""
+        for path in self.local:
+            if not path.exists():
+                raise DownloadError(f"{path}: not found; --from takes an archive, a folder, or an http(s) URL")
+
+    def urls(self, archive: Archive) -> list[str]:
+        """Where to fetch an archive: from the URLs that were given for it, or from where it is published."""
+        return self.urls_given(archive) or [mirror + archive.name for mirror in self.release.mirrors]
+
+    def urls_given(self, archive: Archive) -> list[str]:
+        """Those of the user's URLs that may have the archive."""
+        return [url for place in self.given if _is_url(place) and (url := self._url_of(place, archive))]
+
+    def _url_of(self, url: str, archive: Archive) -> str | None:
+        """Where `url` has the archive. One that names an archive has that one, any other is a folder with both."""
+        lists, videos = self.release.lists, self.release.videos
+        if not urlsplit(url).path.endswith(".rar") and lists.name not in url and videos.name not in url:
+            return f"{url.rstrip('/')}/{archive.name}"
+        return url if ("split" in url.rpartition("/")[2]) == (archive == lists) else None
 
 
 def some(names: Collection[str], count: int = 10) -> str:
     """The first few of the names, and how many more there are."""
     first = ", ".join(sorted(names)[:count])
     return first if len(names) <= count else f"{first} and {len(names) - count} more"
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("http://", "https://"))
+
+
+def _regular_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder that are not empty, but for those being unpacked; no link is followed."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(set(folders) - {_STAGING})
+        for name in sorted(names):
+            path = Path(parent, name)
+            if path.is_file() and not path.is_symlink() and path.stat().st_size:
+                yield path
 
 
 def _note_missing(path: Path, missing: Sequence[str]) -> None:
@@ -231,13 +261,13 @@ def _note_missing(path: Path, missing: Sequence[str]) -> None:
         remove_file(path)
 
 
-def _report(holdings: Holdings, arrived: int, problems: list[str]) -> Report:
-    edition, missing = holdings.edition, holdings.missing_clips()
-    return Report(
-        classes=len({name for file, name in holdings.class_of.items() if file not in missing}),
-        clips=edition.clips - len(missing),
-        lists=len(edition.list_names),
+def _report(inventory: Inventory, arrived: int = 0, problems: Sequence[str] = ()) -> DownloadReport:
+    release, class_of, missing = inventory.release, inventory.class_of, inventory.missing_clips()
+    return DownloadReport(
+        classes=len({name for file, name in class_of.items() if file not in missing}),
+        clips=release.clips - len(missing),
+        lists=len(release.list_names),
         arrived=arrived,
-        missing=tuple(sorted(f"{holdings.class_of[name]}/{name}" for name in missing)),
+        missing=tuple(sorted(f"{class_of[name]}/{name}" for name in missing)),
         problems=tuple(problems),
     )

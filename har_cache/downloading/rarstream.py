@@ -38,11 +38,10 @@ _SPLIT = 0x0003  # RAR flags of a member that begins or ends in another file
 
 @dataclass(frozen=True)
 class Request:
-    """What to send: members of `archive` whose last path component is in `names`.
+    """Request for the members of `archive` whose last path component is in `names`.
 
     `max_members` and `max_bytes` cap what the archive may hold, wanted or not. `command`, with the archive as its last
-    argument, writes the contents of all members to stdout, one after another; it is used where something is compressed,
-    or `direct` is false.
+    argument, writes the contents of all members to stdout, one after another; it is used where something is compressed.
     """
 
     archive: str
@@ -51,17 +50,10 @@ class Request:
     max_bytes: int
     cpu_s: int
     command: tuple[str, ...] = ()
-    direct: bool = True
 
     def line(self) -> bytes:
         """As it goes to stdin."""
         return json.dumps(asdict(self)).encode() + b"\n"
-
-
-class _StopError(Exception):
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 def main() -> None:
@@ -71,10 +63,8 @@ def main() -> None:
     try:
         _send(request, sys.stdout.buffer)
         sys.stdout.buffer.flush()
-    except _StopError as stop:
-        _exit(stop.status, str(stop))
     except rarfile.Error as error:
-        _exit(REFUSED, f"damaged, or no RAR archive: {error}")
+        _stop(REFUSED, f"damaged, or no RAR archive: {error}")
 
 
 def _confine(cpu_s: int) -> None:
@@ -90,7 +80,7 @@ def _confine(cpu_s: int) -> None:
             resource.setrlimit(limit, (value, value))
 
 
-def _exit(status: int, text: str) -> NoReturn:
+def _stop(status: int, text: str) -> NoReturn:
     print(text, file=sys.stderr)
     sys.exit(status)
 
@@ -100,13 +90,13 @@ def _send(request: Request, out: IO[bytes]) -> None:
     members = [info for info in archive.infolist() if not info.is_dir()]
     chosen = [info for info in members if _file_name(info) in request.names]
     _check_once(chosen)
-    if request.direct and all(info.compress_type == rarfile.RAR_M0 for info in chosen):
+    if all(info.compress_type == rarfile.RAR_M0 for info in chosen):
         for info in chosen:
             with archive.open(info) as stored:
                 _send_member(info, iter(partial(stored.read, _CHUNK), b""), out)
         return
     if not request.command:
-        raise _StopError(NEEDS_EXTRACTOR, "compressed")
+        _stop(NEEDS_EXTRACTOR, "compressed")
     _send_extracted(request.command, request.archive, members, {_file_name(info) for info in chosen}, out)
 
 
@@ -118,34 +108,32 @@ def _listed(request: Request) -> rarfile.RarFile:
         nonlocal seen, total
         seen += 1
         if seen > request.max_members:
-            raise _StopError(REFUSED, f"holds more than {request.max_members} entries")
+            _stop(REFUSED, f"holds more than {request.max_members} entries")
         if info.type == rarfile.RAR_BLOCK_FILE:
             _check_member(info)
             total += info.file_size or 0
         if total > request.max_bytes:
-            raise _StopError(REFUSED, f"would unpack to more than {request.max_bytes} bytes")
+            _stop(REFUSED, f"would unpack to more than {request.max_bytes} bytes")
 
     with Path(request.archive).open("rb") as file:
         if not file.read(8).startswith((rarfile.RAR_ID, rarfile.RAR5_ID)):
-            raise _StopError(REFUSED, "no RAR archive")
+            _stop(REFUSED, "no RAR archive")
     # A comment may be compressed, and rarfile would start an extractor of its own choice for it.
     rarfile.RAR_MAX_COMMENT = -1
     return rarfile.RarFile(request.archive, info_callback=check, part_only=True)
 
 
 def _check_member(info: rarfile.RarInfo) -> None:
-    name = f"{info.filename!r:.200}"
     mode = (info.mode or 0) & _UNIX_KIND if info.host_os == rarfile.RAR_OS_UNIX else 0
-    if info.is_symlink() or info.file_redir:
-        raise _StopError(REFUSED, f"holds a link: {name}")
-    if mode not in (0, _REGULAR, _FOLDER):
-        raise _StopError(REFUSED, f"holds what is neither a file nor a folder: {name}")
-    if _OUTSIDE.search(info.filename):
-        raise _StopError(REFUSED, f"holds a path that leads outside: {name}")
-    if info.needs_password():
-        raise _StopError(REFUSED, f"is encrypted: {name}")
-    if info.flags & _SPLIT:
-        raise _StopError(REFUSED, f"is one part of several: {name}")
+    faults = {
+        "holds a link": info.is_symlink() or info.file_redir,
+        "holds what is neither a file nor a folder": mode not in (0, _REGULAR, _FOLDER),
+        "holds a path that leads outside": _OUTSIDE.search(info.filename),
+        "is encrypted": info.needs_password(),
+        "is one part of several": info.flags & _SPLIT,
+    }
+    for fault in (fault for fault, found in faults.items() if found):
+        _stop(REFUSED, f"{fault}: {info.filename!r:.200}")
 
 
 def _check_once(chosen: Iterable[rarfile.RarInfo]) -> None:
@@ -153,9 +141,9 @@ def _check_once(chosen: Iterable[rarfile.RarInfo]) -> None:
     for info in chosen:
         name = _file_name(info)
         if name in seen:
-            raise _StopError(REFUSED, f"holds two files of the name {name!r:.200}")
+            _stop(REFUSED, f"holds two files of the name {name!r:.200}")
         if info.CRC is None:
-            raise _StopError(REFUSED, f"holds a file without a CRC32: {name!r:.200}")
+            _stop(REFUSED, f"holds a file without a CRC32: {name!r:.200}")
         seen.add(name)
 
 
@@ -203,14 +191,14 @@ def _started(command: list[str]) -> "subprocess.Popen[bytes]":
             restore_signals=False,  # SIGXFSZ stays ignored: unar tries to save its settings, and may not die of that
         )
     except OSError as error:
-        raise _StopError(FAILED, f"cannot be started: {error.strerror}") from None
+        _stop(FAILED, f"cannot be started: {error.strerror}")
 
 
 def _exactly(source: IO[bytes], size: int) -> Iterator[bytes]:
     while size:
         chunk = source.read(min(size, _CHUNK))
         if not chunk:
-            raise _StopError(FAILED, "gave fewer bytes than the archive lists")
+            _stop(FAILED, "gave fewer bytes than the archive lists")
         size -= len(chunk)
         yield chunk
 

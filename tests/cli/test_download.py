@@ -6,36 +6,34 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from har_cache_cli import console
-from har_cache_cli import download as command
 from har_cache_cli.main import app
 from typer.testing import CliRunner
 
 from har_cache.data.index import read_index
 from har_cache.downloading import download as module
-from har_cache.downloading.download import Settings, download
+from har_cache.downloading.download import DownloadReport, Means, download
+from har_cache.progress import Progress
+from har_cache.settings import DownloadSettings
 
-from ..helpers.editions import Copy, small_copy
+from ..helpers.releases import Copy, small_copy
 from ..helpers.websites import Fault, Website
 
-# The command on the small data set of `editions`, given as its folder, instead of HMDB51.
+# The command on the small data set of `releases`, given as its folder, instead of HMDB51.
 SCRIPT = """
 import sys
-from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, sys.argv.pop(1))
-from tests.editions import archive, SMALL
-from har_cache import download as module
-from har_cache.hmdb51 import Edition
+from tests.helpers.releases import archive, SMALL
+from har_cache.downloading import download as module
+from har_cache.data.hmdb51 import Release
 folder = Path(sys.argv.pop(1))
-edition = Edition(SMALL, 15, archive(folder / "hmdb51_org.rar"), archive(folder / "test_train_splits.rar"), ())
+release = Release(SMALL, 15, archive(folder / "hmdb51_org.rar"), archive(folder / "test_train_splits.rar"), ())
 real = module.download
-module.download = lambda settings, listener: real(replace(settings, edition=edition), listener)
+module.download = lambda settings, progress: real(settings, progress, module.Means(release))
 from har_cache_cli.main import app
 app()
 """
@@ -45,8 +43,8 @@ app()
 def small(copy: Copy, monkeypatch: pytest.MonkeyPatch) -> Copy:
     """The small data set stands for HMDB51, for commands in this process."""
 
-    def of_the_small_one(settings: Settings, listener: Any) -> Any:
-        return download(replace(settings, edition=copy.edition), listener)
+    def of_the_small_one(settings: DownloadSettings, progress: Progress) -> DownloadReport:
+        return download(settings, progress, Means(copy.release))
 
     monkeypatch.setattr(module, "download", of_the_small_one)
     return copy
@@ -58,7 +56,7 @@ def run(*arguments: Any) -> Any:
 
 def start(copy: Copy, *arguments: Any) -> "subprocess.Popen[str]":
     """The command in a process of its own, and its own group, as a terminal starts it."""
-    line = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(copy.folder), "download"]
+    line = [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[2]), str(copy.folder), "download"]
     return subprocess.Popen([*line, *map(str, arguments)], stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -162,26 +160,3 @@ def test_ctrl_c_in_the_middle_of_a_download(copy: Copy, site: Website, tmp_path:
     assert part.stat().st_size == 1000
     assert start(copy, "--out", out, "--from", site.url).wait(60) == 0
     assert site.asked[-1] == ("/hmdb51_org.rar", "bytes=1000-") and published(out) == copy.tree()
-
-
-def test_progress_on_a_terminal_is_a_bar_and_lines_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(console, "_LOG_EVERY_S", -1)
-    progress = command.Progress()
-    progress.begin("x.rar", "B", 4 << 20, 1 << 20)
-    progress.advance(1 << 20)
-    progress.begin("x.rar", "B", None, 0)
-    progress.advance(1 << 19)
-    progress.begin("Unpacking", "file", 15, 0)
-    progress.advance(1)
-    progress.close()
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["x.rar: 2.0 of 4.0 MiB", "x.rar: 0.5 MiB", "Unpacking: 1 of 15 files"]
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    progress.begin("x.rar", "B", 4 << 20, 1 << 20)
-    progress.advance(3 << 20)
-    progress.say("a line")
-    progress.close()
-    text = capsys.readouterr().err
-    assert "100%" in text and "4.00M/4.00M" in text and "a line\n" in text

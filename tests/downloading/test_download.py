@@ -5,25 +5,35 @@ from typing import Any
 
 import pytest
 
-from har_cache.data.hmdb51 import CLASSES, CLIPS, OFFICIAL, SPLIT_LISTS
+from har_cache.data.hmdb51 import CLASSES, CLIPS, OFFICIAL
 from har_cache.data.index import read_index
-from har_cache.downloading.download import Report, Settings, download
-from har_cache.downloading.fetch import Patience
+from har_cache.downloading.download import DownloadReport, Means, download
+from har_cache.downloading.fetch import RetryPolicy
 from har_cache.downloading.unpack import Limits, NoExtractorError
-from har_cache.errors import DownloadError
-from har_cache.files import alone
+from har_cache.errors import DownloadError, FileError
+from har_cache.files import locked
+from har_cache.settings import DownloadSettings
 
-from ..helpers.editions import OFFICIAL_LISTS, Copy, archive, class_rar, full_copy
 from ..helpers.rars import RAR5, SYMLINK, Member, compressed, write_rar
-from ..helpers.websites import Ear, Fault, Website, website
+from ..helpers.releases import OFFICIAL_LISTS, Copy, archive, class_rar, full_copy
+from ..helpers.websites import Fault, Recorder, Website, website
 
 VIDEOS, LISTS = "/hmdb51_org.rar", "/test_train_splits.rar"
 
 
-def get(copy: Copy, *sources: Any, ear: Ear | None = None, **changes: Any) -> Report:
-    hurry = Patience(timeout_s=2, attempts=2, pause_s=0.01)
-    settings = Settings(copy.folder.parent / "out", tuple(map(str, sources)), edition=copy.edition, patience=hurry)
-    return download(replace(settings, **changes), ear or Ear())
+def get(
+    copy: Copy,
+    *mirrors: Any,
+    heard: Recorder | None = None,
+    out: Path | None = None,
+    unverified: bool = False,
+    **means: Any,
+) -> DownloadReport:
+    hurry = RetryPolicy(timeout_s=2, attempts=2, pause_s=0.01)
+    settings = DownloadSettings(
+        out=out or copy.folder.parent / "out", mirrors=tuple(map(str, mirrors)), unverified=unverified
+    )
+    return download(settings, heard or Recorder(), Means(**{"release": copy.release, "retry": hurry, **means}))
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -33,7 +43,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items() if not name.startswith(("archives/", ".lock"))}
 
 
-def complete(copy: Copy, report: Report) -> bool:
+def complete(copy: Copy, report: DownloadReport) -> bool:
     assert (report.classes, report.clips, report.lists) == (3, 15, 9)
     assert not report.missing and not report.problems
     return tree(copy.folder.parent / "out") == copy.tree()
@@ -53,8 +63,8 @@ def test_from_a_mirror_to_a_complete_data_set_and_nothing_the_second_time(copy: 
 
 
 def test_the_official_site_is_asked_unless_told_otherwise(copy: Copy, site: Website) -> None:
-    edition = replace(copy.edition, mirrors=(f"{site.url}/gone/", f"{site.url}/"))
-    assert complete(copy, get(copy, edition=edition))
+    release = replace(copy.release, mirrors=(f"{site.url}/gone/", f"{site.url}/"))
+    assert complete(copy, get(copy, release=release))
     assert [path for path, _ in site.asked] == [f"/gone{LISTS}", LISTS, f"/gone{VIDEOS}", VIDEOS]
     assert OFFICIAL.mirrors[0].startswith("https://") and OFFICIAL.mirrors[1].startswith("http://")
 
@@ -119,8 +129,8 @@ def test_from_archives_that_are_here(copy: Copy) -> None:
 
 
 def test_one_archive_is_here_and_the_other_one_is_fetched(copy: Copy, site: Website) -> None:
-    edition = replace(copy.edition, mirrors=(f"{site.url}/",))
-    assert complete(copy, get(copy, copy.folder / VIDEOS[1:], edition=edition))
+    release = replace(copy.release, mirrors=(f"{site.url}/",))
+    assert complete(copy, get(copy, copy.folder / VIDEOS[1:], release=release))
     assert [path for path, _ in site.asked] == [LISTS]
 
 
@@ -168,10 +178,10 @@ def test_what_a_folder_lacks_is_named(copy: Copy) -> None:
 
 def test_a_folder_with_nothing_of_it_is_said_to_have_nothing(copy: Copy, site: Website, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    ear = Ear()
-    edition = replace(copy.edition, mirrors=(f"{site.url}/",))
-    assert complete(copy, get(copy, tmp_path / "empty", ear=ear, edition=edition))
-    assert any("nothing of it is in what --from names" in text for text in ear.said)
+    heard = Recorder()
+    release = replace(copy.release, mirrors=(f"{site.url}/",))
+    assert complete(copy, get(copy, tmp_path / "empty", heard=heard, release=release))
+    assert any("nothing of it is in what --from names" in text for text in heard.said)
 
 
 def test_a_path_that_is_not_there(copy: Copy, tmp_path: Path) -> None:
@@ -199,16 +209,22 @@ def test_an_archive_kept_from_before_is_checked_again(copy: Copy, site: Website)
     assert complete(copy, get(copy, site.url))
 
 
+def test_an_archive_that_cannot_be_read_is_one_line(copy: Copy, site: Website) -> None:
+    (copy.folder.parent / "out" / "archives" / LISTS[1:]).mkdir(parents=True)
+    with pytest.raises(DownloadError, match=r"test_train_splits[.]rar: Is a directory"):
+        get(copy, site.url)
+
+
 # ---------------------------------------------------------------------------------------------------- hostile
 
 
 def published(copy: Copy, **members: list[Member]) -> Copy:
     """The same, with other archives that are as good as published; `videos` or `lists`."""
-    edition = copy.edition
+    release = copy.release
     for kind, content in members.items():
-        path = write_rar(copy.folder / getattr(edition, kind).name, content)
-        edition = replace(edition, **{kind: archive(path)})
-    return replace(copy, edition=edition)
+        path = write_rar(copy.folder / getattr(release, kind).name, content)
+        release = replace(release, **{kind: archive(path)})
+    return replace(copy, release=release)
 
 
 @pytest.mark.parametrize(
@@ -234,12 +250,12 @@ def test_one_hostile_class_costs_that_class(copy: Copy, tmp_path: Path) -> None:
     evil = write_rar(tmp_path / "evil.rar", [Member("../../clap.avi", b"x")]).read_bytes()
     members = [Member("clap.rar", evil), Member("climb.rar", class_rar(copy.folder, "climb", copy.clips["climb"]))]
     members += [Member("climb_stairs.rar", b"<html>")]
-    ear = Ear()
-    report = get(published(copy, videos=members), copy.folder, ear=ear)
+    heard = Recorder()
+    report = get(published(copy, videos=members), copy.folder, heard=heard)
     assert (report.classes, report.clips, len(report.missing)) == (1, 5, 10)
     assert "clap.rar: refused: holds a path that leads outside" in report.problems[0]
     assert "climb_stairs.rar: refused: no RAR archive" in report.problems[1]
-    assert set(report.problems) <= set(ear.said)
+    assert set(report.problems) <= set(heard.said)
     assert not list(tmp_path.rglob("clap.avi"))
 
 
@@ -287,13 +303,13 @@ def test_missing_lists_are_named(copy: Copy) -> None:
 
 
 def test_without_an_extractor_one_is_named(copy: Copy) -> None:
-    ear = Ear()
+    heard = Recorder()
     name, data = next(iter(copy.clips["clap"].items()))
     inner = write_rar(copy.folder / "x.rar", [compressed(name, data)])
     bad = published(copy, videos=[Member("clap.rar", inner.read_bytes())])
     inner.unlink()
     with pytest.raises(NoExtractorError, match=r"clap\.rar: is compressed.*unar"):
-        get(bad, copy.folder, ear=ear, extractors=())
+        get(bad, copy.folder, heard=heard, extractors=())
 
 
 # ------------------------------------------------------------------------------------------------ interruption
@@ -302,15 +318,15 @@ def test_without_an_extractor_one_is_named(copy: Copy) -> None:
 def test_interrupted_anywhere_and_resumed(copy: Copy, site: Website, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C at each moment at which something is reported, one run after another."""
 
-    class Impatient(Ear):
-        def advance(self, count: int) -> None:
+    class Impatient(Recorder):
+        def advance(self, count: int = 1, note: str = "") -> None:
             raise KeyboardInterrupt
 
     runs = 0
     while True:
         runs += 1
         try:
-            report = get(copy, site.url, ear=Impatient())
+            report = get(copy, site.url, heard=Impatient())
             break
         except KeyboardInterrupt:
             assert not (copy.folder.parent / "out" / ".unpacking").exists()
@@ -334,7 +350,7 @@ def test_an_empty_file_left_by_a_crash_of_the_machine_is_brought_again(copy: Cop
 def test_two_at_once_do_not_mix(copy: Copy) -> None:
     out = copy.folder.parent / "out"
     out.mkdir()
-    with alone(out), pytest.raises(DownloadError, match="another download is at work"):
+    with locked(out, "download"), pytest.raises(FileError, match="another download is at work"):
         get(copy, copy.folder)
     assert complete(copy, get(copy, copy.folder))
 
@@ -345,11 +361,11 @@ def test_two_at_once_do_not_mix(copy: Copy) -> None:
 def test_all_of_it(tmp_path: Path) -> None:
     """51 classes, 6,766 clips, 153 lists, over HTTP and with a connection that breaks."""
     copy = full_copy(tmp_path / "published")
-    assert len(copy.lists) == SPLIT_LISTS
+    assert len(copy.lists) == 3 * CLASSES
     with website(copy.files) as site:
         site.faults[VIDEOS] = [Fault(breaks_at=500_000), Fault(ignores_range=True, breaks_at=900_000)]
         report = get(copy, site.url)
-    assert (report.classes, report.clips, report.lists, report.arrived) == (CLASSES, CLIPS, SPLIT_LISTS, CLIPS)
+    assert (report.classes, report.clips, report.lists, report.arrived) == (CLASSES, CLIPS, 3 * CLASSES, CLIPS)
     assert not report.missing and not report.problems
     assert tree(tmp_path / "out") == copy.tree()
     if OFFICIAL_LISTS.is_dir():

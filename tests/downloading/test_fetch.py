@@ -1,5 +1,4 @@
 import hashlib
-import json
 import random
 import shutil
 import socket
@@ -8,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from har_cache.downloading.fetch import Patience, fetch
-from har_cache.downloading.part import Wanted
+from har_cache.downloading.fetch import RemoteFile, RetryPolicy, fetch
 from har_cache.errors import DownloadError, HarCacheError
 
-from ..helpers.websites import Ear, Fault, Website, website
+from ..helpers.websites import Fault, Recorder, Website, website
 
 DATA = random.Random(0).randbytes(3_000_000)
+OLDER = b"an older version" * 100_000
 SHA256 = hashlib.sha256(DATA).hexdigest()
-HURRY = Patience(timeout_s=0.5, attempts=3, pause_s=0.01)
+HURRY = RetryPolicy(timeout_s=0.5, attempts=3, pause_s=0.01)
 NAME = "/file.rar"
 
 
@@ -32,13 +31,13 @@ def mirror() -> Iterator[Website]:
         yield site
 
 
-def get(folder: Path, *sites: Website, sha256: str | None = SHA256, max_bytes: int = 10_000_000) -> Ear:
-    ear = Ear()
+def get(folder: Path, *sites: Website, sha256: str | None = SHA256, max_bytes: int = 10_000_000) -> Recorder:
+    heard = Recorder()
     target = folder / "file.rar"
-    fetch([site.url + NAME for site in sites], Wanted(target, sha256, max_bytes), ear, HURRY)
+    fetch([site.url + NAME for site in sites], RemoteFile(target, sha256, max_bytes), heard, HURRY)
     assert sha256 is None or target.read_bytes() == DATA
     assert {path.name for path in folder.iterdir()} <= {"file.rar", "file.rar.rejected"}
-    return ear
+    return heard
 
 
 def no_one_there() -> Website:
@@ -59,16 +58,16 @@ def interrupted(folder: Path, site: Website, at: int) -> None:
 
 
 def test_a_file_comes_whole(site: Website, tmp_path: Path) -> None:
-    ear = get(tmp_path, site)
+    heard = get(tmp_path, site)
     assert site.asked == [(NAME, "")]
-    assert ear.begun == [("file.rar", "B", len(DATA), 0)] and ear.advanced == len(DATA) and not ear.said
+    assert heard.begun == [("file.rar", "B", len(DATA), 0)] and heard.advanced == len(DATA) and not heard.said
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(site: Website, tmp_path: Path) -> None:
     site.faults[NAME] = [Fault(breaks_at=1_000_000), Fault(breaks_at=1_700_000)]
-    ear = get(tmp_path, site)
+    heard = get(tmp_path, site)
     assert site.asked == [(NAME, ""), (NAME, "bytes=1000000-"), (NAME, "bytes=1700000-")]
-    assert ear.advanced == len(DATA) and len(ear.said) == 2
+    assert heard.advanced == len(DATA) and len(heard.said) == 2
 
 
 def test_many_breaks_are_no_reason_to_give_up_as_long_as_more_comes(site: Website, tmp_path: Path) -> None:
@@ -79,26 +78,19 @@ def test_many_breaks_are_no_reason_to_give_up_as_long_as_more_comes(site: Websit
 
 def test_a_server_that_falls_silent_is_left(site: Website, tmp_path: Path) -> None:
     site.faults[NAME] = [Fault(falls_silent_at=1_000_000)]
-    ear = get(tmp_path, site)
-    assert "fell silent" in ear.said[0] and site.asked[1] == (NAME, "bytes=1000000-")
+    heard = get(tmp_path, site)
+    assert "fell silent" in heard.said[0] and site.asked[1] == (NAME, "bytes=1000000-")
 
 
 def test_a_killed_download_goes_on(site: Website, tmp_path: Path) -> None:
     interrupted(tmp_path, site, 1_234_567)
-    ear = get(tmp_path, site)
-    assert site.asked == [(NAME, "bytes=1234567-")] and ear.advanced == len(DATA) - 1_234_567
+    heard = get(tmp_path, site)
+    assert site.asked == [(NAME, "bytes=1234567-")] and heard.advanced == len(DATA) - 1_234_567
 
 
 def test_a_kill_before_the_last_rename_needs_no_server(site: Website, tmp_path: Path) -> None:
     (tmp_path / "file.rar.part").write_bytes(DATA)
-    (tmp_path / "file.rar.part.json").write_text(json.dumps({"total": len(DATA)}))
     get(tmp_path, no_one_there())
-
-
-def test_a_part_that_is_all_there_is_noticed(site: Website, tmp_path: Path) -> None:
-    (tmp_path / "file.rar.part").write_bytes(DATA)
-    get(tmp_path, site)
-    assert site.asked == [(NAME, f"bytes={len(DATA)}-")]
 
 
 def test_a_part_that_is_too_long_is_dropped(site: Website, tmp_path: Path) -> None:
@@ -106,19 +98,11 @@ def test_a_part_that_is_too_long_is_dropped(site: Website, tmp_path: Path) -> No
     get(tmp_path, site)
 
 
-@pytest.mark.parametrize("notes", [b"", b"{", b"[]", b'{"total": "x", "url": 3}'])
-def test_damaged_notes_are_no_obstacle(site: Website, tmp_path: Path, notes: bytes) -> None:
-    (tmp_path / "file.rar.part").write_bytes(DATA[:1000])
-    (tmp_path / "file.rar.part.json").write_bytes(notes)
-    get(tmp_path, site)
-    assert site.asked == [(NAME, "bytes=1000-")]
-
-
 def test_a_server_that_ignores_ranges_starts_anew(site: Website, tmp_path: Path) -> None:
     interrupted(tmp_path, site, 2_000_000)
     site.always[NAME] = Fault(ignores_range=True)
-    ear = get(tmp_path, site)
-    assert ear.begun[-1] == ("file.rar", "B", len(DATA), 0)
+    heard = get(tmp_path, site)
+    assert heard.begun[-1] == ("file.rar", "B", len(DATA), 0)
 
 
 def test_a_server_that_ignores_ranges_and_always_breaks_is_given_up(
@@ -131,18 +115,49 @@ def test_a_server_that_ignores_ranges_and_always_breaks_is_given_up(
 
 
 def test_a_file_that_changed_is_fetched_anew(site: Website, tmp_path: Path) -> None:
-    site.files[NAME] = b"an older version" * 100_000
+    site.files[NAME] = OLDER
     interrupted(tmp_path, site, 1_000_000)
     site.files[NAME], site.etags[NAME] = DATA, '"2"'
     get(tmp_path, site)
-    assert site.asked == [(NAME, "bytes=1000000-")]  # with If-Range, so the answer was the whole
+    assert site.asked == [(NAME, "bytes=1000000-"), (NAME, "")]
+
+
+@pytest.mark.parametrize("sha256", [SHA256, None])
+def test_a_file_that_changes_while_it_comes_is_fetched_anew(site: Website, tmp_path: Path, sha256: str | None) -> None:
+    site.faults[NAME] = [Fault(data=OLDER, etag='"older"', breaks_at=1_000_000)]
+    get(tmp_path, site, sha256=sha256)
+    assert site.asked == [(NAME, ""), (NAME, "bytes=1000000-")]  # with If-Range, so the answer was the whole
+    assert site.conditions[1] == '"older"' and (tmp_path / "file.rar").read_bytes() == DATA
+
+
+def test_a_weak_etag_does_not_join_two_pieces_but_a_date_does(site: Website, tmp_path: Path) -> None:
+    site.etags[NAME], site.dates[NAME] = 'W/"1"', "Wed, 21 Oct 2015 07:28:00 GMT"
+    site.faults[NAME] = [Fault(breaks_at=1_000_000)]
+    get(tmp_path, site, sha256=None)
+    assert site.asked[1] == (NAME, "bytes=1000000-") and site.conditions == ["", site.dates[NAME]]
+    assert (tmp_path / "file.rar").read_bytes() == DATA
+
+
+def test_without_a_checksum_nothing_is_added_to_a_piece_of_an_unknown_version(
+    site: Website, mirror: Website, tmp_path: Path
+) -> None:
+    site.etags[NAME] = 'W/"1"'
+    site.faults[NAME] = [Fault(data=OLDER, breaks_at=1_000_000)]
+    get(tmp_path, site, sha256=None)
+    assert site.asked == [(NAME, ""), (NAME, "")] and (tmp_path / "file.rar").read_bytes() == DATA
+    (tmp_path / "file.rar.part").write_bytes(b"of an earlier run")
+    mirror.faults[NAME] = [Fault(data=OLDER, breaks_at=1_000_000), Fault(status=410)]
+    site.etags[NAME] = mirror.etags[NAME] = '"1"'  # two servers that call two versions the same
+    get(tmp_path, mirror, site, sha256=None)
+    assert [ranges for _, ranges in mirror.asked] == ["", "bytes=1000000-"] and site.asked[2:] == [(NAME, "")]
+    assert (tmp_path / "file.rar").read_bytes() == DATA
 
 
 def test_pieces_that_do_not_fit_are_replaced_by_the_whole(site: Website, tmp_path: Path) -> None:
     (tmp_path / "file.rar.part").write_bytes(b"something else")
-    ear = get(tmp_path, site)
+    heard = get(tmp_path, site)
     assert site.asked == [(NAME, "bytes=14-"), (NAME, "")]
-    assert "put together" in ear.said[0] and (tmp_path / "file.rar.rejected").stat().st_size == len(DATA)
+    assert "put together" in heard.said[0] and (tmp_path / "file.rar.rejected").stat().st_size == len(DATA)
 
 
 def test_a_range_from_elsewhere_is_not_taken(site: Website, tmp_path: Path) -> None:
@@ -150,6 +165,13 @@ def test_a_range_from_elsewhere_is_not_taken(site: Website, tmp_path: Path) -> N
     site.faults[NAME] = [Fault(range_from=999_999)]
     get(tmp_path, site)
     assert site.asked[-1] == (NAME, "")
+
+
+def test_a_range_from_elsewhere_is_not_taken_without_a_checksum_either(site: Website, tmp_path: Path) -> None:
+    site.faults[NAME] = [Fault(breaks_at=1_000_000), Fault(range_from=999_999)]
+    get(tmp_path, site, sha256=None)
+    assert site.asked == [(NAME, ""), (NAME, "bytes=1000000-"), (NAME, "")]
+    assert (tmp_path / "file.rar").read_bytes() == DATA
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -165,16 +187,17 @@ def test_redirects_to_other_places_than_the_web_or_in_circles_are_not(
     site: Website, mirror: Website, tmp_path: Path, where: str
 ) -> None:
     site.always[NAME] = Fault(status=302, location=where)
-    get(tmp_path, site, mirror)
+    heard = get(tmp_path, site, mirror)
     assert mirror.asked == [(NAME, "")]
+    assert ("leads to ftp" in heard.said[0]) == where.startswith("ftp")
 
 
 def test_wrong_bytes_are_refused_and_kept_aside(site: Website, mirror: Website, tmp_path: Path) -> None:
     wrong = DATA[:-1] + bytes([DATA[-1] ^ 1])
     site.always[NAME] = Fault(data=wrong)
-    ear = get(tmp_path, site, mirror)
+    heard = get(tmp_path, site, mirror)
     assert (tmp_path / "file.rar.rejected").read_bytes() == wrong
-    assert SHA256 in ear.said[0] and "rejected" in ear.said[0]
+    assert SHA256 in heard.said[0] and "rejected" in heard.said[0]
     assert mirror.asked == [(NAME, "")]
 
 
@@ -182,15 +205,15 @@ def test_a_size_that_is_announced_too_small_leaves_a_part_that_is_refused(
     site: Website, mirror: Website, tmp_path: Path
 ) -> None:
     site.always[NAME] = Fault(length=len(DATA) - 10)
-    ear = get(tmp_path, site, mirror)
+    heard = get(tmp_path, site, mirror)
     assert mirror.asked == [(NAME, "")] and (tmp_path / "file.rar.rejected").read_bytes() == DATA[:-10]
-    assert "sha256" in ear.said[0]
+    assert "sha256" in heard.said[0]
 
 
 def test_a_size_that_is_announced_too_big_is_asked_about(site: Website, tmp_path: Path) -> None:
     site.always[NAME] = Fault(length=len(DATA) + 10)
-    ear = get(tmp_path, site)
-    assert "broke off" in ear.said[0] and site.asked == [(NAME, ""), (NAME, f"bytes={len(DATA)}-")]
+    heard = get(tmp_path, site)
+    assert "broke off" in heard.said[0] and site.asked == [(NAME, ""), (NAME, f"bytes={len(DATA)}-")]
 
 
 def test_without_a_length_the_checksum_decides(site: Website, mirror: Website, tmp_path: Path) -> None:
@@ -204,8 +227,8 @@ def test_without_a_length_the_checksum_decides(site: Website, mirror: Website, t
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_what_is_not_there_is_not_asked_for_again(site: Website, mirror: Website, tmp_path: Path, status: int) -> None:
     site.always[NAME] = Fault(status=status)
-    ear = get(tmp_path, site, mirror)
-    assert len(site.asked) == 1 and str(status) in ear.said[0]
+    heard = get(tmp_path, site, mirror)
+    assert len(site.asked) == 1 and str(status) in heard.said[0]
 
 
 def test_an_overloaded_server_is_asked_again(site: Website, tmp_path: Path) -> None:
@@ -237,13 +260,15 @@ def test_nobody_is_there(site: Website, tmp_path: Path) -> None:
         get(tmp_path, gone, site)
     text = str(error.value)
     assert gone.url in text and site.url in text and "refused" in text and "404" in text and "--from" in text
+    assert "what has come is kept" in text
     assert "\n" not in text
 
 
 @pytest.mark.parametrize("url", ["http://", "http://[", "http://a b/", "http://127.0.0.1:99999/x", "gopher://x/y"])
 def test_a_senseless_url_is_a_reason_not_a_crash(tmp_path: Path, url: str) -> None:
-    with pytest.raises(DownloadError, match="cannot be had"):
-        fetch([url], Wanted(tmp_path / "x", None, 100), Ear(), HURRY)
+    with pytest.raises(DownloadError, match="cannot be had") as error:
+        fetch([url], RemoteFile(tmp_path / "x", None, 100), Recorder(), HURRY)
+    assert "kept" not in str(error.value)
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(no_length=True)])

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from har_cache.downloading import extractors
-from har_cache.downloading.extractors import Extractor, find_extractors
-from har_cache.downloading.unpack import BadArchiveError, Limits, NoExtractorError, unpack
+from har_cache.downloading import unpack as module
+from har_cache.downloading.unpack import (
+    BadArchiveError,
+    Extractor,
+    Limits,
+    NoExtractorError,
+    find_extractors,
+    unpack,
+)
 from har_cache.errors import DownloadError
 
 from ..helpers.rars import FIFO, FOLDER, HARDLINK, RAR4, RAR5, SYMLINK, Member, compressed, write_rar
@@ -34,12 +40,16 @@ def python(name: str, script: str) -> Extractor:
     return Extractor(name, (sys.executable, "-c", script))
 
 
+def packed(name: str, data: bytes) -> Member:
+    """A member that is said to be compressed, so that an extractor is asked for it."""
+    return Member(name, data, method=3)
+
+
 def get(
     archive: Path,
     names: list[str],
     programs: list[Extractor] | None = None,
     limits: Limits = Limits(stall_s=20),
-    direct: bool = True,
 ) -> dict[str, bytes]:
     """What arrives, by name; nothing else may be there afterwards."""
     root = archive.parent / "root"
@@ -49,7 +59,7 @@ def get(
     numbers = {path: name for name, path in wanted.items()}
     got = {}
     try:
-        for path in unpack(archive, wanted, staging, limits, programs or [], direct):
+        for path in unpack(archive, wanted, staging, limits, programs or []):
             got[numbers[path]] = path.read_bytes()
     finally:
         assert not list(staging.iterdir())
@@ -190,14 +200,14 @@ def test_each_extractor_here_gives_the_same(tmp_path: Path, version: int, extrac
     names = [name for name in ODD_NAMES if not name.startswith("@")]
     members = [Member("chew", kind=FOLDER), Member("chew/junk", b"skipped")]
     members += [Member(f"chew/{name}", random.Random(name).randbytes(50_000)) for name in names]
-    archive = write_rar(tmp_path / "x.rar", members, version)
+    archive = write_rar(tmp_path / "x.rar", [*members, packed("empty", b"")], version)
     try:
-        got = get(archive, names, [extractor], direct=False)
+        got = get(archive, [*names, "empty"], [extractor])
     except BadArchiveError as error:
         if extractor.name not in ("7z", "7zz"):
             raise
         pytest.skip(f"this 7-Zip knows no RAR: {error}")
-    assert got == {name: member.data for name, member in zip(names, members[2:], strict=True)}
+    assert got == {"empty": b"", **{name: member.data for name, member in zip(names, members[2:], strict=True)}}
 
 
 @pytest.mark.parametrize("extractor", EXTRACTORS, ids=lambda extractor: getattr(extractor, "name", "none"))
@@ -223,7 +233,7 @@ GOOD = "import sys; sys.stdout.write('onetwo')"
 
 
 def test_the_next_extractor_goes_on_where_one_failed(tmp_path: Path) -> None:
-    archive = write_rar(tmp_path / "x.rar", [Member("1", b"one"), Member("2", b"two")])
+    archive = write_rar(tmp_path / "x.rar", [packed("1", b"one"), packed("2", b"two")])
     programs = [
         python("absent", "import sys; sys.exit(3)"),
         Extractor("gone", ("/nonexistent/extractor",)),
@@ -231,15 +241,15 @@ def test_the_next_extractor_goes_on_where_one_failed(tmp_path: Path) -> None:
         python("wrong", "print('onexxx', end='')"),
         python("good", GOOD),
     ]
-    assert get(archive, ["1", "2"], programs, direct=False) == {"1": b"one", "2": b"two"}
+    assert get(archive, ["1", "2"], programs) == {"1": b"one", "2": b"two"}
     with pytest.raises(BadArchiveError) as error:
-        get(archive, ["1", "2"], programs[:4], direct=False)
+        get(archive, ["1", "2"], programs[:4])
     assert "absent gave fewer bytes" in str(error.value) and "gone cannot be started" in str(error.value)
     assert "short gave fewer bytes" in str(error.value) and "wrong gives wrong bytes for '2'" in str(error.value)
 
 
 def test_an_extractor_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
-    archive = write_rar(tmp_path / "x.rar", [Member("1", b"one"), Member("2", b"two")])
+    archive = write_rar(tmp_path / "x.rar", [packed("1", b"one"), packed("2", b"two")])
     script = (
         "import os, sys, time, subprocess\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
@@ -248,7 +258,7 @@ def test_an_extractor_that_hangs_is_killed_with_all_that_it_started(tmp_path: Pa
         "time.sleep(600)"
     )
     with pytest.raises(BadArchiveError, match="sent nothing for 2 s"):
-        get(archive, ["1", "2"], [python("hangs", script)], Limits(stall_s=2), direct=False)
+        get(archive, ["1", "2"], [python("hangs", script)], Limits(stall_s=2))
     child = int((tmp_path / "child").readlink().name)
     deadline = time.monotonic() + 10
     while _lives(child) and time.monotonic() < deadline:
@@ -257,30 +267,30 @@ def test_an_extractor_that_hangs_is_killed_with_all_that_it_started(tmp_path: Pa
 
 
 def test_an_extractor_is_not_taken_for_dead_while_members_are_passed_over(tmp_path: Path) -> None:
-    archive = write_rar(tmp_path / "x.rar", [Member(f"{i}", b"x") for i in range(9)])
+    archive = write_rar(tmp_path / "x.rar", [packed(f"{i}", b"x") for i in range(9)])
     script = "import sys, time\nfor _ in range(9): print('x', end='', flush=True); time.sleep(0.5)"
-    assert get(archive, ["8"], [python("slow", script)], Limits(stall_s=3), direct=False) == {"8": b"x"}
+    assert get(archive, ["8"], [python("slow", script)], Limits(stall_s=3)) == {"8": b"x"}
 
 
 def test_an_extractor_that_sends_without_end_is_left_and_killed(tmp_path: Path) -> None:
-    archive = write_rar(tmp_path / "x.rar", [Member("1", b"one"), Member("2", b"two")])
+    archive = write_rar(tmp_path / "x.rar", [packed("1", b"one"), packed("2", b"two")])
     script = "import sys\nsys.stdout.write('onetwo')\nwhile True: sys.stdout.write('x' * 65536)"
-    assert get(archive, ["1", "2"], [python("endless", script)], direct=False) == {"1": b"one", "2": b"two"}
+    assert get(archive, ["1", "2"], [python("endless", script)]) == {"1": b"one", "2": b"two"}
 
 
 def test_an_extractor_cannot_write_files(tmp_path: Path) -> None:
-    archive = write_rar(tmp_path / "x.rar", [Member("1", b"one"), Member("2", b"two")])
+    archive = write_rar(tmp_path / "x.rar", [packed("1", b"one"), packed("2", b"two")])
     target = tmp_path / "evil"
     script = f"import sys\nwith open({str(target)!r}, 'w') as file: file.write('x' * 10)\n{GOOD}"
     with pytest.raises(BadArchiveError):
-        get(archive, ["1", "2"], [python("writes", script)], direct=False)
+        get(archive, ["1", "2"], [python("writes", script)])
     assert not target.exists() or target.stat().st_size == 0
 
 
 def test_an_extractor_that_eats_the_processor_is_ended(tmp_path: Path) -> None:
-    archive = write_rar(tmp_path / "x.rar", [Member("1", b"one"), Member("2", b"two")])
+    archive = write_rar(tmp_path / "x.rar", [packed("1", b"one"), packed("2", b"two")])
     with pytest.raises(BadArchiveError):
-        get(archive, ["1"], [python("spins", "while True: pass")], Limits(cpu_s=1, stall_s=60), direct=False)
+        get(archive, ["1"], [python("spins", "while True: pass")], Limits(cpu_s=1, stall_s=60))
 
 
 def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
@@ -317,7 +327,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_extractors_are_found_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extractors, "_bundled_7zz", lambda: None)
+    monkeypatch.setattr(module, "_bundled_7zz", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_extractors() == ()
     for name in ("bsdtar", "unrar", "unrar-free"):

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from har_cache.progress import Progress
+
 
 @dataclass
 class Fault:
@@ -22,6 +24,7 @@ class Fault:
     length: int | None = None  # a Content-Length that lies
     no_length: bool = False
     content_type: str = "application/octet-stream"
+    etag: str = ""  # another one than the file's
 
 
 @dataclass
@@ -33,7 +36,9 @@ class Website:
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     always: dict[str, Fault] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
+    dates: dict[str, str] = field(default_factory=dict)  # Last-Modified, by path
     asked: list[tuple[str, str]] = field(default_factory=list)  # path and Range header of each request
+    conditions: list[str] = field(default_factory=list)  # their If-Range headers
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -48,6 +53,7 @@ def website(files: dict[str, bytes] | None = None) -> Iterator[Website]:
         def do_GET(self) -> None:
             self.close_connection = True
             site.asked.append((self.path, self.headers.get("Range", "")))
+            site.conditions.append(self.headers.get("If-Range", ""))
             queue = site.faults.get(self.path, [])
             _answer(self, site, queue.pop(0) if queue else site.always.get(self.path, Fault()))
 
@@ -90,7 +96,9 @@ def _answer(request: BaseHTTPRequestHandler, site: Website, fault: Fault) -> Non
         request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
     if not fault.no_length:
         request.send_header("Content-Length", str((fault.length or len(content)) - (start or 0)))
-    request.send_header("ETag", site.etags.get(request.path, '"1"'))
+    request.send_header("ETag", fault.etag or site.etags.get(request.path, '"1"'))
+    if request.path in site.dates:
+        request.send_header("Last-Modified", site.dates[request.path])
     request.send_header("Content-Type", fault.content_type)
     request.end_headers()
     _send(request, site, fault, content, start or 0)
@@ -98,7 +106,8 @@ def _answer(request: BaseHTTPRequestHandler, site: Website, fault: Fault) -> Non
 
 def _start(request: BaseHTTPRequestHandler, site: Website, fault: Fault) -> int | None:
     match = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-    same = request.headers.get("If-Range") in (None, site.etags.get(request.path, '"1"'))
+    versions = (None, site.etags.get(request.path, '"1"'), site.dates.get(request.path))
+    same = request.headers.get("If-Range") in versions
     return int(match[1]) if match and same and not fault.ignores_range else None
 
 
@@ -113,7 +122,7 @@ def _send(request: BaseHTTPRequestHandler, site: Website, fault: Fault, content:
         pass
 
 
-class Ear:
+class Recorder(Progress):
     """A listener that remembers."""
 
     def __init__(self) -> None:
@@ -124,11 +133,8 @@ class Ear:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def begin(self, what: str, unit: str, total: int | None, done: int) -> None:
+    def begin(self, what: str, unit: str, total: int | None, done: int = 0) -> None:
         self.begun.append((what, unit, total, done))
 
-    def advance(self, count: int) -> None:
+    def advance(self, count: int = 1, note: str = "") -> None:
         self.advanced += count
-
-    def close(self) -> None:
-        pass

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from har_cache.data.hmdb51 import CLASS_NAMES, CLIPS, Archive, Edition
+from har_cache.data.hmdb51 import CLASS_NAMES, CLIPS, Archive, Release
 from har_cache.data.index import read_list
 
 from .rars import Member, write_rar
@@ -16,9 +16,9 @@ SMALL = ("clap", "climb", "climb_stairs")
 
 @dataclass(frozen=True)
 class Copy:
-    """An edition, its archives in a folder, and what clips and lists hold, by file name."""
+    """A release, its archives in a folder, and what clips and lists hold, by file name."""
 
-    edition: Edition
+    release: Release
     folder: Path
     clips: dict[str, dict[str, bytes]]  # by class
     lists: dict[str, bytes]
@@ -71,8 +71,8 @@ def make_copy(
         folder / "test_train_splits.rar",
         [Member(f"testTrainMulti_7030_splits/{name}", data) for name, data in lists.items()],
     )
-    edition = Edition(tuple(names), sum(map(len, names.values())), archive(videos), archive(splits), mirrors)
-    return Copy(edition, folder, clips, lists)
+    release = Release(tuple(names), sum(map(len, names.values())), archive(videos), archive(splits), mirrors)
+    return Copy(release, folder, clips, lists)
 
 
 def class_rar(folder: Path, name: str, clips: dict[str, bytes]) -> bytes:
