@@ -302,7 +302,7 @@ class SampleSettings(Settings):
 
     out: Path = option(REQUIRED, "Directory to draw into.")
     classes: int = option(8, "Actions, 2 to 8; they come in time-reversed pairs.", least=2, most=8)
-    clips: int | None = option(None, "Clips of each action; default: 80, or 40 with --hard.", least=3)
+    clips: int | None = option(None, "Clips of each action; default: 80, or 40 with --hard.", least=8)
     seed: int = option(0, "Another seed draws other people.", least=0)
     hard: bool = option(False, "A harder one: noisier, and with fewer clips.")
     workers: int | None = _workers()
