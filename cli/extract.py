@@ -21,9 +21,6 @@ def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> Non
     Run it again to go on after an interruption, or to add new clips. Exit code 3: some clips failed (see failures.csv
     in the cache), all others are there.
     """
-    from har_cache.workers.server import fork_server
-
-    fork_server()  # imports torch in parallel with the next line
     with uninterrupted():
         from har_cache.extraction import extract as stage
 
@@ -34,7 +31,7 @@ def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> Non
 
 
 def _summarise(report: "ExtractReport", cache: Path) -> None:
-    counts = report.manifest["counts"]
+    counts = report.manifest.counts
     if report.seconds:
         rate = report.frames / report.seconds
         done = f"{plural(report.clips, 'clip')}, {plural(report.frames, 'frame')}"
@@ -49,5 +46,5 @@ def _summarise(report: "ExtractReport", cache: Path) -> None:
         say(f"{plural(len(report.failures), 'clip')} failed (named in {cache / 'failures.csv'}):")
         for reason, count in by_reason(report.failures).most_common():
             say(f"  {count} x {reason}")
-    held = f"{plural(counts['clips'], 'clip')}, {plural(counts['frames'], 'frame')}"
-    say(f"{cache}: {held} in {plural(counts['shards'], 'shard')}")
+    held = f"{plural(counts.clips, 'clip')}, {plural(counts.frames, 'frame')}"
+    say(f"{cache}: {held} in {plural(counts.shards, 'shard')}")

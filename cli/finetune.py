@@ -21,7 +21,7 @@ def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> N
     The clips that it learns from and validates on are the run's. Exit code 3: some clips do not decode; they were left
     out, and are named.
     """
-    from har_cache.workers.server import fork_server
+    from har_cache.workers.pool import fork_server
 
     fork_server()  # imports torch in parallel with the next lines
     with uninterrupted():

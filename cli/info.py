@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import plural
 from .options import Json
+
+if TYPE_CHECKING:
+    from har_cache.cache.manifest import Manifest
 
 _MOST = 20  # failures that are listed
 
@@ -17,30 +20,30 @@ def info(
     as_json: Json = False,
 ) -> None:
     """What a cache holds, and how it was made."""
-    from har_cache.cache.reader import read_manifest
+    from har_cache.cache.manifest import read_manifest
 
     manifest = read_manifest(cache)
     typer.echo(json.dumps(_summary(manifest), indent=2) if as_json else _text(cache, manifest))
 
 
-def _summary(manifest: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in manifest.items() if key not in ("sha256", "files")}
+def _summary(manifest: "Manifest") -> dict[str, Any]:
+    return {key: value for key, value in sorted(manifest.to_dict().items()) if key != "files"}
 
 
-def _text(cache: Path, manifest: dict[str, Any]) -> str:
-    counts, recipe = manifest["counts"], manifest["recipe"]
+def _text(cache: Path, manifest: "Manifest") -> str:
+    counts = manifest.counts
     lines = [
-        f"{cache}: {plural(counts['clips'], 'clip')} of {plural(len(manifest['classes']), 'class')}, "
-        f"{plural(counts['frames'], 'frame')}, {plural(counts['shards'], 'shard')}",
-        f"  fingerprint    {manifest['fingerprint']}",
-        *(f"  {key:<14} {_plain(value)}" for key, value in recipe.items() if key != "schema"),
-        f"  splits         {manifest['splits']['from']}",
-        f"  made with      {', '.join(f'{name} {version}' for name, version in manifest['versions'].items())}",
-        f"  failures       {counts['failures']}",
-        *(f"    {failure['key']}: {failure['reason']}" for failure in manifest["failures"][:_MOST]),
+        f"{cache}: {plural(counts.clips, 'clip')} of {plural(len(manifest.classes), 'class')}, "
+        f"{plural(counts.frames, 'frame')}, {plural(counts.shards, 'shard')}",
+        f"  fingerprint    {manifest.fingerprint}",
+        *(f"  {key:<14} {_plain(value)}" for key, value in manifest.recipe.to_dict().items() if key != "schema"),
+        f"  splits         {manifest.splits.from_}",
+        f"  made with      {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}",
+        f"  failures       {counts.failures}",
+        *(f"    {failure.key}: {failure.reason}" for failure in manifest.failures[:_MOST]),
     ]
-    if counts["failures"] > _MOST:
-        lines.append(f"    and {counts['failures'] - _MOST} more, in {cache / 'failures.csv'}")
+    if counts.failures > _MOST:
+        lines.append(f"    and {counts.failures - _MOST} more, in {cache / 'failures.csv'}")
     return "\n".join(lines)
 
 

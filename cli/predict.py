@@ -31,7 +31,7 @@ def predict(
     What is true is shown where a video is in a folder named like one of the run's classes. Exit code 3: some videos
     cannot be decoded, all others are done.
     """
-    from har_cache.workers.server import fork_server
+    from har_cache.workers.pool import fork_server
 
     fork_server()  # imports torch in parallel with the next line
     from har_cache.prediction.predict import predict as classify

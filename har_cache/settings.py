@@ -16,6 +16,9 @@ DEVICES = ("auto", "cpu", "cuda")
 DECODERS = ("auto", "decord", "pyav")
 EXECUTORS = ("local", "ray")
 PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
+IMAGENET_OR_RANDOM = "imagenet-or-random"
+NAMED_WEIGHTS = ("imagenet", "random", IMAGENET_OR_RANDOM)
+NAMED_PROJECTIONS = ("pca", "random")
 VIEWS = ("center", "flip")
 CELLS = ("gru", "lstm", "rnn")
 BLOCKS = 18  # of MNASNet: the stem, sixteen inverted residuals, the last convolution
@@ -151,7 +154,9 @@ class ExtractSettings(Settings):
     data: Path = option(REQUIRED, "Folder of class folders (or with videos/ or hmdb51_org/ in it).")
     cache: Path = option(REQUIRED, "Cache directory to make, or to bring up to date.")
     splits: Path | None = option(None, "Folder of <class>_test_split<k>.txt; default: splits/ in --data.")
-    weights: str = option("imagenet", "imagenet, random (demos, tests), a .pth or .safetensors file, or a run.")
+    weights: str = option(
+        "imagenet", "imagenet, random or imagenet-or-random (demos), a .pth or .safetensors file, or a run."
+    )
     projection: str | None = option(None, "pca, random, or an encoder.safetensors; default: that of --weights, or pca.")
     views: tuple[str, ...] = option(("center",), "center, or center,flip.", listed=True)
     precision: str = option("auto", "auto: the fastest that is faithful.", choices=("auto", *PRECISIONS))
@@ -297,7 +302,7 @@ class SampleSettings(Settings):
 
     out: Path = option(REQUIRED, "Directory to draw into.")
     classes: int = option(8, "Actions, 2 to 8; they come in time-reversed pairs.", least=2, most=8)
-    clips: int | None = option(None, "Clips of each action; default: 80, or 40 with --hard.", least=3)
+    clips: int | None = option(None, "Clips of each action; default: 80, or 40 with --hard.", least=8)
     seed: int = option(0, "Another seed draws other people.", least=0)
     hard: bool = option(False, "A harder one: noisier, and with fewer clips.")
     workers: int | None = _workers()

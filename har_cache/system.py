@@ -93,13 +93,15 @@ def _read(path: Path) -> str:
 
 def resolve_device(name: str) -> str:
     """`cpu` or `cuda` for `auto`, `cpu`, `cuda`. Raises HarCacheError where there is no such device."""
-    import torch  # only here: most that this module tells needs no torch
-
     if name not in ("auto", "cpu", "cuda"):
         raise HarCacheError(f"--device {name}: expected auto, cpu or cuda")
+    if name == "cpu":
+        return name
+    import torch  # only here: most that this module tells needs no torch
+
     if name == "cuda" and not torch.cuda.is_available():
         raise HarCacheError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def default_workers() -> int:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..cache.writer import ClipResult, Store
+from ..cache.record import ClipRecord
+from ..cache.writer import Store
 from ..data.index import read_index
 from ..encoder.encoder import Encoder, favoured
 from ..encoder.folded import FoldedEncoder, fold
@@ -22,7 +23,7 @@ from ..extraction.extract import extract
 from ..extraction.gpu_batches import BATCH
 from ..settings import PRECISIONS, ExtractSettings
 from ..video.decode import read_chunks
-from ..workers.pool import Workers
+from ..workers.pool import WorkerPool
 from ..workers.tasks import Job
 from . import tasks as rates
 from .measurements import Ledger
@@ -38,10 +39,9 @@ class _Marks:
     def __init__(self) -> None:
         self._marks = [(time.perf_counter(), 0)]
 
-    def clip(self, result: ClipResult, seconds: dict[str, float]) -> None:
+    def clip(self, clip: ClipRecord) -> None:
         """Take down the time."""
-        done = 0 if result.embeddings is None else result.embeddings.shape[1]
-        self._marks.append((time.perf_counter(), self._marks[-1][1] + done))
+        self._marks.append((time.perf_counter(), self._marks[-1][1] + clip.frames))
 
     def speed(self, workers: int) -> float:
         """Frames a second while all workers were at it: without their first two clips, for which they start, and
@@ -71,7 +71,7 @@ class Extraction:
         self.precision = plan.recipe.precision
         model = load_encoder(Store(folder / "cache").encoder_bytes())
         self._operations = _operations(model)
-        self._pool = stack.enter_context(Workers(Job(plan.recipe.decoder), workers))
+        self._pool = stack.enter_context(WorkerPool(Job(plan.recipe.decoder), workers))
         self._encoders = {
             name: self._encoder(fold(model), name, stack)
             for name in PRECISIONS
@@ -119,7 +119,7 @@ class Extraction:
         extract(replace(settings, weights=str(encoder), overwrite=True), on_clip=marks.clip)
         return marks.speed(self._workers)
 
-    def _everywhere(self, pool: Workers, part: Callable[..., rates.Count], *args: Any) -> float:
+    def _everywhere(self, pool: WorkerPool, part: Callable[..., rates.Count], *args: Any) -> float:
         """What all workers together do in a second."""
         calls = ((None, (*args, self._seconds)) for _ in range(self._workers))
         total = 0.0
@@ -143,7 +143,7 @@ class Extraction:
     def _encoder(self, folded: FoldedEncoder, precision: str, stack: ExitStack) -> Callable[[], float]:
         """What measures the encoder at one precision."""
         if self._device == "cpu":
-            pool = stack.enter_context(Workers(Job("pyav", folded, precision), self._workers))
+            pool = stack.enter_context(WorkerPool(Job("pyav", folded, precision), self._workers))
             return lambda: self._everywhere(pool, rates.encode, self.paths[0])
         encoder = Encoder(folded, precision, device=self._device)
         crops = torch.rand(BATCH, 3, CROP, CROP, device=self._device).mul_(255).round_()

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cache.manifest import Plan, Splits
 from ..cache.reader import FeatureCache
 from ..cache.recipe import EMBEDDING, Recipe
-from ..cache.writer import ClipResult, Plan, Store
+from ..cache.record import ClipRecord
+from ..cache.writer import Store
 from ..data.hmdb51 import CLASSES, CLIPS, FRAMES
 from ..data.index import TEST, TRAIN
 from ..files import sha256
@@ -31,15 +33,16 @@ def write_standin(root: Path, seed: int = 0) -> FeatureCache:
     records = [
         store.commit(i, recipe, [_clip(key, length[key], rng) for key in shard]) for i, shard in enumerate(plan.shards)
     ]
-    subsets = {key: [TRAIN if i // CLASSES % 2 else TEST] * 3 for i, key in enumerate(keys)}
+    parts = [TRAIN if i // CLASSES % 2 else TEST for i in range(CLIPS)]
+    subsets = {key: (part, part, part) for key, part in zip(keys, parts, strict=True)}
     classes = sorted({key.partition("/")[0] for key in keys})
-    store.finish(plan, records, {"classes": classes, "splits": {"from": "drawn", "subsets": subsets}, "versions": {}})
+    store.finish(plan, records, classes, Splits("drawn", subsets), {})
     return FeatureCache(root)
 
 
-def _clip(key: str, frames: int, rng: np.random.Generator) -> ClipResult:
+def _clip(key: str, frames: int, rng: np.random.Generator) -> ClipRecord:
     embeddings = rng.standard_normal((1, frames, EMBEDDING), np.float32).astype(np.float16)
-    return ClipResult(key, embeddings, 30.0, frames, sha256(key.encode()))
+    return ClipRecord(key, frames, 30.0, frames, sha256(key.encode()), embeddings=embeddings)
 
 
 def _recipe() -> Recipe:

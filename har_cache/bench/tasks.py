@@ -11,9 +11,8 @@ import torch
 from ..encoder.encoder import CPU_BATCH
 from ..encoder.transform import crop
 from ..video.container import opened
-from ..video.decode import probe
 from ..workers import tasks as worker
-from ..workers.tasks import bounded
+from ..workers.sandbox import bounded
 
 _STEPS_AHEAD = 8  # submitted to a device before waiting for it
 
@@ -99,17 +98,18 @@ def on_device(step: Callable[[], int], seconds: float, device: str) -> float:
 
 
 def _chunks(path: Path) -> Iterator[np.ndarray]:
-    return worker.chunks(path, probe(path))
+    with worker.open_video(path) as video:
+        yield from worker.chunks(video)
 
 
 def _batches(chunks: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
-    return worker.batches(chunks, worker.Stopwatch())
+    return worker.batches(chunks, worker.StageTimer())
 
 
 def _bare_frames(paths: tuple[Path, ...]) -> Iterator[int]:
     for path in itertools.cycle(paths):
-        with opened(path) as (container, stream):
-            yield from (1 for _ in container.decode(stream))
+        with opened(path) as video:
+            yield from (1 for _ in video.container.decode(video.stream))
 
 
 def _clocked(steps: Iterator[int], seconds: float) -> Count:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..data.index import source_of
-from ..errors import CacheError
-from ..files import read_file, sha256, unseal
+from ..errors import CacheError, FileError
+from ..files import read_file, sha256
 from ..system import cores
-from .recipe import Recipe
+from .manifest import read_manifest
+from .record import ShardRecord, read_record
 from .shard import Shard, ShardImage, copy_parts
-from .writer import MANIFEST, Record, Store, read_record
+from .writer import Store
 
 _OPEN_SHARDS = 8
 _READERS = 8  # threads at most
@@ -29,7 +30,7 @@ class FeatureCache:
     indices into `classes`; `frames` int64 (clips); `fps` float32 (clips), 0 where unknown; `sources`, the film or
     upload each clip was cut from; `source_sha256`, of each clip's file; `subsets` int8 (clips, 3): 1 train, 2 test,
     0 unused, for splits 1, 2, 3. `missing_subsets` maps clips that the split lists name and the cache lacks to their
-    subsets.
+    subsets. `manifest` holds what else is known, as where the splits came from, and why clips failed.
 
     It can be pickled and used in DataLoader workers: shards are read on first use, by each process for itself.
     Raises CacheError where the directory is no finished cache, or any file of it does not match its sha256.
@@ -38,28 +39,26 @@ class FeatureCache:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        self.recipe = Recipe.from_dict(self.manifest["recipe"])
+        self.recipe = self.manifest.recipe
         self.fingerprint = self.recipe.fingerprint
-        self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
+        self.classes = self.manifest.classes
         records = self._records()
         clips = [clip for record in records for clip in record.clips]
-        self._shard_frames = [sum(clip["frames"] for clip in record.clips) for record in records]
-        self.keys: tuple[str, ...] = tuple(clip["key"] for clip in clips)
+        self._shard_frames = [record.frames for record in records]
+        self.keys: tuple[str, ...] = tuple(clip.key for clip in clips)
         self._places = {
-            clip["key"]: (shard, place)
-            for shard, record in enumerate(records)
-            for place, clip in enumerate(record.clips)
+            clip.key: (shard, place) for shard, record in enumerate(records) for place, clip in enumerate(record.clips)
         }
         label = {name: i for i, name in enumerate(self.classes)}
-        folders = [key.split("/", 1)[0] for key in self.keys]
-        self.labels = np.array([label[name] for name in folders], np.int64)
-        self.sources = tuple(
-            source_of(name, key.split("/", 1)[1]) for name, key in zip(folders, self.keys, strict=True)
-        )
-        self.frames = np.array([clip["frames"] for clip in clips], np.int64)
-        self.fps = np.array([clip["fps"] for clip in clips], np.float32)
-        self.source_sha256 = tuple(clip["source_sha256"] for clip in clips)
-        subsets: dict[str, list[int]] = dict(self.manifest["splits"]["subsets"])
+        names = [tuple(key.split("/")) for key in self.keys]
+        if len(self._places) < len(clips) or not label.keys() >= {folder for folder, _ in names}:
+            raise CacheError(f"{self.path}: a clip is there twice, or of no class of the manifest; extract again")
+        self.labels = np.array([label[folder] for folder, _ in names], np.int64)
+        self.sources = tuple(source_of(folder, name) for folder, name in names)
+        self.frames = np.array([clip.frames for clip in clips], np.int64)
+        self.fps = np.array([clip.fps for clip in clips], np.float32)
+        self.source_sha256 = tuple(clip.source_sha256 for clip in clips)
+        subsets = dict(self.manifest.splits.subsets)
         self.subsets = np.array([subsets.pop(key, (0, 0, 0)) for key in self.keys], np.int8).reshape(-1, 3)
         self.missing_subsets = subsets
         self._shards: OrderedDict[int, Shard] = OrderedDict()
@@ -118,12 +117,12 @@ class FeatureCache:
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.path)!r}: {len(self)} clips, {self.frames.sum()} frames, {self.views} views)"
 
-    def _records(self) -> list[Record]:
+    def _records(self) -> list[ShardRecord]:
         records = []
-        for index, entry in enumerate(self.manifest["shards"]):
+        for index, entry in enumerate(self.manifest.shards):
             record = read_record(Store(self.path).record_path(index), self.fingerprint)
-            if record.sha256 != entry["record_sha256"] or record.shard_sha256 != entry["sha256"]:
-                raise CacheError(f"{self.path}: the record of {entry['file']} is not the manifest's; extract again")
+            if (record.sha256, record.shard_sha256) != (entry.record_sha256, entry.sha256):
+                raise CacheError(f"{self.path}: the record of {entry.file} is not the manifest's; extract again")
             records.append(record)
         return records
 
@@ -138,8 +137,11 @@ class FeatureCache:
     def _file(self, index: int) -> bytes:
         """The content of shard `index`, whose sha256 has been found right."""
         path = Store(self.path).shard_path(index)
-        data = read_file(path)
-        if sha256(data) != self.manifest["shards"][index]["sha256"]:
+        try:
+            data = read_file(path)
+        except FileError as error:
+            raise CacheError(str(error)) from error
+        if sha256(data) != self.manifest.shards[index].sha256:
             raise CacheError(f"{path}: damaged (its sha256 does not match); run extract again to redo this shard")
         return data
 
@@ -154,15 +156,3 @@ class FeatureCache:
                 self._shards.popitem(last=False)
         self._shards.move_to_end(index)
         return self._shards[index]
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a finished cache. Raises CacheError where there is none, or it is damaged."""
-    if not path.is_dir():
-        raise CacheError(f"{path}: no such directory; make a cache with `har-cache extract --cache {path}`")
-    file = path / MANIFEST
-    if not file.exists():
-        plan = Store(path).read_plan()
-        state = "is no cache" if plan is None else "is not finished: run the same `har-cache extract` again"
-        raise CacheError(f"{path}: {state}")
-    return unseal(read_file(file), file)

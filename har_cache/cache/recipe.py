@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CacheError
+from .parsing import parse
 
 SCHEMA = "har-cache/1"
 MODEL = "mnasnet0_5"
@@ -47,14 +49,15 @@ class Recipe:
         return {name: value for name, value in fields.items() if (name, value) != (_OPTIONAL, None)}
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Recipe":
-        """What `to_dict` gave. Raises CacheError on a recipe of another version of har-cache."""
+    def from_dict(cls, content: Any) -> "Recipe":
+        """What `to_dict` gave. Raises CacheError on a recipe of another version of har-cache, or none at all."""
+        fields = content if isinstance(content, Mapping) else {}
         known = {field.name for field in dataclasses.fields(cls)}
         if {*fields, _OPTIONAL} != known or fields["schema"] != SCHEMA:
             raise CacheError(
                 f"recipe of schema {fields.get('schema')!r}: this version reads {SCHEMA}; extract into a new directory"
             )
-        return cls(**{**fields, "views": tuple(fields["views"])})
+        return parse(cls, fields, "recipe")
 
     def canonical(self) -> str:
         """Canonical JSON: the same text for the same recipe."""

@@ -12,6 +12,7 @@ import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ..errors import DataError
@@ -55,6 +56,11 @@ class ClipIndex:
     missing: dict[str, Subsets]  # keys in the lists, not on disk
     unlisted: tuple[str, ...]  # keys on disk that no list names, where there are lists
     ignored: tuple[str, ...]  # what lies in class folders and cannot be a clip, relative to the root
+
+    @cached_property
+    def paths(self) -> dict[str, Path]:
+        """The clips' files by key."""
+        return {clip.key: clip.path for clip in self.clips}
 
 
 def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipIndex:

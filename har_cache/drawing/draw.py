@@ -6,13 +6,7 @@ OUT/sample.json, written last, says with which settings they were drawn.
 
 import io
 import json
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,11 +15,13 @@ import av
 import numpy as np
 
 from ..data.hmdb51 import list_name
-from ..errors import HarCacheError
+from ..errors import ClipError, HarCacheError
 from ..files import make_directory, remove_stale_temporaries, write_file
 from ..progress import Progress
 from ..settings import SampleSettings
 from ..system import cores
+from ..workers.pool import WorkerDiedError, WorkerPool
+from ..workers.sandbox import Sandbox
 from .figures import draw_frames
 from .painting import HEIGHT, WIDTH
 from .plan import PAIRS, Performance, deal, plan
@@ -133,42 +129,30 @@ def _write_clips(
     todo = [p for p in performances if not all((videos / name).is_file() for name in p.names)]
     done = 2 * (len(performances) - len(todo))
     with progress.task("Drawing", "clip", 2 * len(performances), done):
-        for _ in _perform_all(videos, todo, workers):
+        for _ in _draw_all(videos, todo, workers):
             progress.advance(2)
 
 
-def _perform_all(videos: Path, todo: Sequence[Performance], workers: int) -> Iterator[Performance]:
+def _draw_all(videos: Path, todo: Sequence[Performance], workers: int) -> Iterator[None]:
+    """Draw the performances; yields after each."""
     workers = min(workers, len(todo))
     if workers <= 1:
-        yield from (_perform(videos, performance) for performance in todo)
+        for performance in todo:
+            _draw_one(videos, performance)
+            yield
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    try:
-        futures = [pool.submit(_perform, videos, performance) for performance in todo]
-        yield from (future.result() for future in as_completed(futures))
-    except BrokenProcessPool as error:
-        raise HarCacheError(
-            "a drawing process died, perhaps for lack of memory: run again with fewer workers to finish"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with WorkerPool(Sandbox(), workers) as pool:
+        for _, outcome in pool.run(_draw_one, ((None, (videos, performance)) for performance in todo)):
+            if isinstance(outcome, WorkerDiedError):
+                raise HarCacheError(
+                    "a drawing process died, perhaps for lack of memory: run again with fewer workers to finish"
+                )
+            if isinstance(outcome, ClipError):
+                raise HarCacheError(str(outcome))
+            yield
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and go when it is gone, however it went."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def _perform(videos: Path, performance: Performance) -> Performance:
+def _draw_one(videos: Path, performance: Performance) -> None:
     """Draw one performance, and write it forwards and backwards."""
     p = performance
     frames = [
@@ -177,7 +161,6 @@ def _perform(videos: Path, performance: Performance) -> Performance:
     ]
     for name, ordered in zip(p.names, (frames, frames[::-1]), strict=True):
         write_file(videos / name, _encode(ordered, _QUANTISER[p.look.quality]))
-    return p
 
 
 def _encode(frames: Iterable[av.VideoFrame], quantiser: int) -> bytes:

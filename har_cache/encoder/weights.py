@@ -6,10 +6,9 @@ The encoder is torchvision's `mnasnet0_5` with its classifier replaced by `Linea
 import contextlib
 import hashlib
 import pickle
-import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,10 +19,9 @@ from torch import Tensor, nn
 from torchvision.models import MNASNet, MNASNet0_5_Weights, mnasnet0_5
 
 from ..cache.recipe import EMBEDDING, FEATURES
-from ..errors import WeightsError
+from ..errors import FileError, WeightsError
 from ..files import file_sha256
 
-_PATIENCE_S = 10
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 
 
@@ -61,21 +59,6 @@ def find_weights(source: str, seed: int = 0) -> Weights:
     _check_fit(backbone, source)
     projection = _projection(state) if name == "file" else None
     return Weights(name, backbone, projection, tensors_sha256(backbone))
-
-
-def imagenet_or_random(say: Callable[[str], None]) -> str:
-    """`imagenet` where its weights can be had, else `random`, loudly: for demonstrations, and nothing else."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE_S)
-    try:
-        find_weights("imagenet")
-    except WeightsError as error:
-        say(f"NOTE: {error}")
-        say("NOTE: this demonstration goes on with RANDOM weights, calibrated on its own frames.")
-        return "random"
-    finally:
-        socket.setdefaulttimeout(before)
-    return "imagenet"
 
 
 def new_model() -> MNASNet:
@@ -154,7 +137,12 @@ def _imagenet_state() -> Mapping[str, Tensor]:
         _check_hash(folder / PurePosixPath(weights.url).name)
         with contextlib.redirect_stdout(sys.stderr):  # torch.hub says there what it downloads
             return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no network; a file whose hash does not match
+    except (
+        FileError,
+        OSError,
+        RuntimeError,
+        pickle.UnpicklingError,
+    ) as error:  # no network; a file whose hash does not match
         raise WeightsError(
             f"ImageNet weights cannot be had ({_one_line(error)}). Fetch {weights.url} on a machine with a network "
             f"and put it into {folder}, or pass the file with --weights PATH; --weights random is for demos and tests"

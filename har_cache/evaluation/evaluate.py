@@ -25,7 +25,7 @@ from ..settings import EvaluateSettings
 from ..system import default_workers, resolve_device
 from ..training.batches import Sequences, predict
 from ..training.raw_batches import Footage
-from ..workers.prefetch import Picker
+from ..workers.prefetch import FramePrefetcher as Picker
 from .gain import compare
 from .inference import OFFSETS, predict_raw
 from .linear_probe import linear_on_mean, mean_embeddings
@@ -172,7 +172,7 @@ def _about(run: Run, split: int, cache: FeatureCache, clips: int) -> dict[str, A
         "stage": run.config.stage,
         "split": split,
         "trained_on": run.config.split,
-        "splits_from": cache.manifest["splits"]["from"],
+        "splits_from": cache.manifest.splits.from_,
         "train_clips": subsets.count("train"),
         "val_clips": subsets.count("val"),
         "fingerprint": cache.fingerprint,
@@ -200,7 +200,7 @@ def _baseline(
 
 def _missing(cache: FeatureCache, split: int) -> dict[str, str]:
     """Clips of the test list that the cache lacks, with the reason; they count neither as right nor as wrong."""
-    failed = {failure["key"]: f"failed: {failure['reason']}" for failure in cache.manifest["failures"]}
+    failed = {failure.key: f"failed: {failure.reason}" for failure in cache.manifest.failures}
     keys = [key for key, subsets in cache.missing_subsets.items() if subsets[split - 1] == TEST]
     return {key: failed.get(key, "not on disk when the cache was made") for key in sorted(keys)}
 

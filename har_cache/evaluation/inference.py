@@ -11,7 +11,7 @@ from ..progress import Progress
 from ..training.augment import centred
 from ..training.batches import draw_frames
 from ..training.raw_batches import Footage
-from ..workers.prefetch import Clock
+from ..workers.prefetch import LoaderStats as Clock
 
 OFFSETS = 3
 

@@ -1,25 +1,28 @@
-"""Stage one: plan -> executor -> commit -> report."""
+"""Stage one: plan -> executor -> commit -> report. torch is imported only where there is something to do."""
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from .. import system
-from ..cache.writer import ClipResult, Plan, Record, Store, standing_failures
+from ..cache.manifest import Manifest, Plan, Splits
+from ..cache.record import ClipRecord, ShardRecord, source_sha256, standing_failures
+from ..cache.writer import Store
 from ..data.index import ClipIndex, read_index
-from ..encoder.folded import fold
-from ..encoder.weights import load_encoder
 from ..errors import CacheError, HarCacheError
 from ..files import sha256
 from ..progress import Progress
-from ..settings import ExtractSettings
+from ..settings import IMAGENET_OR_RANDOM, ExtractSettings
+from ..system import uninterrupted
 from ..video.decode import resolve_decoder
-from ..workers.tasks import Job, source_sha256
-from . import executors
-from .prepare import Wish, differences, prepare
-from .shards import OnClip, ShardTask
+from ..workers.pool import fork_server
+from .differences import differences
+from .shards import OnClip, ShardResult, ShardTask
+
+if TYPE_CHECKING:
+    from ..workers.tasks import Job
 
 
 @dataclass
@@ -35,24 +38,27 @@ class ExtractReport:
     finished_before: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     busy_s: dict[str, float] = field(default_factory=dict)
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Manifest = field(init=False)
 
     def rate(self, seconds: float) -> str:
         """How fast it went so far, and how many clips failed."""
         failed = f", {self.failed} failed" if self.failed else ""
         return f"{self.frames / max(seconds, 1e-9):.0f} frames/s{failed}"
 
-    def book(self, result: ClipResult, seconds: Mapping[str, float]) -> None:
+    def add(self, clip: ClipRecord) -> None:
         """Count one clip in."""
-        self.clips += result.embeddings is not None
-        self.failed += result.embeddings is None
-        self.frames += 0 if result.embeddings is None else result.embeddings.shape[1]
-        for stage, spent in seconds.items():
+        self.clips += clip.embeddings is not None
+        self.failed += clip.embeddings is None
+        self.frames += clip.frames
+        for stage, spent in clip.seconds.items():
             self.busy_s[stage] = self.busy_s.get(stage, 0.0) + spent
 
 
+Executor = Callable[[list[ShardTask], "Job"], Iterator[ShardResult]]
+
+
 def extract(
-    settings: ExtractSettings, progress: Progress = Progress(), on_clip: OnClip = lambda result, seconds: None
+    settings: ExtractSettings, progress: Progress = Progress(), on_clip: OnClip = lambda clip: None
 ) -> ExtractReport:
     """Bring the cache up to date with the data set; gives what was done.
 
@@ -64,18 +70,12 @@ def extract(
     settings.check()
     index = read_index(settings.data, settings.splits, settings.seed)
     _describe(index, progress)
-    store = Store(settings.cache)
-    store.create()
-    plan, wish = _plan(settings, index, store, progress)
-    records = [store.done(plan, i) for i in range(len(plan.shards))]
-    plan = _with_new_clips(plan, records, index, settings, store)
-    records += [None] * (len(plan.shards) - len(records))
-    report = ExtractReport(finished_before=sum(len(r.clips) for r in records if r))
-    _run(settings, wish, plan, records, index, store, progress, on_clip, report)
-    done = [record for record in records if record]
-    report.failures = {f["key"]: f["reason"] for f in standing_failures(done)}
-    report.manifest = store.finish(plan, done, _manifest_extra(index, plan))
-    return report
+    return _Extraction(settings, index, progress, on_clip).run()
+
+
+def by_reason(failures: Mapping[str, str]) -> Counter[str]:
+    """How many clips failed for each reason."""
+    return Counter(failures.values())
 
 
 def _describe(index: ClipIndex, progress: Progress) -> None:
@@ -90,128 +90,175 @@ def _describe(index: ClipIndex, progress: Progress) -> None:
             progress.say(f"{len(keys)} {what}: {', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''}")
 
 
-def _plan(settings: ExtractSettings, index: ClipIndex, store: Store, progress: Progress) -> tuple[Plan, Wish]:
-    """The existing plan, if its recipe is what is asked for; else a new one, with its encoder written."""
-    try:
-        plan = None if settings.overwrite else store.read_plan()
-    except CacheError as error:
-        raise CacheError(f"{error}; start over with --overwrite") from error
-    recipe = plan.recipe if plan else None
-    wish = Wish(
-        settings.weights,
-        settings.projection,
-        settings.views,
-        settings.precision,
-        recipe.decoder if recipe and settings.decoder == "auto" else resolve_decoder(settings.decoder),
-        system.resolve_device(recipe.device if recipe and settings.device == "auto" else settings.device),
-        settings.seed,
-    )
-    if wish.device != "cpu" and settings.executor == "ray":
-        raise HarCacheError("--executor ray runs on CPUs alone: add --device cpu, or take --executor local")
-    if plan is None:
+class _Extraction:
+    """One extraction: what was asked for, and how far it has come."""
+
+    def __init__(self, settings: ExtractSettings, index: ClipIndex, progress: Progress, on_clip: OnClip) -> None:
+        self._settings, self._index, self._progress, self._on_clip = settings, index, progress, on_clip
+        self._store = Store(settings.cache)
+        self._report = ExtractReport()
+        self._started = 0.0
+        self._plan: Plan
+        self._records: list[ShardRecord | None] = []  # of the plan's shards; None: to be made
+
+    def run(self) -> ExtractReport:
+        """Do it all."""
+        self._store.create()
+        plan = self._existing_plan()
+        self._plan = self._new_plan() if plan is None else self._same_plan(plan)
+        self._read_records()
+        self._add_clips()
+        self._make_shards()
+        done = [record for record in self._records if record]
+        self._report.failures = standing_failures(done)
+        index = self._index
+        classes = sorted({*index.classes, *(key.split("/", 1)[0] for key in self._plan.keys)})
+        splits = Splits(index.splits_from, {**index.missing, **{clip.key: clip.subsets for clip in index.clips}})
+        self._report.manifest = self._store.finish(self._plan, done, classes, splits, system.versions())
+        return self._report
+
+    def _existing_plan(self) -> Plan | None:
+        try:
+            return None if self._settings.overwrite else self._store.read_plan()
+        except CacheError as error:
+            raise CacheError(f"{error}; start over with --overwrite") from error
+
+    def _new_plan(self) -> Plan:
+        """An empty plan of the recipe that is asked for, its encoder written."""
+        decoder = resolve_decoder(self._settings.decoder)
+        fork_server()  # imports torch in parallel with the next lines
+        with uninterrupted():
+            from .prepare import prepare
+
+        device = system.resolve_device(self._settings.device)
+        self._settings = settings = replace(self._settings, decoder=decoder, device=device)
+        self._check_executor()
         here = settings.workers if settings.executor == "local" else None  # else they are a cluster's
-        new, encoder = prepare(wish, index.clips, here or system.default_workers(), settings.stall_s, progress.say)
-        store.clear()  # only now: whatever was wrong with the wish has shown itself
-        store.write_encoder(encoder)
-        plan = Plan(new)
-        store.write_plan(plan)
-    elif different := differences(wish, plan.recipe):
-        raise CacheError(
-            f"{settings.cache} was made with another recipe: {'; '.join(different)}. "
-            "Choose another --cache directory, or pass --overwrite to replace this one"
+        recipe, encoder = prepare(settings, self._index.clips, here or system.default_workers(), self._progress)
+        self._store.clear()  # only now: whatever was wrong with the settings has shown itself
+        self._store.write_encoder(encoder)
+        self._store.write_plan(Plan(recipe))
+        return Plan(recipe)
+
+    def _same_plan(self, plan: Plan) -> Plan:
+        """The existing plan, if its recipe is what is asked for."""
+        settings, recipe = self._settings, plan.recipe
+        weights = settings.weights
+        if weights == IMAGENET_OR_RANDOM and recipe.weights in ("imagenet", "random"):
+            weights = recipe.weights
+        self._settings = settings = replace(
+            settings,
+            weights=weights,
+            decoder=recipe.decoder if settings.decoder == "auto" else resolve_decoder(settings.decoder),
+            device=recipe.device if settings.device == "auto" else settings.device,
         )
-    return plan, wish
-
-
-def _with_new_clips(
-    plan: Plan, records: Sequence[Record | None], index: ClipIndex, settings: ExtractSettings, store: Store
-) -> Plan:
-    """The plan, extended by clips it does not know, and by failed ones to be tried again."""
-    paths = {clip.key: clip.path for clip in index.clips}
-    new = paths.keys() - plan.keys
-    standing = {f["key"] for f in standing_failures(r for r in records if r)}
-    failed = {f["key"]: f["source_sha256"] for r in records if r for f in r.failures if f["key"] in standing}
-    again = {
-        key
-        for key, digest in failed.items()
-        if key in paths and (settings.retry_failed or source_sha256(paths[key]) != digest)
-    }
-    if not new | again:
+        self._check_executor()
+        if different := differences(settings, recipe):
+            raise CacheError(
+                f"{settings.cache} was made with another recipe: {'; '.join(different)}. "
+                "Choose another --cache directory, or pass --overwrite to replace this one"
+            )
         return plan
-    plan = plan.extended(new | again, settings.shard_clips)
-    store.write_plan(plan)
-    return plan
 
+    def _check_executor(self) -> None:
+        if self._settings.device != "cpu" and self._settings.executor == "ray":
+            raise HarCacheError("--executor ray runs on CPUs alone: add --device cpu, or take --executor local")
 
-def _run(
-    settings: ExtractSettings,
-    wish: Wish,
-    plan: Plan,
-    records: list[Record | None],
-    index: ClipIndex,
-    store: Store,
-    progress: Progress,
-    tell: OnClip,
-    report: ExtractReport,
-) -> None:
-    """Make the shards that have no record yet."""
-    paths = {clip.key: clip.path for clip in index.clips}
-    later = _mended_later(plan)
-    tasks = [
-        ShardTask(i, tuple((key, paths.get(key, index.root / key)) for key in plan.shards[i] if key not in later[i]))
-        for i, record in enumerate(records)
-        if record is None
-    ]
-    encoder = store.encoder_bytes()
-    if sha256(encoder) != plan.recipe.encoder_sha256:
-        raise CacheError(f"{store.root}: encoder.safetensors is damaged; restore it, or start over with --overwrite")
-    if not tasks:
-        return
-    job = Job(wish.decoder, fold(load_encoder(encoder)), plan.recipe.precision, plan.recipe.views, settings.stall_s)
-    started = time.perf_counter()
+    def _read_records(self) -> None:
+        """See which shards are done: their files are there, and as they were written."""
+        with self._progress.task("Checking", "shard", len(self._plan.shards)):
+            for i in range(len(self._plan.shards)):
+                self._records.append(self._store.done(self._plan, i))
+                self._progress.advance()
+        self._report.finished_before = sum(len(record.clips) for record in self._records if record)
 
-    def on_clip(result: ClipResult, seconds: dict[str, float]) -> None:
-        report.book(result, seconds)
-        if result.embeddings is None:
-            progress.say(f"Failed: {result.key}: {result.reason}")
-        progress.advance(note=report.rate(time.perf_counter() - started))
-        tell(result, seconds)
+    def _add_clips(self) -> None:
+        """Extend the plan by clips that it does not know, and by failed ones to be tried again."""
+        paths, done = self._index.paths, [record for record in self._records if record]
+        standing = standing_failures(done)
+        failed = {clip.key: clip.source_sha256 for record in done for clip in record.failures if clip.key in standing}
+        again = {
+            key
+            for key, digest in failed.items()
+            if key in paths and (self._settings.retry_failed or source_sha256(paths[key]) != digest)
+        }
+        if new := (paths.keys() - self._plan.keys) | again:
+            self._plan = self._plan.extended(new, self._settings.shard_clips)
+            self._store.write_plan(self._plan)
+            self._records += [None] * (len(self._plan.shards) - len(self._records))
 
-    def commit(shard: int, results: Sequence[ClipResult]) -> None:
+    def _make_shards(self) -> None:
+        """Make the shards that have no record yet."""
+        encoder = self._store.encoder_bytes()
+        if sha256(encoder) != self._plan.recipe.encoder_sha256:
+            raise CacheError(
+                f"{self._store.root}: encoder.safetensors is damaged; restore it, or start over with --overwrite"
+            )
+        missing = [i for i, record in enumerate(self._records) if record is None]
+        if not missing:
+            return
+        run, job = self._executor(), self._job(encoder)
+        later = _in_later_shards(self._plan)
+        tasks = [self._task(i, later[i]) for i in missing]
+        self._started = time.perf_counter()
+        for task in tasks:
+            if not task.clips:
+                self._commit(task.index, (), later[task.index])
+        with self._progress.task("Extracting", "clip", sum(len(task.clips) for task in tasks)):
+            for shard in run([task for task in tasks if task.clips], job):
+                self._commit(shard.index, shard.results, later[shard.index])
+        self._report.seconds = time.perf_counter() - self._started
+
+    def _executor(self) -> "Executor":
+        """What runs the shards' tasks: processes of this machine, its GPU, or a Ray cluster."""
+        settings = self._settings
+        if settings.executor == "ray":
+            with uninterrupted():
+                from .ray import run_on_cluster
+            return lambda tasks, job: run_on_cluster(tasks, job, settings.workers, self._clip_done)
+        fork_server()  # imports torch in parallel with the next lines
+        workers = settings.workers or system.default_workers()
+        if system.resolve_device(settings.device) == "cpu":
+            with uninterrupted():
+                from .cpu import run_on_cpu
+            return lambda tasks, job: run_on_cpu(tasks, job, workers, self._clip_done)
+        with uninterrupted():
+            from .gpu import run_on_device
+        return lambda tasks, job: run_on_device(tasks, job, settings.device, workers, self._clip_done)
+
+    def _job(self, encoder: bytes) -> "Job":
+        from ..encoder.folded import fold
+        from ..encoder.weights import load_encoder
+        from ..workers.tasks import Job
+
+        recipe, settings = self._plan.recipe, self._settings
+        folded = fold(load_encoder(encoder))
+        return Job(settings.decoder, folded, recipe.precision, recipe.views, stall_s=settings.stall_s)
+
+    def _task(self, shard: int, later: Collection[str]) -> ShardTask:
+        paths, root = self._index.paths, self._index.root
+        keys = [key for key in self._plan.shards[shard] if key not in later]
+        return ShardTask(shard, tuple((key, paths.get(key, root / key)) for key in keys))
+
+    def _clip_done(self, clip: ClipRecord) -> None:
+        self._report.add(clip)
+        if clip.embeddings is None:
+            self._progress.say(f"Failed: {clip.key}: {clip.reason}")
+        self._progress.advance(note=self._report.rate(time.perf_counter() - self._started))
+        self._on_clip(clip)
+
+    def _commit(self, shard: int, clips: Iterable[ClipRecord], later: Iterable[str]) -> None:
         before = time.perf_counter()
-        replaced = [ClipResult(key, reason="mended: its frames are in a later shard") for key in later[shard]]
-        records[shard] = store.commit(shard, plan.recipe, [*results, *replaced])
-        report.busy_s["write"] = report.busy_s.get("write", 0.0) + time.perf_counter() - before
-
-    for task in tasks:
-        if not task.clips:
-            commit(task.index, [])
-    run = executors.find(settings.executor)
-    with progress.task("Extracting", "clip", sum(len(task.clips) for task in tasks)):
-        for shard in run([task for task in tasks if task.clips], job, wish.device, settings.workers, on_clip):
-            commit(shard.index, shard.results)
-    report.seconds = time.perf_counter() - started
+        replaced = [ClipRecord(key, reason="mended: its frames are in a later shard") for key in later]
+        self._records[shard] = self._store.commit(shard, self._plan.recipe, [*clips, *replaced])
+        self._report.busy_s["write"] = self._report.busy_s.get("write", 0.0) + time.perf_counter() - before
 
 
-def _mended_later(plan: Plan) -> list[list[str]]:
+def _in_later_shards(plan: Plan) -> list[list[str]]:
     """For each shard, its clips that a later shard holds too: they had failed here. Redone, they stay failures here."""
     later: set[str] = set()
     found: list[list[str]] = []
     for shard in reversed(plan.shards):
-        found.insert(0, [key for key in shard if key in later])
+        found.append([key for key in shard if key in later])
         later |= set(shard)
-    return found
-
-
-def _manifest_extra(index: ClipIndex, plan: Plan) -> dict[str, Any]:
-    subsets = {**index.missing, **{clip.key: clip.subsets for clip in index.clips}}
-    return {
-        "classes": sorted({*index.classes, *(key.split("/", 1)[0] for key in plan.keys)}),
-        "splits": {"from": index.splits_from, "subsets": {key: list(value) for key, value in subsets.items()}},
-        "versions": system.versions(),
-    }
-
-
-def by_reason(failures: Mapping[str, str]) -> Counter[str]:
-    """How many clips failed for each reason."""
-    return Counter(failures.values())
+    return found[::-1]

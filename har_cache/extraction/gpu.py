@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cache.writer import ClipResult
+from ..cache.record import ClipRecord
 from ..errors import ClipError
-from ..workers.pool import WorkerDiedError, Workers
+from ..workers.pool import WorkerDiedError, WorkerPool
 from ..workers.ring import RING_BYTES, Ring
-from ..workers.tasks import Decoded, Embedded, Job, check_finite, decode
+from ..workers.tasks import Job, check_finite, decode
 from .gpu_batches import BatchEncoder, Rows
-from .shards import OnClip, ShardResult, ShardTask, to_result
+from .shards import OnClip, ShardResult, ShardTask, to_record
 
 # A worker that has filled the ring of a short clip goes on to the next clip.
 _RINGS_A_WORKER = 2
@@ -35,7 +35,7 @@ class _Clip:
     shard: int
     clip: tuple[str, Path]
     ring: Ring
-    future: Future[Decoded]
+    future: Future[ClipRecord]
 
 
 def run_on_device(
@@ -43,7 +43,7 @@ def run_on_device(
 ) -> Iterator[ShardResult]:
     """Do the tasks with `workers` decoding processes, and the encoder of `job` on `device`; yield each shard when done.
 
-    `on_clip` is told seconds by stage: `decode` in the worker, without its waiting for room; `transform` and `encode`
+    A clip's seconds by stage are `decode` in the worker, without its waiting for room; `transform` and `encode`
     as BatchEncoder has them. They overlap: their sum is not the time that has passed.
     """
     assert job.encoder is not None
@@ -51,12 +51,12 @@ def run_on_device(
     with ExitStack() as stack:
         rings = [stack.enter_context(Ring.create(RING_BYTES)) for _ in range(_RINGS_A_WORKER * workers)]
         job = replace(job, encoder=None, rings=tuple(ring.name for ring in rings))
-        pool = stack.enter_context(Workers(job, workers))
+        pool = stack.enter_context(WorkerPool(job, workers))
         for shard, clips in groupby(_decoding(tasks, pool, rings), lambda clip: clip.shard):
             yield ShardResult(shard, tuple(_results(clips, encoder, pool, job, on_clip)))
 
 
-def _decoding(tasks: Iterable[ShardTask], pool: Workers, rings: Iterable[Ring]) -> Iterator[_Clip]:
+def _decoding(tasks: Iterable[ShardTask], pool: WorkerPool, rings: Iterable[Ring]) -> Iterator[_Clip]:
     """Have clips decoded, as many at a time as there are rings; yield them in order. A clip's ring goes to another
     one when the next clip is asked for.
     """
@@ -69,22 +69,21 @@ def _decoding(tasks: Iterable[ShardTask], pool: Workers, rings: Iterable[Ring]) 
                 free.append(decoding.popleft().ring)
             ring = free.pop()
             ring.reset()
-            decoding.append(_Clip(task.index, clip, ring, pool.schedule(decode, clip[1], ring.name)))
+            decoding.append(_Clip(task.index, clip, ring, pool.submit(decode, *clip, ring.name)))
     yield from decoding
 
 
 def _results(
-    clips: Iterable[_Clip], encoder: BatchEncoder, pool: Workers, job: Job, on_clip: OnClip
-) -> Iterator[ClipResult]:
+    clips: Iterable[_Clip], encoder: BatchEncoder, pool: WorkerPool, job: Job, on_clip: OnClip
+) -> Iterator[ClipRecord]:
     """A shard's results, in order, as soon as they are known."""
-    pending: deque[tuple[_Clip, Rows, Decoded | ClipError]] = deque()
+    pending: deque[tuple[_Clip, Rows, ClipRecord | ClipError]] = deque()
 
-    def finished() -> Iterator[ClipResult]:
+    def finished() -> Iterator[ClipRecord]:
         while pending and pending[0][1].complete:
             clip, rows, decoded = pending.popleft()
-            outcome = _outcome(rows, decoded)
-            result = to_result(clip.clip, outcome)
-            on_clip(result, outcome.seconds if isinstance(outcome, Embedded) else {})
+            result = to_record(clip.clip, _outcome(rows, decoded))
+            on_clip(result)
             yield result
 
     for clip in clips:
@@ -97,16 +96,16 @@ def _results(
     yield from finished()
 
 
-def _second_attempt(clip: _Clip, job: Job, encoder: BatchEncoder) -> tuple[Rows, Decoded | ClipError]:
+def _second_attempt(clip: _Clip, job: Job, encoder: BatchEncoder) -> tuple[Rows, ClipRecord | ClipError]:
     # In a pool of its own: the other workers may all be waiting with full rings until this clip is over.
-    with Workers(job, 1) as pool:
+    with WorkerPool(job, 1) as pool:
         clip.ring.reset()
-        return _encode(clip.ring, pool.schedule(decode, clip.clip[1], clip.ring.name), pool, encoder)
+        return _encode(clip.ring, pool.submit(decode, *clip.clip, clip.ring.name), pool, encoder)
 
 
 def _encode(
-    ring: Ring, future: Future[Decoded], pool: Workers, encoder: BatchEncoder
-) -> tuple[Rows, Decoded | ClipError]:
+    ring: Ring, future: Future[ClipRecord], pool: WorkerPool, encoder: BatchEncoder
+) -> tuple[Rows, ClipRecord | ClipError]:
     """Send a clip's frames to the encoder as they come. All of them, even if decoding has failed meanwhile: so that
     the batches do not depend on when this is noticed.
     """
@@ -123,7 +122,7 @@ def _encode(
             time.sleep(_POLL_S)
 
 
-def _outcome(rows: Rows, decoded: Decoded | ClipError) -> Embedded | ClipError:
+def _outcome(rows: Rows, decoded: ClipRecord | ClipError) -> ClipRecord | ClipError:
     if isinstance(decoded, ClipError):
         return decoded
     assert rows.sent == decoded.frames
@@ -132,5 +131,4 @@ def _outcome(rows: Rows, decoded: Decoded | ClipError) -> Embedded | ClipError:
         check_finite(embeddings)
     except ClipError as error:
         return error
-    seconds = {"decode": decoded.decode_s, **rows.seconds}
-    return Embedded(embeddings, decoded.fps, decoded.declared_frames, decoded.source_sha256, seconds)
+    return replace(decoded, embeddings=embeddings, seconds={**decoded.seconds, **rows.seconds})

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import system
+from ..cache.record import ClipRecord
 from ..errors import ClipError, HarCacheError
 from ..system import uninterrupted
-from ..workers.pool import STRIKES, Workers
-from ..workers.tasks import Embedded, Job, embed
+from ..workers.pool import STRIKES, WorkerPool
+from ..workers.tasks import Job, embed
 from .shards import OnClip, Place, ShardResult, ShardTask, calls, gather
 
 try:
@@ -31,18 +32,15 @@ except ImportError as error:
 
 # These decide, with the recipe, on every bit.
 _SAME = ("har-cache", "torch", "torchvision", "onnxruntime", "av", "decord", "numpy")
-_KNOCK_S = 10.0
+_CONNECT_S = 10.0
 
 
-def run(
-    tasks: Iterable[ShardTask], job: Job, device: str, workers: int | None, on_clip: OnClip
-) -> Iterator[ShardResult]:
+def run_on_cluster(tasks: Iterable[ShardTask], job: Job, workers: int | None, on_clip: OnClip) -> Iterator[ShardResult]:
     """Do the tasks on `workers` CPUs of the cluster, by default all; yield each shard when the last clip is done.
 
     The cluster is the one that this process is connected to, else that of RAY_ADDRESS, else one started on this
     machine for the time of the run. Raises HarCacheError: no cluster, or one that would not give the same embeddings.
     """
-    assert device == "cpu"
     tasks = [task for task in tasks if task.clips]
     with _connected(workers):
         cpus = workers or int(ray.cluster_resources().get("CPU", 0))
@@ -64,7 +62,7 @@ def _connected(workers: int | None) -> Iterator[None]:
         own = {"num_cpus": workers or system.default_workers(), "include_dashboard": False}
     try:
         try:
-            _knock(address)
+            _try_to_connect(address)
             with uninterrupted():
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except Exception as error:  # what ray raises here is of any class
@@ -74,11 +72,11 @@ def _connected(workers: int | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
+def _try_to_connect(address: str) -> None:
     """Raise OSError where nobody listens at host:port or ray://host:port: ray itself would try for minutes."""
     host, colon, port = address.rpartition("/")[2].rpartition(":")
     if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 
 class _LostError(ClipError):
@@ -91,7 +89,7 @@ class _Node:
     def __init__(self, job: Job) -> None:
         # Else every worker process imports what runs here, as multiprocessing has it: the main script of ray.
         vars(sys.modules["__main__"]).pop("__file__", None)
-        self._workers = Workers(job, 1)
+        self._workers = WorkerPool(job, 1)
 
     def objection(self, versions: dict[str, str], folders: tuple[Path, ...]) -> str:
         """What there is here that keeps it from giving the same embeddings as all others; empty if nothing."""
@@ -103,9 +101,9 @@ class _Node:
         unseen = [folder for folder in folders if not folder.is_dir()]
         return f"node {here} does not see {unseen[0]}: --data must be shared by all nodes" if unseen else ""
 
-    def embed(self, path: Path) -> Embedded | ClipError:
+    def embed(self, key: str, path: Path) -> ClipRecord | ClipError:
         """The clip's embeddings, or why there are none. The strikes of its decoder are counted here."""
-        [(_, outcome)] = self._workers.run(embed, [(None, (path,))])
+        [(_, outcome)] = self._workers.run(embed, [(None, (key, path))])
         return outcome
 
 
@@ -114,6 +112,7 @@ class _Call:
     """A clip to be embedded; `strikes`: how many actors were lost over it."""
 
     place: Place
+    key: str
     path: Path
     strikes: int = 0
 
@@ -128,12 +127,12 @@ class _Actors:
         for _ in range(count):
             self._start()
 
-    def run(self, calls: Iterable[tuple[Place, tuple[Path]]]) -> Iterator[tuple[Place, Embedded | ClipError]]:
+    def run(self, calls: Iterable[tuple[Place, tuple[str, Path]]]) -> Iterator[tuple[Place, ClipRecord | ClipError]]:
         """Embed the clips; yield each with its place as it is done. One whose actor is lost is tried once more.
 
         A clip is given to an actor that is there and free: it never waits for one that the cluster has no room for.
         """
-        waiting = deque(_Call(place, path.absolute()) for place, (path,) in calls)
+        waiting = deque(_Call(place, key, path.absolute()) for place, (key, path) in calls)
         while waiting or any(call for _, call in self._running.values()):
             [ref], _ = ray.wait(list(self._running))
             actor, call = self._running.pop(ref)
@@ -156,7 +155,7 @@ class _Actors:
         """Have the actor do the next clip. Where there is none it goes, and its CPU is free for others."""
         if waiting:
             call = waiting.popleft()
-            self._running[actor.embed.remote(call.path)] = actor, call
+            self._running[actor.embed.remote(call.key, call.path)] = actor, call
 
     def _start(self) -> None:
         actor = ray.remote(num_cpus=1)(_Node).remote(self._job)
@@ -180,7 +179,7 @@ def _check(ref: Any) -> None:
         raise HarCacheError(f"--executor ray: {objection}")
 
 
-def _outcome(ref: Any) -> Embedded | ClipError:
+def _outcome(ref: Any) -> ClipRecord | ClipError:
     """What an actor gave for a clip; _LostError where the actor was lost."""
     try:
         outcome = ray.get(ref)
@@ -190,6 +189,7 @@ def _outcome(ref: Any) -> Embedded | ClipError:
         return _LostError("the node that decodes it is lost (tried twice)")
     if isinstance(outcome, ClipError):
         return outcome
+    assert outcome.embeddings is not None
     # Out of ray's object store, whose memory goes with the cluster.
     return replace(outcome, embeddings=outcome.embeddings.copy())
 

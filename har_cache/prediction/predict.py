@@ -9,7 +9,7 @@ from ..model.run import Run
 from ..progress import Progress
 from ..settings import PredictSettings
 from ..system import default_workers
-from ..workers.pool import Workers
+from ..workers.pool import WorkerPool
 from ..workers.tasks import Job, count
 from .film import kind_of
 from .predictor import Prediction, Predictor
@@ -53,7 +53,7 @@ def predict(settings: PredictSettings, progress: Progress = Progress()) -> Repor
 
 def _failures(videos: Sequence[Path], stall_s: float) -> dict[Path, str]:
     """Which videos a worker process could not decode, and why: what crashes a decoder would take this process along."""
-    with Workers(Job("pyav", stall_s=stall_s), default_workers()) as pool:
+    with WorkerPool(Job("pyav", stall_s=stall_s), default_workers()) as pool:
         outcomes = dict(pool.run(count, ((video, (video.absolute(),)) for video in videos)))
     return {video: str(outcomes[video]) for video in videos if isinstance(outcomes[video], ClipError)}
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from .. import system
 from ..cache.reader import FeatureCache
+from ..cache.record import source_sha256
 from ..data.index import ClipIndex, read_index
 from ..encoder.encoder import true_fp32
 from ..errors import CacheError, DataError, RunError
@@ -22,8 +23,7 @@ from ..plots import plot_curves
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers, resolve_device
-from ..workers.prefetch import Picker
-from ..workers.tasks import source_sha256
+from ..workers.prefetch import FramePrefetcher as Picker
 from .augment import centred
 from .batches import Sequences
 from .end_to_end import FineTuner

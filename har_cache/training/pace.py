@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from ..workers.prefetch import Clock
+from ..workers.prefetch import LoaderStats as Clock
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from ..cache.reader import FeatureCache
 from ..data.index import ClipIndex
 from ..encoder.transform import RESIZE
 from ..errors import ClipError, HarCacheError
-from ..workers.prefetch import Clock, Picker, Request
+from ..workers.prefetch import FramePrefetcher as Picker
+from ..workers.prefetch import LoaderStats as Clock
+from ..workers.prefetch import Request
 from .batches import CENTRED, Batch, derive_seed, draw_frames
 
 OnFailure = Callable[[str, str], None]

@@ -8,10 +8,10 @@ pass, each with the demuxer that must read it.
 import errno
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ClipError
 
@@ -52,36 +52,54 @@ class VideoInfo:
     video_streams: int
 
 
+class OpenVideo(NamedTuple):
+    """An open file: its first video stream, set to decode on one thread, and what its header says.
+
+    `declared_bytes`: the size that a Matroska or WebM file says it has, None where nothing is said.
+    """
+
+    container: "InputContainer"
+    stream: "VideoStream"
+    info: VideoInfo
+    declared_bytes: int | None
+
+
 def probe(path: Path) -> VideoInfo:
     """Read the header alone. Raises ClipError if `path` holds no video that can be decoded."""
-    with opened(path) as (container, stream):
-        codec = stream.codec_context
-        return VideoInfo(
-            width=codec.width,
-            height=codec.height,
-            fps=float(stream.average_rate or 0),
-            declared_frames=stream.frames or None,
-            codec=codec.name,
-            pixel_format=codec.pix_fmt or "",
-            container=demuxer_of(path),
-            video_streams=len(container.streams.video),
-        )
+    with opened(path) as video:
+        return video.info
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
-    """Open `path` with PyAV: the container, and its first video stream set to decode on one thread.
-
-    Raises ClipError if that cannot be, or if frames are larger than 8192x8192 pixels.
-    """
+def opened(path: Path) -> Iterator[OpenVideo]:
+    """Open `path` with PyAV. Raises ClipError if that cannot be, or if frames are larger than 8192x8192 pixels."""
     import av
 
-    with reasons():
-        demuxer = demuxer_of(path)
-        av.logging.set_level(None)
-        # An absolute path is never read as an option or as a protocol, whatever the file is called.
-        with av.open(str(path.absolute()), format=demuxer, metadata_errors="replace") as container:
-            yield container, _first_video(container)
+    head = read_head(path)
+    demuxer = demuxer_of(head)
+    av.logging.set_level(None)
+    with ExitStack() as stack:
+        with reasons():
+            # An absolute path is never read as an option or as a protocol, whatever the file is called.
+            file = av.open(str(path.absolute()), format=demuxer, metadata_errors="replace")
+            container = stack.enter_context(file)
+            stream = _first_video(container)
+            info = _describe(container, stream, demuxer)
+        yield OpenVideo(container, stream, info, declared_bytes(head))
+
+
+def _describe(container: "InputContainer", stream: "VideoStream", demuxer: str) -> VideoInfo:
+    codec = stream.codec_context
+    return VideoInfo(
+        width=codec.width,
+        height=codec.height,
+        fps=float(stream.average_rate or 0),
+        declared_frames=stream.frames or None,
+        codec=codec.name,
+        pixel_format=codec.pix_fmt or "",
+        container=demuxer,
+        video_streams=len(container.streams.video),
+    )
 
 
 @contextmanager
@@ -99,13 +117,11 @@ def reasons() -> Iterator[None]:
         raise ClipError(f"cannot be decoded: {error.strerror}") from error
 
 
-def demuxer_of(path: Path) -> str:
-    """Return the name of the FFmpeg demuxer for the container at `path`, judged by its first bytes.
+def demuxer_of(head: bytes) -> str:
+    """Return the name of the FFmpeg demuxer for a file with these first bytes.
 
-    Raises ClipError if there is no such file, it may not be read, it is empty, a playlist, text, or
-    anything else that is not a known video container.
+    Raises ClipError if it is empty, a playlist, text, or anything else that is not a known video container.
     """
-    head = _read_head(path)
     if not head:
         raise ClipError("empty file")
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
@@ -124,9 +140,10 @@ def demuxer_of(path: Path) -> str:
     raise ClipError("not a video container (AVI, MP4, MOV, MKV, WebM, MPEG, TS, ASF, FLV, Ogg)")
 
 
-def declared_bytes(path: Path) -> int | None:
-    """Return the size in bytes that a Matroska or WebM file says it has, None where nothing is said."""
-    head = _read_head(path)
+def declared_bytes(head: bytes) -> int | None:
+    """Return the size in bytes that a Matroska or WebM file with these first bytes says it has, None where nothing is
+    said.
+    """
     if not head.startswith(b"\x1aE\xdf\xa3"):
         return None
     header_size, start = _ebml_number(head, 4)
@@ -153,7 +170,8 @@ def _first_video(container: "InputContainer") -> "VideoStream":
     return stream
 
 
-def _read_head(path: Path) -> bytes:
+def read_head(path: Path) -> bytes:
+    """Return the first bytes of a file. Raises ClipError if there is no such file, or it may not be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ClipError("not a regular file")

@@ -8,7 +8,9 @@ see that they are sound; and PyAV goes on where decord stumbles. What remains is
 unnoticed, as it may in VP8: each decoder conceals it in its own way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +19,12 @@ import numpy as np
 
 from ..errors import ClipError, HarCacheError
 from ..settings import DECODERS
-from .container import VideoInfo, declared_bytes, opened, probe, reasons
+from .container import OpenVideo, VideoInfo, opened, probe, reasons
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["VideoInfo", "probe", "read_chunks", "read_frames", "resolve_decoder"]
+__all__ = ["VideoInfo", "VideoReader", "probe", "read_chunks", "read_frames", "resolve_decoder", "spread"]
 
 _WHOLE = 0.9  # of the declared frames or bytes; a clip with less is truncated
 _DECORD_CONTAINERS = {"avi", "mov", "matroska"}
@@ -31,6 +33,12 @@ _DECORD_CONTAINERS = {"avi", "mov", "matroska"}
 _DECORD_CODECS = {"h264", "vp8", "vp9"}
 _DECORD_PIXELS = {"yuv420p", "yuvj420p"}
 _DECORD_MIN_WIDTH = 64
+
+OnFrame = Callable[[], None]
+
+
+def _ignore() -> None:
+    pass
 
 
 def resolve_decoder(name: str) -> str:
@@ -52,54 +60,117 @@ def resolve_decoder(name: str) -> str:
     return name
 
 
-def read_chunks(path: Path, decoder: str = "auto", size: int = 16) -> Iterator[np.ndarray]:
-    """Yield all frames of `path` as uint8 RGB arrays (n, height, width, 3), n = `size` but for the last.
+class VideoReader:
+    """A video file, opened once: `info`, what its header says, and its frames, to be read once. A context manager.
 
-    A packet that does not decode is passed over. Raises ClipError, if need be after the last chunk: the
-    file is no video that can be decoded, holds no frame, its frame size changes, or it is truncated
-    (under 90% of what its header declares is there). Raises HarCacheError as `resolve_decoder` does.
+    `on_frame` is called for every frame that is decoded. Raises ClipError where the file is no video that can be
+    decoded, HarCacheError as `resolve_decoder` does.
     """
-    name = resolve_decoder(decoder)
-    info = probe(path)
-    _check_bytes(path, info)
-    count = 0
-    with reasons():
-        for chunk in _decord_or_pyav(path, info, size) if name == "decord" else _pyav_chunks(path, size):
-            count += len(chunk)
+
+    def __init__(self, path: Path, decoder: str = "auto", on_frame: OnFrame = _ignore) -> None:
+        self._decord = resolve_decoder(decoder) == "decord"
+        self._path, self._on_frame = path, on_frame
+        self._stack = ExitStack()
+        self._video = self._stack.enter_context(opened(path))
+        self.info = self._video.info
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def chunks(self, size: int = 16) -> Iterator[np.ndarray]:
+        """Yield all frames as uint8 RGB arrays (n, height, width, 3), n = `size` but for the last.
+
+        A packet that does not decode is passed over. Raises ClipError, if need be after the last chunk: no frame
+        decodes, their size changes, or the file is truncated (under 90% of what its header declares is there).
+        """
+        self._check_bytes()
+        count = 0
+        with reasons():
+            for chunk in self._decord_or_pyav(size) if self._decord else _pyav_chunks(self._frames(), size):
+                count += len(chunk)
+                yield chunk
+        self._check_count(count)
+
+    def frames(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        """Yield the frames with these numbers, in ascending order, as uint8 RGB (height, width, 3): those of `chunks`,
+        as far as there are so many.
+
+        All frames before the last one are decoded, since only that is exact; nothing after it is, and no other than
+        these is converted to RGB. Raises ClipError as `chunks` does.
+        """
+        from av.video.reformatter import VideoReformatter
+
+        self._check_bytes()
+        scaler, frames = VideoReformatter(), self._frames()
+        wanted, count = deque(numbers), 0
+        with reasons():
+            while wanted and (frame := next(frames, None)):
+                if count == wanted[0]:
+                    wanted.popleft()
+                    yield scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                count += 1
+        if wanted:
+            self._check_count(count)
+
+    def count(self, most: int) -> int:
+        """Count the frames by decoding them, up to `most`."""
+        with reasons():
+            return sum(1 for _ in islice(self._frames(), most))
+
+    def _frames(self) -> Iterator["VideoFrame"]:
+        return _pyav_frames(self._video, self._on_frame)
+
+    def _decord_or_pyav(self, size: int) -> Iterator[np.ndarray]:
+        """Yield decord's chunks as far as they can be relied on, then PyAV's."""
+        frames = _sound_frames(self._path, self._on_frame) if _decord_agrees(self.info) else None
+        done = 0
+        for chunk in _decord_chunks(self._path, self.info, size, frames or 0):
+            done += len(chunk)
+            self._on_frame()
             yield chunk
-    _check_count(path, info, count)
+        if done != frames:
+            yield from _pyav_chunks(islice(self._frames(), done, None), size)
+
+    def _check_bytes(self) -> None:
+        declared = None if self.info.declared_frames else self._video.declared_bytes
+        size = self._path.stat().st_size
+        if declared and size < _WHOLE * declared:
+            raise ClipError(f"truncated: {size} of {declared} declared bytes are there")
+
+    def _check_count(self, count: int) -> None:
+        if not count:
+            raise ClipError("no frame decodes")
+        declared = self.info.declared_frames
+        if declared and count < _WHOLE * declared and not _all_there(self._path, count):
+            raise ClipError(f"truncated: {count} of {declared} declared frames decode")
 
 
-def read_frames(path: Path, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-    """Yield the frames with these numbers, in ascending order, as uint8 RGB (height, width, 3): those of `read_chunks`.
+def read_chunks(path: Path, decoder: str = "auto", size: int = 16) -> Iterator[np.ndarray]:
+    """Yield all frames of `path` as `VideoReader.chunks` does."""
+    with VideoReader(path, decoder) as video:
+        yield from video.chunks(size)
 
-    All frames before the last one are decoded, since only that is exact; nothing after it is, and no other than these
-    is converted to RGB. Raises ClipError where the file is no video that can be decoded, or ends before.
+
+def read_frames(path: Path, numbers: Sequence[int], on_frame: OnFrame = _ignore) -> Iterator[np.ndarray]:
+    """Yield the frames of `path` with these numbers as `VideoReader.frames` does. Raises ClipError where it ends before
+    the last of them.
     """
-    from av.video.reformatter import VideoReformatter
-
-    scaler = VideoReformatter()
     left = iter(numbers)
-    wanted = next(left, None)
-    with reasons():
-        for number, frame in enumerate(_pyav_frames(path)):
-            if number == wanted:
-                yield scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
-                wanted = next(left, None)
-            if wanted is None:
-                return
-    raise ClipError(f"its frames end before number {wanted}: has the file changed since it was extracted?")
+    with VideoReader(path, on_frame=on_frame) as video:
+        for frame in video.frames(numbers):
+            next(left)
+            yield frame
+    if (wanted := next(left, None)) is not None:
+        raise ClipError(f"its frames end before number {wanted}: has the file changed since it was extracted?")
 
 
-def _decord_or_pyav(path: Path, info: VideoInfo, size: int) -> Iterator[np.ndarray]:
-    """Yield decord's chunks as far as they can be relied on, then PyAV's."""
-    frames = _sound_frames(path) if _decord_agrees(info) else None
-    done = 0
-    for chunk in _decord_chunks(path, info, size, frames or 0):
-        done += len(chunk)
-        yield chunk
-    if done != frames:
-        yield from _pyav_chunks(path, size, skip=done)
+def spread(length: int, count: int) -> list[int]:
+    """At most `count` of `length` indices, evenly spread: the middles of so many equal segments."""
+    count = min(count, length)
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]
 
 
 def _decord_agrees(info: VideoInfo) -> bool:
@@ -114,7 +185,7 @@ def _decord_agrees(info: VideoInfo) -> bool:
     )
 
 
-def _sound_frames(path: Path) -> int | None:
+def _sound_frames(path: Path, on_frame: OnFrame = _ignore) -> int | None:
     """Count the frames by decoding them, without converting them; None if decord may show them otherwise.
 
     decord rotates as the header asks, scales the colour of interlaced frames by field, and repairs
@@ -122,10 +193,11 @@ def _sound_frames(path: Path) -> int | None:
     """
     count = 0
     try:
-        for frame in _pyav_frames(path, strict=True):
-            if frame.is_corrupt or frame.interlaced_frame or (count == 0 and frame.rotation):
-                return None
-            count += 1
+        with opened(path) as video, reasons():
+            for frame in _pyav_frames(video, on_frame, strict=True):
+                if frame.is_corrupt or frame.interlaced_frame or (count == 0 and frame.rotation):
+                    return None
+                count += 1
     except ClipError:
         return None
     return count
@@ -150,15 +222,14 @@ def _decord_chunks(path: Path, info: VideoInfo, size: int, frames: int) -> Itera
         return
 
 
-def _pyav_chunks(path: Path, size: int, skip: int = 0) -> Iterator[np.ndarray]:
-    """Yield PyAV's frames from number `skip` on in chunks, with the pixels of `frame.to_ndarray("rgb24")`.
+def _pyav_chunks(frames: Iterator["VideoFrame"], size: int) -> Iterator[np.ndarray]:
+    """Yield PyAV's frames in chunks, with the pixels of `frame.to_ndarray("rgb24")`.
 
     That call sets up a scaler with a thread per core for every frame, which takes most of its time.
     """
     from av.video.reformatter import VideoReformatter
 
     scaler = VideoReformatter()
-    frames = islice(_pyav_frames(path), skip, None)
     while first := next(frames, None):
         chunk = np.empty((size, first.height, first.width, 3), np.uint8)
         n = 0
@@ -168,56 +239,41 @@ def _pyav_chunks(path: Path, size: int, skip: int = 0) -> Iterator[np.ndarray]:
         yield chunk[:n]
 
 
-def _pyav_frames(path: Path, strict: bool = False) -> Iterator["VideoFrame"]:
-    """Yield decoded frames, all of one size; `strict` raises ClipError where a packet is damaged."""
+def _pyav_frames(video: OpenVideo, on_frame: OnFrame, strict: bool = False) -> Iterator["VideoFrame"]:
+    """Yield decoded frames, all of one size; `strict` raises InvalidDataError where a packet is damaged."""
     from av.error import InvalidDataError
 
     size: str | None = None
     count = 0
-    with opened(path) as (container, stream):
-        for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except InvalidDataError:
-                if strict:
-                    raise
-                continue
-            for frame in frames:
-                now = f"{frame.width}x{frame.height}"
-                size = size or now
-                if now != size:
-                    raise ClipError(f"frame size changes from {size} to {now} at frame {count}")
-                count += 1
-                yield frame
+    for packet in video.container.demux(video.stream):
+        try:
+            frames = packet.decode()
+        except InvalidDataError:
+            if strict:
+                raise
+            continue
+        for frame in frames:
+            now = f"{frame.width}x{frame.height}"
+            size = size or now
+            if now != size:
+                raise ClipError(f"frame size changes from {size} to {now} at frame {count}")
+            count += 1
+            on_frame()
+            yield frame
 
 
-def _check_bytes(path: Path, info: VideoInfo) -> None:
-    declared = None if info.declared_frames else declared_bytes(path)
-    size = path.stat().st_size
-    if declared and size < _WHOLE * declared:
-        raise ClipError(f"truncated: {size} of {declared} declared bytes are there")
-
-
-def _check_count(path: Path, info: VideoInfo, count: int) -> None:
-    if not count:
-        raise ClipError("no frame decodes")
-    declared = info.declared_frames
-    if declared and count < _WHOLE * declared and not _all_there(path, info, count):
-        raise ClipError(f"truncated: {count} of {declared} declared frames decode")
-
-
-def _all_there(path: Path, info: VideoInfo, count: int) -> bool:
+def _all_there(path: Path, count: int) -> bool:
     """Whether a clip with fewer frames than declared still lacks none.
 
     An edit list may hide frames, and an AVI may declare repeats that it does not store. Then nearly all
     packets decode, and they last to the declared end.
     """
     packets, end = 0, 0
-    with opened(path) as (container, stream):
-        for packet in container.demux(stream):
+    with opened(path) as video, reasons():
+        for packet in video.container.demux(video.stream):
             start = packet.dts if packet.pts is None else packet.pts
             if start is not None and not packet.is_discard:
                 packets += 1
                 end = max(end, start + (packet.duration or 0))
-        declared_end = info.declared_frames if info.container == "avi" else stream.duration
+        declared_end = video.info.declared_frames if video.info.container == "avi" else video.stream.duration
     return count >= _WHOLE * packets and end >= _WHOLE * (declared_end or float("inf"))

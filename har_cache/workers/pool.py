@@ -5,6 +5,7 @@ hold up the others, and whose call died with it is never in doubt.
 """
 
 import fcntl
+import multiprocessing
 import os
 import signal
 import threading
@@ -12,39 +13,55 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from ..errors import ClipError
-from .server import fork_server
-from .tasks import OUT_OF_MEMORY, Job, start
+from ..errors import ClipError, HarCacheError
+from ..system import uninterrupted
+from .sandbox import Sandbox
 
 T = TypeVar("T")
 STRIKES = 2
-_CLIPS_A_PROCESS = 500  # a fresh process now and then bounds what a decoder leaks
+_CALLS_A_PROCESS = 500  # a fresh process now and then bounds what a decoder leaks
 
 
 class WorkerDiedError(ClipError):
     """The worker process died on this clip."""
 
 
-class Workers:
-    """A pool of up to `count` processes, each prepared with `job`; a context manager.
+def fork_server() -> ForkServerContext:
+    """The context of the process that workers are forked from: it imports torch once, and never decodes anything.
 
-    The processes are forked from a server that has imported torch once, and has never decoded anything.
+    Called before this process imports torch itself, the two imports overlap. Raises HarCacheError where the current
+    directory is gone.
     """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["har_cache.workers.tasks"])
+    resource_tracker.ensure_running()  # now, since it unblocks SIGINT
+    try:
+        with uninterrupted():
+            forkserver.ensure_running()
+    except FileNotFoundError as error:
+        raise HarCacheError("the current directory is gone: change to another one") from error
+    return context
 
-    def __init__(self, job: Job, count: int) -> None:
+
+class WorkerPool:
+    """A pool of up to `count` processes, each started in `sandbox`; a context manager."""
+
+    def __init__(self, sandbox: Sandbox, count: int) -> None:
         self.count = count
-        self._job = job
+        self._sandbox = sandbox
         self._threads = ThreadPoolExecutor(count)
         self._own = threading.local()  # each thread's worker
         self._workers: list[_Worker] = []
         self._starting = threading.Lock()
         self._closed = False
 
-    def schedule(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run `function(*args)` in a worker; `outcome` reads the future's result."""
         return self._threads.submit(self._call, function, args)
 
@@ -58,7 +75,7 @@ class Workers:
 
         def refill() -> None:
             for tag, args in islice(source, 3 * self.count - len(running)):
-                running[self.schedule(function, *args)] = tag, args, 1
+                running[self.submit(function, *args)] = tag, args, 1
 
         refill()
         while running:
@@ -66,7 +83,7 @@ class Workers:
                 tag, args, strikes = running.pop(future)
                 outcome = self.outcome(future)
                 if isinstance(outcome, WorkerDiedError) and strikes < STRIKES:
-                    running[self.schedule(function, *args)] = tag, args, strikes + 1
+                    running[self.submit(function, *args)] = tag, args, strikes + 1
                 else:
                     yield tag, outcome
             refill()
@@ -79,14 +96,14 @@ class Workers:
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         worker: _Worker | None = getattr(self._own, "worker", None)
-        if worker is None or worker.calls >= _CLIPS_A_PROCESS or self._is_dead(worker):
+        if worker is None or worker.calls >= _CALLS_A_PROCESS or self._is_dead(worker):
             self._stop(worker)
             worker = self._own.worker = self._start()
         try:
             outcome = worker.call(function, args)
         except (EOFError, OSError) as error:
             self._own.worker = None
-            raise WorkerDiedError(self._cause(self._stop(worker))) from error
+            raise WorkerDiedError(self._sandbox.cause_of_death(self._stop(worker))) from error
         if isinstance(outcome, ClipError):
             raise outcome
         return outcome
@@ -95,7 +112,7 @@ class Workers:
         with self._starting:  # multiprocessing's bookkeeping of children takes one thread at a time
             if self._closed:
                 raise ClipError("the run was stopped")
-            self._workers.append(_Worker(self._job))
+            self._workers.append(_Worker(self._sandbox))
             return self._workers[-1]
 
     def _is_dead(self, worker: "_Worker") -> bool:
@@ -112,17 +129,7 @@ class Workers:
                 self._workers.remove(worker)
             return worker.join()
 
-    def _cause(self, exitcode: int) -> str:
-        if exitcode == OUT_OF_MEMORY:
-            allowed = f"{self._job.memory_bytes / 2**30:g} GiB"
-            return f"decoding it takes more than the {allowed} of memory a worker may use (tried twice)"
-        if exitcode == -signal.SIGALRM:
-            return f"the decoder hangs: no frame for {self._job.stall_s:g} s (tried twice)"
-        if exitcode < 0:
-            return f"the decoder crashes: {signal.Signals(-exitcode).name} (tried twice)"
-        return f"the decoder ends its process with status {exitcode} (tried twice)"
-
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,10 +146,10 @@ class Workers:
 class _Worker:
     """One process and the pipe to it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         context = fork_server()
         self._pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, sandbox), daemon=True)
         self.process.start()
         theirs.close()
         self.calls = 0
@@ -160,9 +167,10 @@ class _Worker:
         return self.process.exitcode or 0
 
 
-def _serve(pipe: Connection, job: Job) -> None:
+def _serve(pipe: Connection, sandbox: Sandbox) -> None:
     """What a worker process does, until nobody is at the other end."""
-    start(job)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    sandbox.start()
     while True:
         try:
             function, args = pipe.recv()
@@ -172,8 +180,8 @@ def _serve(pipe: Connection, job: Job) -> None:
         try:
             with _dying_with_parent(pipe):
                 outcome = function(*args)
-        except ClipError as error:
-            outcome = error
+        except HarCacheError as error:
+            outcome = error if isinstance(error, ClipError) else ClipError(str(error))
         except Exception as error:  # one clip's surprise is not the run's
             outcome = ClipError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         try:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..encoder.transform import RESIZE
 from ..errors import ClipError
-from .pool import WorkerDiedError, Workers
+from .pool import WorkerDiedError, WorkerPool
 from .ring import Ring
 from .tasks import Job, pick
 
@@ -21,7 +21,7 @@ Request = tuple[Path, Sequence[int]]  # a clip, and the numbers of its frames, a
 
 
 @dataclass
-class Clock:
+class LoaderStats:
     """Where time went: `waited_s` of the reader, for frames; `busy_s` of all workers, decoding `clips` clips."""
 
     waited_s: float = 0.0
@@ -29,7 +29,7 @@ class Clock:
     clips: int = 0
 
 
-class Picker:
+class FramePrefetcher:
     """A pool of worker processes that decode sampled frames, at most `ahead` clips before they are asked for.
 
     `frames`: the most that are taken from a clip. A context manager. One iteration of `read` at a time.
@@ -40,11 +40,11 @@ class Picker:
         self._frames, self._ahead, self._stall_s = frames, ahead, stall_s
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Picker":
+    def __enter__(self) -> "FramePrefetcher":
         size = self._frames * RESIZE * RESIZE * 3
         self._rings = [self._stack.enter_context(Ring.create(size)) for _ in range(self._ahead)]
         job = Job("pyav", stall_s=self._stall_s, rings=tuple(ring.name for ring in self._rings))
-        self._pool = self._stack.enter_context(Workers(job, self.workers))
+        self._pool = self._stack.enter_context(WorkerPool(job, self.workers))
         return self
 
     def __exit__(
@@ -52,7 +52,7 @@ class Picker:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def read(self, requests: Iterable[Request], clock: Clock) -> Iterator[np.ndarray | ClipError]:
+    def read(self, requests: Iterable[Request], stats: LoaderStats) -> Iterator[np.ndarray | ClipError]:
         """Yield what each request gave, in their order: uint8 (n, 256, 256, 3), or why it gave nothing.
 
         The frames are good until the next ones are asked for. A call whose worker dies is tried once more.
@@ -63,10 +63,10 @@ class Picker:
         try:
             while True:
                 while free and (request := next(source, None)) is not None:
-                    running.append(self._schedule(request, free.pop()))
+                    running.append(self._submit(request, free.pop()))
                 if not running:
                     return
-                yield self._result(running[0], clock)
+                yield self._result(running[0], stats)
                 free.append(running.popleft().ring)
         finally:  # nobody may write into a ring that the next iteration gives to another clip
             for call in running:
@@ -75,20 +75,20 @@ class Picker:
                 if not call.future.cancelled():
                     self._pool.outcome(call.future)
 
-    def _schedule(self, request: Request, ring: Ring) -> "_Call":
+    def _submit(self, request: Request, ring: Ring) -> "_Call":
         ring.reset()
-        return _Call(request, ring, self._pool.schedule(pick, *request, ring.name))
+        return _Call(request, ring, self._pool.submit(pick, *request, ring.name))
 
-    def _result(self, call: "_Call", clock: Clock) -> np.ndarray | ClipError:
+    def _result(self, call: "_Call", stats: LoaderStats) -> np.ndarray | ClipError:
         begun = time.perf_counter()
         outcome = self._pool.outcome(call.future)
         if isinstance(outcome, WorkerDiedError):
-            outcome = self._pool.outcome(self._schedule(call.request, call.ring).future)
-        clock.waited_s += time.perf_counter() - begun
-        clock.clips += 1
+            outcome = self._pool.outcome(self._submit(call.request, call.ring).future)
+        stats.waited_s += time.perf_counter() - begun
+        stats.clips += 1
         if isinstance(outcome, ClipError):
             return outcome
-        clock.busy_s += outcome
+        stats.busy_s += outcome
         return call.ring.read(len(call.request[1]))
 
 

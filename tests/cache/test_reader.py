@@ -10,7 +10,7 @@ import pytest
 
 import har_cache
 from har_cache import FeatureCache
-from har_cache.cache.reader import read_manifest
+from har_cache.cache.manifest import Counts, read_manifest
 from har_cache.errors import CacheError
 from har_cache.files import seal, unseal
 
@@ -145,13 +145,13 @@ def test_subsets_are_those_of_the_split_lists(cache):
     assert cache.subsets[0].tolist() == cache.subsets[1].tolist() == [2, 1, 1]
     assert cache.subsets[2].tolist() == [1, 2, 1]
     assert cache.subsets[-1].tolist() == [0, 0, 0]
-    assert cache.missing_subsets == {"jump/missing.avi": [1, 2, 0]}
+    assert cache.missing_subsets == {"jump/missing.avi": (1, 2, 0)}
 
 
 def test_recipe_and_views(cache):
     assert cache.views == ("center", "flip")
     assert cache.recipe.views == cache.views
-    assert cache.fingerprint == cache.recipe.fingerprint == cache.manifest["fingerprint"]
+    assert cache.fingerprint == cache.recipe.fingerprint == cache.manifest.fingerprint
 
 
 def test_it_introduces_itself(cache, path):
@@ -340,4 +340,4 @@ def test_a_cache_of_another_schema(own):
 
 
 def test_the_manifest_alone(path):
-    assert read_manifest(path)["counts"] == {"clips": 7, "frames": 322, "failures": 2, "shards": 3}
+    assert read_manifest(path).counts == Counts(clips=7, frames=322, failures=2, shards=3)

@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from har_cache.cache.manifest import Plan, Splits
+from har_cache.cache.record import ClipRecord
 from har_cache.cache.verify import verify
-from har_cache.cache.writer import ClipResult, Plan, Store
+from har_cache.cache.writer import Store
 from har_cache.errors import DataError
 from har_cache.files import read_file, seal, unseal
 
 from ..conftest import Finished
-from ..helpers.caches import ENCODER, make_recipe, random_embeddings
+from ..helpers.caches import ENCODER, embedded, make_recipe, random_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,9 @@ def test_a_cache_where_everything_failed_but_one_clip_is_sound(tmp_path: Path) -
     plan = Plan(recipe, (("a/1.avi", "a/2.avi"), ("a/3.avi",)))
     store.write_plan(plan)
     [(key, rows)] = random_embeddings({"a/1.avi": 5}).items()
-    bad = [ClipResult(name, reason="empty file") for name in ("a/2.avi", "a/3.avi")]
-    records = [store.commit(0, recipe, [ClipResult(key, rows), bad[0]]), store.commit(1, recipe, bad[1:])]
-    store.finish(plan, records, {})
+    bad = [ClipRecord(name, reason="empty file") for name in ("a/2.avi", "a/3.avi")]
+    records = [store.commit(0, recipe, [embedded(key, rows), bad[0]]), store.commit(1, recipe, bad[1:])]
+    store.finish(plan, records, ["a"], Splits("drawn", {}), {})
     assert verify(tmp_path) == []
 
 

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from har_cache.cache.writer import ClipResult, Plan, Record, Store, read_record, standing_failures
-from har_cache.errors import CacheError
+from har_cache.cache.manifest import Plan, Splits
+from har_cache.cache.record import ClipRecord, ShardRecord, read_record, standing_failures
+from har_cache.cache.writer import Store
+from har_cache.errors import CacheError, FileError
 from har_cache.files import seal, sha256, unseal
 
-from ..helpers.caches import ENCODER, make_recipe, random_embeddings, write_cache
+from ..helpers.caches import ENCODER, embedded, make_recipe, random_embeddings, write_cache
 
 KEYS = st.sets(st.text(min_size=1, max_size=8), max_size=60)
 
@@ -27,9 +29,9 @@ def store(tmp_path):
 def results(keys, failures=(), seed=0):
     embeddings = random_embeddings(dict.fromkeys(keys, 4), seed=seed)
     return [
-        ClipResult(key, reason="empty file", source_sha256=sha256(b""))
+        ClipRecord(key, reason="empty file", source_sha256=sha256(b""))
         if key in failures
-        else ClipResult(key, embeddings[key], 29.97, 5, sha256(key.encode()))
+        else embedded(key, embeddings[key], 29.97, 5)
         for key in keys
     ]
 
@@ -39,8 +41,8 @@ def committed(store, plan, index=0, failures=()):
 
 
 def record(good=(), failed=()):
-    clips = tuple({"key": key, "frames": 1} for key in good)
-    return Record("", clips, tuple({"key": key, "reason": reason} for key, reason in failed))
+    clips = tuple(ClipRecord(key, 1) for key in good)
+    return ShardRecord("", clips, tuple(ClipRecord(key, reason=reason) for key, reason in failed))
 
 
 # the plan
@@ -106,7 +108,8 @@ def test_a_shard_is_done_once_it_is_committed(store, plan):
     assert store.done(plan, 1) is None
     assert record.shard_sha256 == sha256(store.shard_path(0).read_bytes())
     assert record.sha256 == sha256(store.record_path(0).read_bytes())
-    assert [dict(clip) for clip in record.clips] == [
+    assert list(record.clips) == [ClipRecord(key, 4, 29.97, 5, sha256(key.encode())) for key in plan.shards[0]]
+    assert json.loads(store.record_path(0).read_bytes())["clips"] == [
         {"key": key, "frames": 4, "declared_frames": 5, "fps": 29.97, "source_sha256": sha256(key.encode())}
         for key in plan.shards[0]
     ]
@@ -115,8 +118,11 @@ def test_a_shard_is_done_once_it_is_committed(store, plan):
 def test_failed_clips_are_in_the_record_and_not_in_the_shard(store, plan):
     record = committed(store, plan, 0, failures=["a/1"])
     assert store.done(plan, 0) == record
-    assert [clip["key"] for clip in record.clips] == [key for key in plan.shards[0] if key != "a/1"]
-    assert [dict(f) for f in record.failures] == [{"key": "a/1", "reason": "empty file", "source_sha256": sha256(b"")}]
+    assert [clip.key for clip in record.clips] == [key for key in plan.shards[0] if key != "a/1"]
+    assert json.loads(store.record_path(0).read_bytes())["failures"] == [
+        {"key": "a/1", "reason": "empty file", "source_sha256": sha256(b"")}
+    ]
+    assert record.failures == (ClipRecord("a/1", reason="empty file", source_sha256=sha256(b"")),)
 
 
 def test_a_shard_in_which_every_clip_failed_is_done_too(store, plan):
@@ -192,17 +198,14 @@ def test_the_record_is_written_after_the_shard(store, plan, monkeypatch):
 def test_a_failure_stands_until_a_later_shard_holds_the_clip():
     first = record(good=["a/1"], failed=[("b/1", "empty file"), ("c/1", "no video stream")])
     second = record(good=["b/1"], failed=[("c/1", "it hangs")])
-    assert standing_failures([first]) == [
-        {"key": "b/1", "reason": "empty file"},
-        {"key": "c/1", "reason": "no video stream"},
-    ]
-    assert standing_failures(iter([first, second])) == [{"key": "c/1", "reason": "it hangs"}]
-    assert standing_failures([]) == []
+    assert standing_failures([first]) == {"b/1": "empty file", "c/1": "no video stream"}
+    assert standing_failures(iter([first, second])) == {"c/1": "it hangs"}
+    assert standing_failures([]) == {}
 
 
 def test_failures_are_told_by_key():
     failures = standing_failures([record(failed=[("b/1", "x"), ("a/2", "y")]), record(failed=[("a/1", "z")])])
-    assert [f["key"] for f in failures] == ["a/1", "a/2", "b/1"]
+    assert list(failures) == ["a/1", "a/2", "b/1"]
 
 
 @given(
@@ -218,7 +221,7 @@ def test_failures_csv_can_be_read_whatever_the_names(tmp_path_factory, failures)
     store.write_encoder(ENCODER)
     plan = Plan(make_recipe())
     store.write_plan(plan)
-    store.finish(plan, [record(failed=failures.items())], {})
+    store.finish(plan, [record(failed=failures.items())], [], Splits("drawn", {}), {})
     text = (store.root / "failures.csv").read_bytes().decode()
     rows = list(csv.reader(io.StringIO(text, newline="")))
     assert rows[0] == ["key", "reason"]
@@ -286,7 +289,7 @@ def test_hidden_files_are_no_reason_to_refuse(tmp_path):
 
 def test_a_file_in_place_of_the_directory_is_refused(tmp_path):
     (tmp_path / "cache").write_text("")
-    with pytest.raises(CacheError, match=f"{tmp_path / 'cache'}: cannot be created"):
+    with pytest.raises(FileError, match=f"{tmp_path / 'cache'}: cannot be created"):
         Store(tmp_path / "cache").create()
 
 
@@ -314,7 +317,7 @@ def test_clear_removes_the_manifest_first(tmp_path, monkeypatch):
 
 def test_what_cannot_be_cleared_is_one_clear_line(tmp_path):
     (tmp_path / "manifest.json").mkdir()
-    with pytest.raises(CacheError, match=r"manifest\.json: cannot be removed"):
+    with pytest.raises(FileError, match=r"manifest\.json: cannot be removed"):
         Store(tmp_path).clear()
 
 
@@ -332,6 +335,6 @@ def test_a_sealed_record_of_something_else_is_not_done(store, plan):
 
 def test_embeddings_are_stored_as_float16(store, plan):
     keys = plan.shards[0]
-    wide = [ClipResult(key, np.ones((1, 2, 256), np.float32)) for key in keys]
-    narrow = [ClipResult(key, np.ones((1, 2, 256), np.float16)) for key in keys]
+    wide = [embedded(key, np.ones((1, 2, 256), np.float32)) for key in keys]
+    narrow = [embedded(key, np.ones((1, 2, 256), np.float16)) for key in keys]
     assert store.commit(0, plan.recipe, wide) == store.commit(0, plan.recipe, narrow)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,6 +16,8 @@ from har_cache.data.index import source_of
 from har_cache.drawing import draw as sample
 from har_cache.drawing.plan import MIN_CLIPS, PAIRS, deal, plan
 from har_cache.errors import HarCacheError
+from har_cache.progress import Progress
+from har_cache.settings import SampleSettings
 
 SMALL = {"classes": 2, "clips": MIN_CLIPS, "workers": 1}
 
@@ -33,9 +36,40 @@ def pictures(path: Path) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+class Interrupted(Progress):
+    """Breaks off half-way."""
+
+    def begin(self, what: str, unit: str, total: int | None, done: int = 0) -> None:
+        assert total is not None
+        self._left = total // 2 - done
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._left -= count
+        if self._left <= 0:
+            raise KeyboardInterrupt
+
+
+class Counted(Progress):
+    """Keeps how far it has come."""
+
+    def __init__(self) -> None:
+        self.counts: list[tuple[int, int | None]] = []
+
+    def begin(self, what: str, unit: str, total: int | None, done: int = 0) -> None:
+        self._done, self._total = done, total
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self._done += count
+        self.counts.append((self._done, self._total))
+
+
+def draw(out: Path, progress: Progress = Progress(), **settings: Any) -> sample.SampleReport:
+    return sample.draw(SampleSettings(out=out, **settings), progress)
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> sample.SampleReport:
-    return sample.draw(tmp_path_factory.mktemp("sample"), **SMALL)
+    return draw(tmp_path_factory.mktemp("sample"), **SMALL)
 
 
 def test_layout_is_that_of_hmdb51(drawn: sample.SampleReport) -> None:
@@ -92,7 +126,7 @@ def test_twins_are_on_the_same_side_of_every_split(drawn: sample.SampleReport) -
 
 
 def test_workers_make_no_difference(drawn: sample.SampleReport, tmp_path: Path) -> None:
-    sample.draw(tmp_path / "two", **{**SMALL, "workers": 2})
+    draw(tmp_path / "two", **{**SMALL, "workers": 2})
     assert contents(tmp_path / "two") == contents(drawn.path)
 
 
@@ -109,8 +143,8 @@ def test_a_hard_sample_is_the_same_on_grainier_film_and_half_as_large() -> None:
 
 def test_hard_is_a_setting_of_its_own(drawn: sample.SampleReport, tmp_path: Path) -> None:
     with pytest.raises(HarCacheError, match="other settings"):
-        sample.draw(drawn.path, **SMALL, hard=True)
-    report = sample.draw(tmp_path / "hard", **SMALL, hard=True)
+        draw(drawn.path, **SMALL, hard=True)
+    report = draw(tmp_path / "hard", **SMALL, hard=True)
     name = "videos/sit/" + sorted(path.name for path in (drawn.path / "videos" / "sit").iterdir())[0]
     easy, hard = (pictures(path / name).astype(float) for path in (drawn.path, report.path))
     assert np.abs(np.diff(hard, axis=2)).mean() > np.abs(np.diff(easy, axis=2)).mean()
@@ -121,37 +155,33 @@ def test_a_finished_sample_is_left_alone(drawn: sample.SampleReport) -> None:
         return {path: path.stat().st_mtime_ns for path in drawn.path.rglob("*")}
 
     before = stamps()
-    assert sample.draw(drawn.path, **SMALL) == drawn
+    assert draw(drawn.path, **SMALL) == drawn
     assert stamps() == before
 
 
 def test_an_interrupted_draw_is_finished(drawn: sample.SampleReport, tmp_path: Path) -> None:
-    def interrupt(done: int, wanted: int) -> None:
-        if done >= wanted // 2:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        sample.draw(tmp_path / "half", **SMALL, progress=interrupt)
+        draw(tmp_path / "half", **SMALL, progress=Interrupted())
     kept = contents(tmp_path / "half")
     assert "sample.json.partial" in kept and "sample.json" not in kept
 
-    counts: list[tuple[int, int]] = []
-    sample.draw(tmp_path / "half", **SMALL, progress=lambda *count: counts.append(count))
+    counted = Counted()
+    draw(tmp_path / "half", **SMALL, progress=counted)
     assert contents(tmp_path / "half") == contents(drawn.path)
-    assert counts == [(done, 16) for done in (10, 12, 14, 16)]
+    assert counted.counts == [(done, 16) for done in (10, 12, 14, 16)]
 
 
 def test_other_files_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(HarCacheError, match="not empty"):
-        sample.draw(tmp_path, **SMALL)
+        draw(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_sample_with_other_settings_is_not_touched(drawn: sample.SampleReport) -> None:
     before = contents(drawn.path)
     with pytest.raises(HarCacheError, match="other settings"):
-        sample.draw(drawn.path, **{**SMALL, "seed": 1})
+        draw(drawn.path, **{**SMALL, "seed": 1})
     assert contents(drawn.path) == before
 
 
@@ -159,7 +189,7 @@ def test_a_sample_with_other_settings_is_not_touched(drawn: sample.SampleReport)
 def test_a_file_in_the_way_is_one_clear_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HarCacheError, match="file") as caught:
-        sample.draw(tmp_path / name, **SMALL)
+        draw(tmp_path / name, **SMALL)
     assert "\n" not in str(caught.value)
 
 
@@ -168,7 +198,7 @@ def test_a_file_in_the_way_is_one_clear_line(tmp_path: Path, name: str) -> None:
 )
 def test_settings_that_cannot_be_met(tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(HarCacheError, match=next(iter(wrong))):
-        sample.draw(tmp_path / "out", **{**SMALL, **wrong})
+        draw(tmp_path / "out", **{**SMALL, **wrong})
     assert not (tmp_path / "out").exists()
 
 
@@ -208,5 +238,5 @@ def test_splits_of_the_default_size_have_the_proportions_of_hmdb51() -> None:
 
 
 def test_drawing_needs_no_torch() -> None:
-    code = "import har_cache.sample, sys; sys.exit('torch' in sys.modules)"
+    code = "import har_cache.drawing.draw, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from har_cache import FeatureCache
+from har_cache.cache.record import ClipRecord
 from har_cache.cache.verify import verify
-from har_cache.cache.writer import ClipResult
 from har_cache.encoder.weights import save_encoder
-from har_cache.errors import CacheError, HarCacheError
+from har_cache.errors import CacheError, FileError, HarCacheError
 from har_cache.extraction.extract import extract
+from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings as Settings
 from har_cache.system import default_workers, resolve_device
 
@@ -41,7 +42,12 @@ def small(tmp_path: Path, encoder: Path) -> Settings:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path, moving_frames(10 + int(path.stem)))
     return Settings(
-        tmp_path / "data", tmp_path / "cache", weights=str(encoder), precision="fp32", shard_clips=1, workers=2
+        data=tmp_path / "data",
+        cache=tmp_path / "cache",
+        weights=str(encoder),
+        precision="fp32",
+        shard_clips=1,
+        workers=2,
     )
 
 
@@ -53,22 +59,24 @@ def shard_files(folder: Path) -> dict[str, bytes]:
     return contents(folder / "shards")
 
 
-class Diary:
-    """A listener that writes everything down."""
+class Listener(Progress):
+    """Keeps what it is told."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
-        self.expected = 0
-        self.results: list[ClipResult] = []
+        self.totals: dict[str, int | None] = {}
+        self.done: dict[str, int] = {}
+        self.clips: list[ClipRecord] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def begin(self, clips: int) -> None:
-        self.expected = clips
+    def begin(self, what: str, unit: str, total: int | None, done: int = 0) -> None:
+        self.totals[what], self.done[what] = total, done
+        self._current = what
 
-    def clip(self, result: ClipResult) -> None:
-        self.results.append(result)
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done[self._current] += count
 
 
 # ----------------------------------------------------------------------------------- frames and embeddings
@@ -103,8 +111,8 @@ def test_odd_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path, enco
         pixels = {"mjpeg": "yuvj420p"}.get(codec, "yuv420p")
         write_video(path, moving_frames(15 + i, width, height), codec, pixels)
     settings = Settings(
-        tmp_path / "data",
-        tmp_path / "cache",
+        data=tmp_path / "data",
+        cache=tmp_path / "cache",
         weights=str(encoder),
         views=("center", "flip"),
         precision="fp32",
@@ -113,7 +121,7 @@ def test_odd_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path, enco
     )
     report = extract(settings)
     assert report.failures == {}
-    assert report.manifest["recipe"]["decoder"] == decoder
+    assert report.manifest.recipe.decoder == decoder
     cache, model = FeatureCache(settings.cache), plain_model(settings.cache / "encoder.safetensors")
     assert cache.classes == ("a[1]", "b & c")
     assert {key: cache[key].shape[1] for key in cache} == {key: 15 + i for i, key in enumerate(ODD_CLIPS)}
@@ -127,7 +135,7 @@ def test_a_data_set_of_short_clips_that_declare_no_frames(small: Settings) -> No
     shutil.rmtree(small.data)
     (small.data / "a").mkdir(parents=True)
     write_video(small.data / "a" / "1.mkv", moving_frames(3), "libx264")
-    assert extract(small).manifest["counts"]["frames"] == 3
+    assert extract(small).manifest.counts.frames == 3
 
 
 # ------------------------------------------------------------------------------------ the same bytes again
@@ -142,10 +150,10 @@ def test_the_number_of_workers_changes_no_byte(finished: Finished, tmp_path: Pat
 def test_nothing_is_done_twice(finished: Finished, tmp_path: Path) -> None:
     own = finished.copy(tmp_path)
     before = stamps(own.cache / "shards")
-    diary = Diary()
-    report = extract(own.settings(), diary)
+    listener = Listener()
+    report = extract(own.settings(), listener, listener.clips.append)
     assert (report.clips, report.frames, report.finished_before) == (0, 0, 16)
-    assert diary.expected == 0 and diary.results == []
+    assert "Extracting" not in listener.totals and listener.clips == []
     assert contents(own.cache) == contents(finished.cache)
     assert stamps(own.cache / "shards") == before
 
@@ -160,9 +168,9 @@ def test_a_resumed_run_decodes_no_clip_of_a_finished_shard(finished: Finished, t
     for path in (own.data / "videos").rglob("*.avi"):
         if f"{path.parent.name}/{path.name}" not in todo:
             path.write_text("this would fail")
-    diary = Diary()
-    report = extract(own.settings(), diary)
-    assert {result.key for result in diary.results} == todo
+    listener = Listener()
+    report = extract(own.settings(), listener, listener.clips.append)
+    assert {clip.key for clip in listener.clips} == todo
     assert (report.clips, report.finished_before) == (4, 12)
     assert contents(own.cache) == contents(finished.cache)
 
@@ -199,7 +207,7 @@ def test_a_full_disk_keeps_what_was_finished(small: Settings, monkeypatch: pytes
         if calls > 12:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(CacheError, match=r"No space left on device.*kept") as caught:
+    with monkeypatch.context() as patch, pytest.raises(FileError, match=r"No space left on device.*kept") as caught:
         patch.setattr(os, "fsync", fsync)
         extract(small)
     assert "\n" not in str(caught.value)
@@ -249,7 +257,7 @@ def test_overwriting_leaves_nothing_of_the_old_cache(small: Settings) -> None:
     old = extract(small).manifest
     with_flip = Settings(**{**vars(small), "views": ("center", "flip"), "shard_clips": 64, "overwrite": True})
     new = extract(with_flip).manifest
-    assert new["fingerprint"] != old["fingerprint"]
+    assert new.fingerprint != old.fingerprint
     assert FeatureCache(small.cache)["a/1.avi"].shape == (2, 11, 256)
     assert sorted(shard_files(small.cache)) == ["00000.h5", "00000.json"]
     assert verify(small.cache, small.data) == []
@@ -361,8 +369,8 @@ def test_bad_files_are_rows_with_a_reason_and_harm_no_other_clip(small: Settings
     (folder / "dangling.avi").symlink_to(tmp_path / "nothing.avi")
     (folder / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     write_audio(folder / "audio.avi")
-    diary = Diary()
-    report = extract(small, diary)
+    listener = Listener()
+    report = extract(small, listener, listener.clips.append)
     reasons = dict(report.failures)
     assert reasons.pop("a/truncated.avi").startswith("truncated")
     assert reasons == {
@@ -375,7 +383,7 @@ def test_bad_files_are_rows_with_a_reason_and_harm_no_other_clip(small: Settings
     }
     rows = (small.cache / "failures.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["key", *sorted(report.failures)]
-    assert {r.key: r.reason for r in diary.results if r.reason} == report.failures
+    assert {r.key: r.reason for r in listener.clips if r.reason} == report.failures
     cache = FeatureCache(small.cache)
     assert {key: cache[key].shape[1] for key in cache} == {"a/1.avi": 11, "a/2.avi": 12, "b/3.avi": 13}
     assert verify(small.cache) == []
@@ -411,7 +419,7 @@ def test_nothing_but_bad_clips_is_an_error_with_a_reason(small: Settings) -> Non
 )
 def test_impossible_settings_are_named(small: Settings, change: dict[str, Any], named: str) -> None:
     with pytest.raises(HarCacheError, match=named) as caught:
-        extract(Settings(**{**vars(small), **change}))
+        extract(replace(small, **change))
     assert "\n" not in str(caught.value)
     assert not (small.cache / "plan.json").exists()
 
@@ -429,9 +437,9 @@ def test_there_is_at_least_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_listener_hears_of_every_clip(small: Settings) -> None:
-    diary = Diary()
-    report = extract(small, diary)
-    assert diary.expected == len(diary.results) == report.clips == 3
-    assert report.frames == sum(r.embeddings.shape[1] for r in diary.results if r.embeddings is not None) == 36
+    listener = Listener()
+    report = extract(small, listener, listener.clips.append)
+    assert listener.totals["Extracting"] == listener.done["Extracting"] == len(listener.clips) == report.clips == 3
+    assert report.frames == sum(r.embeddings.shape[1] for r in listener.clips if r.embeddings is not None) == 36
     assert set(report.busy_s) == {"decode", "transform", "encode", "write"}
     assert report.seconds > 0

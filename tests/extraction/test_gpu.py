@@ -19,6 +19,7 @@ from har_cache.encoder.weights import calibrate, random_model
 from har_cache.extraction import gpu
 from har_cache.extraction import gpu_batches as batches
 from har_cache.extraction import shards as local
+from har_cache.extraction.cpu import run_on_cpu
 from har_cache.extraction.shards import ShardTask
 from har_cache.workers.tasks import Job
 
@@ -72,7 +73,7 @@ def job():
     return Job("pyav", fold(model), "fp32", ("center", "flip"))
 
 
-def run(tasks, job, workers=2, device="cpu", on_clip=lambda result, seconds: None):
+def run(tasks, job, workers=2, device="cpu", on_clip=lambda clip: None):
     return list(gpu.run_on_device(tasks, job, device, workers, on_clip))
 
 
@@ -104,14 +105,14 @@ def open_rings():
 
 @pytest.fixture(scope="module")
 def on_cpu(tasks, job):
-    results = local.run(tasks, job, "cpu", 2, lambda result, seconds: None)
+    results = run_on_cpu(tasks, job, 2, lambda clip: None)
     by_index = {result.index: result for result in results}
     return [by_index[task.index] for task in tasks]
 
 
 def test_gives_what_the_cpu_way_gives_for_any_number_of_workers(tasks, job, on_cpu, folder):
     told = []
-    shards = run(tasks, job, workers=1, on_clip=lambda result, seconds: told.append((result, seconds)))
+    shards = run(tasks, job, workers=1, on_clip=told.append)
 
     assert [shard.index for shard in shards] == [3, 5, 4]
     assert_close(shards, on_cpu)
@@ -123,10 +124,10 @@ def test_gives_what_the_cpu_way_gives_for_any_number_of_workers(tasks, job, on_c
     assert reasons[3] == "a text file, not a video"
     assert "truncated" in reasons[4]
 
-    assert [result for result, _ in told] == all_results(shards)
-    for result, seconds in told:
-        assert sorted(seconds) == ([] if result.reason else ["decode", "encode", "transform"])
-        assert all(value > 0 for value in seconds.values())
+    assert told == all_results(shards)
+    for result in told:
+        assert sorted(result.seconds) == ([] if result.reason else ["decode", "encode", "transform"])
+        assert all(value > 0 for value in result.seconds.values())
     assert not open_rings()
 
     for one, three in zip(all_results(shards), all_results(run(tasks, job, workers=3)), strict=True):
@@ -148,7 +149,7 @@ def test_waiting_for_the_reader_is_no_stall(tasks, job, on_cpu, monkeypatch):
 
 
 def test_rings_are_closed_when_the_run_breaks_off(tasks, job):
-    def interrupt(result, seconds):
+    def interrupt(clip):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -240,7 +241,7 @@ if __name__ == "__main__":
     gpu.RING_BYTES, batches.BATCH = {ring}, {batch}
     workers, job, clips, out = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
 
-    def on_clip(result, seconds):
+    def on_clip(clip):
         if out is None:
             print(*[process.pid for process in multiprocessing.active_children()], flush=True)
             time.sleep(100)

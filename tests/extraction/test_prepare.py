@@ -11,14 +11,25 @@ from har_cache.data.index import TEST, TRAIN, UNUSED, Clip
 from har_cache.encoder.projection import random_projection
 from har_cache.encoder.weights import find_weights, load_encoder, random_model, save_encoder
 from har_cache.errors import HarCacheError, WeightsError
-from har_cache.extraction.prepare import Wish, differences, one_thread, prepare
+from har_cache.extraction.differences import differences
+from har_cache.extraction.prepare import one_thread, prepare
 from har_cache.files import sha256
+from har_cache.progress import Progress
+from har_cache.settings import ExtractSettings
 
 from ..helpers.caches import make_recipe
 from ..helpers.networks import calibrated_model
 from ..helpers.videos import moving_frames, write_video
 
-WISH = Wish("random", "random", ("center",), "fp32", "pyav", "cpu", 0)
+ASKED = ExtractSettings(
+    data=Path("data"),
+    cache=Path("cache"),
+    weights="random",
+    projection="random",
+    precision="fp32",
+    decoder="pyav",
+    device="cpu",
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +52,19 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
     return [*found, Clip("a/empty.avi", folder / "empty.avi", 0, "a/empty", (TRAIN,) * 3)]
 
 
-def prepared(clips: list[Clip], workers: int = 1, **wishes: Any) -> tuple[Recipe, bytes, list[str]]:
+class Lines(Progress):
+    """Keeps what is said."""
+
+    def __init__(self, said: list[str]) -> None:
+        self._said = said
+
+    def say(self, text: str) -> None:
+        self._said.append(text)
+
+
+def prepared(clips: list[Clip], workers: int = 1, **changes: Any) -> tuple[Recipe, bytes, list[str]]:
     said: list[str] = []
-    recipe, encoder = prepare(dataclasses.replace(WISH, **wishes), clips, workers, 60.0, said.append)
+    recipe, encoder = prepare(dataclasses.replace(ASKED, **changes), clips, workers, Lines(said))
     return recipe, encoder, said
 
 
@@ -120,14 +141,14 @@ def test_projection_that_is_no_file_is_named_as_such(clips: list[Clip], encoder:
         prepared(clips[:1], weights=str(encoder), projection="pcaa")
 
 
-def test_the_same_wish_differs_in_nothing() -> None:
+def test_the_same_settings_differ_in_nothing() -> None:
     recipe = make_recipe(weights_sha256=find_weights("random").sha256)
-    assert differences(dataclasses.replace(WISH, projection="pca"), recipe) == []
-    assert differences(dataclasses.replace(WISH, projection=None, precision="auto"), recipe) == []
+    assert differences(dataclasses.replace(ASKED, projection="pca"), recipe) == []
+    assert differences(dataclasses.replace(ASKED, projection=None, precision="auto"), recipe) == []
 
 
 @pytest.mark.parametrize(
-    ("wish", "fields"),
+    ("change", "fields"),
     [
         ({"weights": "imagenet"}, ["weights"]),
         ({"projection": "random"}, ["projection"]),
@@ -139,19 +160,19 @@ def test_the_same_wish_differs_in_nothing() -> None:
         ({"seed": 1, "views": ("center", "flip")}, ["views", "seed"]),
     ],
 )
-def test_every_difference_is_named(wish: dict[str, Any], fields: list[str]) -> None:
+def test_every_difference_is_named(change: dict[str, Any], fields: list[str]) -> None:
     recipe = make_recipe(weights_sha256=find_weights("random").sha256)
-    found = differences(dataclasses.replace(WISH, **{"projection": "pca", **wish}), recipe)
+    found = differences(dataclasses.replace(ASKED, **{"projection": "pca", **change}), recipe)
     assert [line.split(":")[0] for line in found] == fields
 
 
 def test_another_file_of_weights_is_another_recipe(encoder: Path, tmp_path: Path) -> None:
     weights = find_weights(str(encoder))
     recipe = make_recipe(weights="file", weights_sha256=weights.sha256)
-    wish = dataclasses.replace(WISH, weights=str(encoder), projection="pca")
-    assert differences(wish, recipe) == []
+    asked = dataclasses.replace(ASKED, weights=str(encoder), projection="pca")
+    assert differences(asked, recipe) == []
     (tmp_path / "other.safetensors").write_bytes(save_encoder(random_model(5)))
-    found = differences(dataclasses.replace(wish, weights=str(tmp_path / "other.safetensors")), recipe)
+    found = differences(dataclasses.replace(asked, weights=str(tmp_path / "other.safetensors")), recipe)
     assert [line.split(":")[0] for line in found] == ["weights_sha256"]
 
 
@@ -163,9 +184,9 @@ def test_another_projection_in_the_weights_file_is_another_recipe(
     with torch.no_grad():
         model.classifier.bias.add_(1)
     (tmp_path / "other.safetensors").write_bytes(save_encoder(model))
-    wish = dataclasses.replace(WISH, weights=str(encoder), projection=None)
-    assert differences(wish, recipe) == []
-    found = differences(dataclasses.replace(wish, weights=str(tmp_path / "other.safetensors")), recipe)
+    asked = dataclasses.replace(ASKED, weights=str(encoder), projection=None)
+    assert differences(asked, recipe) == []
+    found = differences(dataclasses.replace(asked, weights=str(tmp_path / "other.safetensors")), recipe)
     assert [line.split(":")[0] for line in found] == ["projection_fit"]
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from har_cache.cache.writer import ClipResult
+from har_cache.cache.record import ClipRecord
 from har_cache.encoder.folded import fold
 from har_cache.errors import HarCacheError
-from har_cache.extraction import shards as local
+from har_cache.extraction.cpu import run_on_cpu
 from har_cache.extraction.extract import extract
 from har_cache.extraction.shards import ShardTask
 from har_cache.workers.tasks import Job
@@ -44,8 +44,8 @@ def tasks(tmp_path: Path) -> list[ShardTask]:
     return [ShardTask(i, tuple(clips[i::3])) for i in range(3)]
 
 
-def results(run: Any, tasks: list[ShardTask], job: Job, workers: int | None) -> dict[str, ClipResult]:
-    return {r.key: r for shard in run(tasks, job, "cpu", workers, lambda *_: None) for r in shard.results}
+def results(run: Any, tasks: list[ShardTask], job: Job, workers: int | None) -> dict[str, ClipRecord]:
+    return {r.key: r for shard in run(tasks, job, workers, lambda clip: None) for r in shard.results}
 
 
 # ------------------------------------------------------------------------------------------------ what it gives
@@ -55,19 +55,19 @@ def results(run: Any, tasks: list[ShardTask], job: Job, workers: int | None) -> 
 def test_each_shard_comes_once_and_is_what_one_machine_gives(
     workers: int | None, tasks: list[ShardTask], job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = {shard.index: shard for shard in local.run(tasks, job, "cpu", 1, lambda *_: None)}
+    expected = {shard.index: shard for shard in run_on_cpu(tasks, job, 1, lambda clip: None)}
     monkeypatch.chdir(tasks[0].clips[0][1].parent)  # actors are elsewhere: paths must not depend on it
     relative = [ShardTask(t.index, tuple((key, Path(path.name)) for key, path in t.clips)) for t in tasks]
-    told: list[tuple[ClipResult, set[str]]] = []
-    done = list(on_ray.run(relative, job, "cpu", workers, lambda result, s: told.append((result, set(s)))))
+    told: list[ClipRecord] = []
+    done = list(on_ray.run_on_cluster(relative, job, workers, told.append))
     assert sorted(shard.index for shard in done) == [0, 1, 2]
     for shard in done:
         for one, two in zip(shard.results, expected[shard.index].results, strict=True):
-            assert vars(one) | {"embeddings": None} == vars(two) | {"embeddings": None}
+            assert one == two
             assert (one.embeddings is None) == (two.embeddings is None)
             assert one.embeddings is None or one.embeddings.tobytes() == two.embeddings.tobytes()
-    assert sorted(result.key for result, _ in told) == sorted(key for task in tasks for key, _ in task.clips)
-    assert all(s == ({"decode", "transform", "encode"} if not r.reason else set()) for r, s in told)
+    assert sorted(clip.key for clip in told) == sorted(key for task in tasks for key, _ in task.clips)
+    assert all(set(r.seconds) == ({"decode", "transform", "encode"} if not r.reason else set()) for r in told)
     assert ray.is_initialized()  # the cluster was there before
 
 
@@ -78,11 +78,11 @@ def test_the_executor_changes_no_byte_of_a_cache(finished: Finished, tmp_path: P
 
 
 def test_more_workers_than_the_cluster_has_room_for_hold_nothing_up(tasks: list[ShardTask], job: Job) -> None:
-    assert len(results(on_ray.run, tasks, job, 5)) == 6
+    assert len(results(on_ray.run_on_cluster, tasks, job, 5)) == 6
 
 
 def test_no_tasks_no_shards(job: Job) -> None:
-    assert list(on_ray.run([], job, "cpu", 2, lambda *_: None)) == []
+    assert list(on_ray.run_on_cluster([], job, 2, lambda clip: None)) == []
 
 
 # --------------------------------------------------------------------------------------------- clusters that fail
@@ -94,15 +94,15 @@ def test_an_actor_that_is_lost_costs_its_clip_a_strike(
     class Fragile(on_ray._Node):
         """Ends its process over one clip always, over another the first time."""
 
-        def embed(self, path: Path) -> Any:
+        def embed(self, key: str, path: Path) -> Any:
             marker = path.with_suffix(".marker")
             if path.name == "9.avi" or (path.name == "20.avi" and not marker.exists()):
                 marker.touch()
                 os._exit(1)
-            return super().embed(path)
+            return super().embed(key, path)
 
     monkeypatch.setattr(on_ray, "_Node", Fragile)
-    done = results(on_ray.run, tasks, job, 2)
+    done = results(on_ray.run_on_cluster, tasks, job, 2)
     assert (tmp_path / "20.marker").exists()
     assert {key: r.embeddings.shape[1] for key, r in done.items() if r.embeddings is not None} == {
         "a/4.avi": 4,
@@ -116,12 +116,12 @@ def test_a_surprise_on_a_node_ends_the_run_with_one_line(
     tasks: list[ShardTask], job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Surprising(on_ray._Node):
-        def embed(self, path: Path) -> Any:
+        def embed(self, key: str, path: Path) -> Any:
             raise OSError("no more processes")
 
     monkeypatch.setattr(on_ray, "_Node", Surprising)
     with pytest.raises(HarCacheError, match="no more processes") as caught:
-        results(on_ray.run, tasks, job, 2)
+        results(on_ray.run_on_cluster, tasks, job, 2)
     assert "\n" not in str(caught.value)
 
 
@@ -134,16 +134,16 @@ def test_a_node_that_cannot_start_har_cache_is_one_line(
 
     monkeypatch.setattr(on_ray, "_Node", Absent)
     with pytest.raises(HarCacheError, match=r"does not start on a node: .*No module named 'har_cache'") as caught:
-        results(on_ray.run, tasks, job, 2)
+        results(on_ray.run_on_cluster, tasks, job, 2)
     assert "\n" not in str(caught.value)
 
 
 def test_a_node_with_another_torch_is_refused(
     tasks: list[ShardTask], job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray.machine, "versions", lambda names: {"torch": "0.1"})
+    monkeypatch.setattr(on_ray.system, "versions", lambda names: {"torch": "0.1"})
     with pytest.raises(HarCacheError, match=r"node \S+ has .* this machine has"):
-        results(on_ray.run, tasks, job, 2)
+        results(on_ray.run_on_cluster, tasks, job, 2)
 
 
 def test_a_node_names_the_package_that_is_another_one(job: Job) -> None:
@@ -160,7 +160,7 @@ def test_a_node_that_does_not_see_the_clips_says_so(job: Job, tmp_path: Path) ->
 
 
 def test_a_gpu_is_refused(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_ray.machine, "resolve_device", lambda name: "cuda")
+    monkeypatch.setattr(on_ray.system, "resolve_device", lambda name: "cuda")
     with pytest.raises(HarCacheError, match="--executor ray runs on CPUs alone: add --device cpu"):
         extract(finished.settings(cache=tmp_path / "cache", executor="ray"))
     assert not (tmp_path / "cache" / "plan.json").exists()

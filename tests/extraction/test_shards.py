@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from har_cache.cache.writer import ClipResult
+from har_cache.cache.record import ClipRecord
 from har_cache.encoder.folded import fold
-from har_cache.extraction.shards import ShardResult, ShardTask, run
+from har_cache.extraction.cpu import run_on_cpu
+from har_cache.extraction.shards import ShardResult, ShardTask
 from har_cache.workers.tasks import Job
 
 from ..helpers.networks import calibrated_model
@@ -22,12 +23,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {key: paths[key] for key in ("a/4.avi", "a/empty.avi", "a/20.avi", "a/9.avi", "a/missing.avi")}
 
 
-def shards(clips: dict[str, Path], workers: int) -> tuple[dict[int, ShardResult], list[tuple[ClipResult, set[str]]]]:
+def shards(clips: dict[str, Path], workers: int) -> tuple[dict[int, ShardResult], list[ClipRecord]]:
     pairs = tuple(clips.items())
     tasks = [ShardTask(3, pairs[:3]), ShardTask(7, pairs[3:])]
-    told: list[tuple[ClipResult, set[str]]] = []
+    told: list[ClipRecord] = []
     job = Job("pyav", fold(calibrated_model()))
-    results = run(tasks, job, "cpu", workers, lambda result, seconds: told.append((result, set(seconds))))
+    results = run_on_cpu(tasks, job, workers, told.append)
     return {shard.index: shard for shard in results}, told
 
 
@@ -44,8 +45,8 @@ def test_each_shard_comes_once_with_its_clips_in_order(clips: dict[str, Path]) -
         None,
     ]
     assert [r.reason for r in results] == ["", "empty file", "", "", "no such file"]
-    assert {r.key for r, _ in told} == set(clips) and len(told) == len(clips)
-    assert all(stages == ({"decode", "transform", "encode"} if not r.reason else set()) for r, stages in told)
+    assert {r.key for r in told} == set(clips) and len(told) == len(clips)
+    assert all(set(r.seconds) == ({"decode", "transform", "encode"} if not r.reason else set()) for r in told)
 
 
 def test_failed_clips_carry_the_sha256_of_their_file(clips: dict[str, Path]) -> None:
@@ -55,4 +56,4 @@ def test_failed_clips_carry_the_sha256_of_their_file(clips: dict[str, Path]) -> 
 
 
 def test_no_tasks_no_shards(clips: dict[str, Path]) -> None:
-    assert list(run([], Job("pyav", fold(calibrated_model())), "cpu", 2, lambda *_: None)) == []
+    assert list(run_on_cpu([], Job("pyav", fold(calibrated_model())), 2, lambda clip: None)) == []

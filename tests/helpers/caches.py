@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from har_cache.cache.manifest import Plan, Splits
 from har_cache.cache.recipe import EMBEDDING, Recipe
-from har_cache.cache.writer import ClipResult, Plan, Store
+from har_cache.cache.record import ClipRecord
+from har_cache.cache.writer import Store
 from har_cache.data.index import TEST, TRAIN, source_of
 from har_cache.files import sha256
 
@@ -75,12 +77,18 @@ def subsets_by_source(keys: Iterable[str]) -> dict[str, tuple[int, int, int]]:
     return found
 
 
+def embedded(key: str, embeddings: np.ndarray, fps: float = 30.0, declared_frames: int | None = None) -> ClipRecord:
+    """The record of a clip with these embeddings."""
+    frames = embeddings.shape[1]
+    return ClipRecord(key, frames, fps, declared_frames or frames, sha256(key.encode()), embeddings=embeddings)
+
+
 def write_cache(
     root: Path,
     embeddings: Mapping[str, np.ndarray],
     *,
     failures: Mapping[str, str] | None = None,
-    subsets: Mapping[str, Sequence[int]] | None = None,
+    subsets: Mapping[str, tuple[int, int, int]] | None = None,
     views: Sequence[str] = ("center",),
     shard_clips: int = 3,
     fps: float = 30.0,
@@ -98,18 +106,12 @@ def write_cache(
     records = []
     for index, keys in enumerate(plan.shards):
         results = [
-            ClipResult(key, reason=failures[key])
-            if key in failures
-            else ClipResult(key, embeddings[key], fps, embeddings[key].shape[1], sha256(key.encode()))
+            ClipRecord(key, reason=failures[key]) if key in failures else embedded(key, embeddings[key], fps)
             for key in keys
         ]
         records.append(store.commit(index, recipe, results))
     if finish:
         splits = subsets_by_source(embeddings) if subsets is None else subsets
-        extra = {
-            "classes": sorted({key.partition("/")[0] for key in plan.keys}),
-            "splits": {"from": "lists", "subsets": {key: list(numbers) for key, numbers in splits.items()}},
-            "versions": {},
-        }
-        store.finish(plan, records, extra)
+        classes = sorted({key.partition("/")[0] for key in plan.keys})
+        store.finish(plan, records, classes, Splits("lists", splits), {})
     return recipe

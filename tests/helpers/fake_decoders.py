@@ -50,16 +50,16 @@ def hog() -> NoReturn:
 
 
 def sample(path: Path, count: int) -> np.ndarray:
-    """`har_cache.workers.sampling.sample` over these decoders."""
-    from har_cache.workers import sampling
+    """`har_cache.workers.tasks.sample` over these decoders."""
+    from har_cache.workers import tasks
 
     install()
-    return sampling.sample(path, count)
+    return tasks.sample(path, count)
 
 
 def count(path: Path) -> int:
     """`har_cache.workers.tasks.count` over these decoders."""
-    from har_cache.workers import tasks as worker
+    from har_cache.workers import tasks
 
     install()
-    return worker.count(path)
+    return tasks.count(path)

@@ -29,7 +29,7 @@ from har_cache.training.finetune import finetune, hand_over
 from har_cache.training.journal import Row
 from har_cache.training.raw_batches import Footage
 from har_cache.training.train_head import train_head
-from har_cache.workers.prefetch import Picker
+from har_cache.workers.prefetch import FramePrefetcher as Picker
 
 from ..helpers.caches import random_embeddings, write_cache
 

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from har_cache.training.pace import Pacer
-from har_cache.workers.prefetch import Clock
+from har_cache.workers.prefetch import LoaderStats as Clock
 
 
 def test_the_pace_is_that_of_training_alone() -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from har_cache.errors import ClipError, HarCacheError
 from har_cache.video import decode as video
-from har_cache.video.decode import probe, read_chunks, read_frames, resolve_decoder
+from har_cache.video.decode import probe, read_chunks, read_frames, resolve_decoder, spread
 
 from ..helpers.videos import moving_frames, reference_frames, remux, write_video
 
@@ -290,7 +292,7 @@ def test_auto_is_the_reference_even_where_decord_is_installed():
 
 
 def test_importing_loads_no_decoder():
-    code = "import sys, har_cache.video; sys.exit(bool({'av', 'decord'} & set(sys.modules)))"
+    code = "import sys, har_cache.video.decode; sys.exit(bool({'av', 'decord'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -326,7 +328,7 @@ def test_nothing_after_the_last_frame_asked_for_is_decoded(tmp_path, monkeypatch
     path = write_video(tmp_path / "clip.avi", moving_frames(30))
     seen = []
     real = video._pyav_frames
-    monkeypatch.setattr(video, "_pyav_frames", lambda path: (seen.append(0) or frame for frame in real(path)))
+    monkeypatch.setattr(video, "_pyav_frames", lambda *args: (seen.append(0) or frame for frame in real(*args)))
     assert len(list(read_frames(path, [2, 9]))) == 2
     assert len(seen) == 10
 
@@ -338,3 +340,10 @@ def test_a_clip_that_ends_before_is_told(tmp_path):
     (tmp_path / "empty.avi").touch()
     with pytest.raises(ClipError):
         list(read_frames(tmp_path / "empty.avi", [0]))
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000))
+def test_a_spread_is_as_many_distinct_frames_as_asked_for(frames, count):
+    chosen = spread(frames, count)
+    assert len(set(chosen)) == len(chosen) == min(count, frames)
+    assert chosen == sorted(chosen) and chosen[0] >= 0 and chosen[-1] < frames

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from har_cache.errors import ClipError
-from har_cache.workers.pool import Workers
+from har_cache.workers.pool import WorkerPool
 from har_cache.workers.tasks import Job
 
 from ..helpers import fake_decoders
@@ -53,22 +53,22 @@ def alive(process: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers(Job("pyav", stall_s=1.0, memory_bytes=1 << 30), 2) as pool:
+def workers() -> Iterator[WorkerPool]:
+    with WorkerPool(Job("pyav", stall_s=1.0, memory_bytes=1 << 30), 2) as pool:
         yield pool
 
 
-def only(pool: Workers, function: Any, *args: Any) -> Any:
+def only(pool: WorkerPool, function: Any, *args: Any) -> Any:
     [(tag, outcome)] = pool.run(function, [("tag", args)])
     assert tag == "tag"
     return outcome
 
 
-def test_every_call_has_its_own_result(workers: Workers) -> None:
+def test_every_call_has_its_own_result(workers: WorkerPool) -> None:
     assert dict(workers.run(double, ((i, (i,)) for i in range(50)))) == {i: 2 * i for i in range(50)}
 
 
-def test_calls_are_drawn_as_they_are_worked_off(workers: Workers) -> None:
+def test_calls_are_drawn_as_they_are_worked_off(workers: WorkerPool) -> None:
     drawn = []
 
     def calls() -> Iterator[tuple[int, tuple[int]]]:
@@ -82,25 +82,25 @@ def test_calls_are_drawn_as_they_are_worked_off(workers: Workers) -> None:
     assert len(list(results)) == 99
 
 
-def test_no_calls_no_results(workers: Workers) -> None:
+def test_no_calls_no_results(workers: WorkerPool) -> None:
     assert list(workers.run(double, [])) == []
 
 
-def test_a_surprise_fails_its_own_call_with_one_line(workers: Workers) -> None:
+def test_a_surprise_fails_its_own_call_with_one_line(workers: WorkerPool) -> None:
     outcome = only(workers, raise_surprise)
     assert isinstance(outcome, ClipError)
     assert "KeyError" in str(outcome) and "surprise" in str(outcome) and "\n" not in str(outcome)
 
 
-def test_a_call_that_killed_its_worker_once_is_tried_again(workers: Workers, tmp_path: Path) -> None:
+def test_a_call_that_killed_its_worker_once_is_tried_again(workers: WorkerPool, tmp_path: Path) -> None:
     assert only(workers, crash_once, tmp_path / "marker") == "second time lucky"
 
 
-def test_an_exit_of_the_worker_fails_its_call_with_the_status(workers: Workers) -> None:
+def test_an_exit_of_the_worker_fails_its_call_with_the_status(workers: WorkerPool) -> None:
     assert "status 3" in str(only(workers, exit_with, 3))
 
 
-def test_crash_hang_and_hog_cost_nothing_but_themselves(workers: Workers, tmp_path: Path) -> None:
+def test_crash_hang_and_hog_cost_nothing_but_themselves(workers: WorkerPool, tmp_path: Path) -> None:
     names = ["good0", "segfault", "good1", "hang", "good2", "hog", "good3"]
     paths = [write_video(tmp_path / f"{name}.avi", moving_frames(5)) for name in names]
     outcomes = dict(workers.run(fake_decoders.sample, [(p.stem, (p, 5)) for p in paths]))
@@ -115,7 +115,7 @@ def test_crash_hang_and_hog_cost_nothing_but_themselves(workers: Workers, tmp_pa
     }
 
 
-def test_crashes_are_not_lost_on_a_busy_process(workers: Workers) -> None:
+def test_crashes_are_not_lost_on_a_busy_process(workers: WorkerPool) -> None:
     over = threading.Event()
 
     def spin() -> None:
@@ -132,23 +132,23 @@ def test_crashes_are_not_lost_on_a_busy_process(workers: Workers) -> None:
     assert {str(outcome) for outcome in outcomes.values()} == {"the decoder crashes: SIGSEGV (tried twice)"}
 
 
-def test_ctrl_c_is_not_for_the_workers(workers: Workers) -> None:
+def test_ctrl_c_is_not_for_the_workers(workers: WorkerPool) -> None:
     process = only(workers, pid)
     os.kill(process, signal.SIGINT)
     assert process in {only(workers, pid) for _ in range(20)}
 
 
 def test_no_process_is_left_behind() -> None:
-    with Workers(Job("pyav"), 2) as pool:
+    with WorkerPool(Job("pyav"), 2) as pool:
         processes = {process for _, process in pool.run(pid, [(i, ()) for i in range(8)])}
-        pool.schedule(sleep, 60)
+        pool.submit(sleep, 60)
     assert not any(alive(process) for process in processes)
 
 
 def test_a_worker_killed_between_calls_is_replaced_at_no_call_s_expense() -> None:
-    with Workers(Job("pyav"), 1) as pool:
+    with WorkerPool(Job("pyav"), 1) as pool:
         for _ in range(3):
-            os.kill(pool.schedule(pid).result(), signal.SIGKILL)
+            os.kill(pool.submit(pid).result(), signal.SIGKILL)
             while pool._workers[0].process.is_alive():
                 time.sleep(0.001)
-        assert pool.schedule(double, 4).result() == 8
+        assert pool.submit(double, 4).result() == 8

@@ -10,7 +10,7 @@ import torch
 
 from har_cache.encoder.transform import crop
 from har_cache.errors import ClipError
-from har_cache.workers.prefetch import Clock, Picker
+from har_cache.workers.prefetch import FramePrefetcher, LoaderStats
 
 from ..helpers.videos import moving_frames, reference_frames, write_video
 
@@ -18,9 +18,9 @@ NUMBERS = (1, 4, 11)
 
 
 @pytest.fixture(scope="module")
-def picker() -> Iterator[Picker]:
-    with Picker(frames=4, workers=2, ahead=3) as picker:
-        yield picker
+def prefetcher() -> Iterator[FramePrefetcher]:
+    with FramePrefetcher(frames=4, workers=2, ahead=3) as prefetcher:
+        yield prefetcher
 
 
 @pytest.fixture(scope="module")
@@ -34,46 +34,46 @@ def expected(path: Path, numbers: tuple[int, ...] = NUMBERS) -> np.ndarray:
     return crops.permute(0, 2, 3, 1).to(torch.uint8).numpy()
 
 
-def read(picker: Picker, *requests: tuple[Path, tuple[int, ...]]) -> list[np.ndarray | ClipError]:
-    outcomes = picker.read(requests, Clock())
+def read(prefetcher: FramePrefetcher, *requests: tuple[Path, tuple[int, ...]]) -> list[np.ndarray | ClipError]:
+    outcomes = prefetcher.read(requests, LoaderStats())
     return [outcome.copy() if isinstance(outcome, np.ndarray) else outcome for outcome in outcomes]
 
 
-def test_frames_come_exact_and_in_the_order_asked_for(picker: Picker, clips: list[Path]) -> None:
-    found = read(picker, *((path, NUMBERS) for path in clips))
+def test_frames_come_exact_and_in_the_order_asked_for(prefetcher: FramePrefetcher, clips: list[Path]) -> None:
+    found = read(prefetcher, *((path, NUMBERS) for path in clips))
     assert len(found) == len(clips)
     for array, path in zip(found, clips, strict=True):
         assert isinstance(array, np.ndarray) and (array == expected(path)).all()
-    [other] = read(picker, (clips[0], (0, 2, 3, 9)))
+    [other] = read(prefetcher, (clips[0], (0, 2, 3, 9)))
     assert isinstance(other, np.ndarray) and (other == expected(clips[0], (0, 2, 3, 9))).all()
 
 
-def test_a_clip_that_fails_costs_itself(picker: Picker, clips: list[Path], tmp_path: Path) -> None:
+def test_a_clip_that_fails_costs_itself(prefetcher: FramePrefetcher, clips: list[Path], tmp_path: Path) -> None:
     (tmp_path / "empty.avi").touch()
-    found = read(picker, (tmp_path / "empty.avi", NUMBERS), (clips[0], (3, 99)), (clips[1], NUMBERS))
+    found = read(prefetcher, (tmp_path / "empty.avi", NUMBERS), (clips[0], (3, 99)), (clips[1], NUMBERS))
     assert isinstance(found[0], ClipError) and isinstance(found[1], ClipError)
     assert "end before number 99" in str(found[1])
     assert isinstance(found[2], np.ndarray) and (found[2] == expected(clips[1])).all()
 
 
-def test_a_killed_worker_costs_a_second_attempt_only(picker: Picker, clips: list[Path]) -> None:
-    clock = Clock()
-    for i, array in enumerate(picker.read([(path, NUMBERS) for path in clips], clock)):
+def test_a_killed_worker_costs_a_second_attempt_only(prefetcher: FramePrefetcher, clips: list[Path]) -> None:
+    stats = LoaderStats()
+    for i, array in enumerate(prefetcher.read([(path, NUMBERS) for path in clips], stats)):
         assert isinstance(array, np.ndarray) and (array == expected(clips[i])).all()
         if i in (1, 4):
-            worker = picker._pool._workers[0].process
+            worker = prefetcher._pool._workers[0].process
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
             while worker.is_alive():
                 time.sleep(0.001)
-    assert clock.clips == len(clips) and clock.busy_s > 0 and clock.waited_s > 0
+    assert stats.clips == len(clips) and stats.busy_s > 0 and stats.waited_s > 0
 
 
-def test_reading_can_be_broken_off_and_begun_again(picker: Picker, clips: list[Path]) -> None:
+def test_reading_can_be_broken_off_and_begun_again(prefetcher: FramePrefetcher, clips: list[Path]) -> None:
     for _ in range(3):
-        outcomes = picker.read([(path, NUMBERS) for path in clips], Clock())
+        outcomes = prefetcher.read([(path, NUMBERS) for path in clips], LoaderStats())
         next(outcomes)
         outcomes.close()  # type: ignore[attr-defined]
-    found = read(picker, *((path, NUMBERS) for path in clips[::-1]))
+    found = read(prefetcher, *((path, NUMBERS) for path in clips[::-1]))
     for array, path in zip(found, clips[::-1], strict=True):
         assert isinstance(array, np.ndarray) and (array == expected(path)).all()

@@ -5,18 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from har_cache.cache.record import ClipRecord, source_sha256
 from har_cache.encoder.encoder import CPU_BATCH, Encoder
 from har_cache.encoder.folded import fold
 from har_cache.errors import ClipError
+from har_cache.video.decode import probe
 from har_cache.workers import tasks as worker
-from har_cache.workers.tasks import Embedded, count, embed
+from har_cache.workers.tasks import count, embed, features, sample
 
 from ..helpers.networks import calibrated_model
-from ..helpers.videos import reference_crops
+from ..helpers.videos import moving_frames, reference_crops, write_video
 
 
 def limits() -> tuple[int, int]:
@@ -24,9 +27,10 @@ def limits() -> tuple[int, int]:
 
 
 def test_embedding_covers_every_frame_in_every_view(in_worker: Callable[..., Any], moving_clip: Path) -> None:
-    done = in_worker(embed, moving_clip)
-    assert isinstance(done, Embedded)
-    assert done.embeddings.dtype == np.float16 and done.embeddings.shape == (2, 37, 256)
+    done = in_worker(embed, "a/1.avi", moving_clip)
+    assert isinstance(done, ClipRecord)
+    assert (done.key, done.frames) == ("a/1.avi", 37)
+    assert done.embeddings is not None and done.embeddings.dtype == np.float16 and done.embeddings.shape == (2, 37, 256)
     expected = Encoder(fold(calibrated_model()), "fp32", ("center", "flip"))(reference_crops(moving_clip))
     np.testing.assert_allclose(done.embeddings, expected.numpy(), rtol=2e-3, atol=2e-3)
 
@@ -36,7 +40,7 @@ def test_frames_are_counted(in_worker: Callable[..., Any], moving_clip: Path) ->
 
 
 def test_embedding_tells_what_is_known_of_the_file(in_worker: Callable[..., Any], moving_clip: Path) -> None:
-    done = in_worker(embed, moving_clip)
+    done = in_worker(embed, "a/1.avi", moving_clip)
     assert (done.fps, done.declared_frames) == (30.0, 37)
     assert done.source_sha256 == hashlib.sha256(moving_clip.read_bytes()).hexdigest()
     assert set(done.seconds) == {"decode", "transform", "encode"}
@@ -45,8 +49,8 @@ def test_embedding_tells_what_is_known_of_the_file(in_worker: Callable[..., Any]
 
 def test_a_clip_that_cannot_be_decoded_is_a_clip_error(in_worker: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "empty.avi").touch()
-    assert isinstance(in_worker(embed, tmp_path / "empty.avi"), ClipError)
-    assert str(in_worker(embed, tmp_path / "empty.avi")) == "empty file"
+    assert isinstance(in_worker(embed, "a/1.avi", tmp_path / "empty.avi"), ClipError)
+    assert str(in_worker(embed, "a/1.avi", tmp_path / "empty.avi")) == "empty file"
     assert str(in_worker(count, tmp_path / "empty.avi")) == "empty file"
 
 
@@ -57,7 +61,7 @@ def test_a_worker_uses_one_thread_and_bounded_memory(in_worker: Callable[..., An
 
 
 def test_no_file_has_no_sha256(tmp_path: Path) -> None:
-    assert worker.source_sha256(tmp_path / "nothing.avi") == ""
+    assert source_sha256(tmp_path / "nothing.avi") == ""
 
 
 @settings(max_examples=30)
@@ -65,7 +69,7 @@ def test_no_file_has_no_sha256(tmp_path: Path) -> None:
 def test_batches_do_not_depend_on_chunks(frames: int, size: int) -> None:
     video = np.broadcast_to(np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, 256, 256, 3)).copy()
     chunks = iter([video[i : i + size] for i in range(0, frames, size)])
-    batches = [batch[:, 0, 0, 0].tolist() for batch in worker.batches(chunks, worker.Stopwatch())]
+    batches = [batch[:, 0, 0, 0].tolist() for batch in worker.batches(chunks, worker.StageTimer())]
     assert [len(batch) for batch in batches[:-1]] == [CPU_BATCH] * (len(batches) - 1)
     assert [frame for batch in batches for frame in batch] == list(range(frames))
 
@@ -75,3 +79,39 @@ def test_chunks_are_bounded(frame_bytes: int) -> None:
     size = worker._chunk_size(frame_bytes)
     assert size * frame_bytes <= 32 << 20 or size == 1
     assert CPU_BATCH % size == 0
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(1, [18]), (2, [9, 27]), (5, [3, 11, 18, 25, 33])])
+def test_sampled_frames_are_spread_evenly(
+    in_worker: Callable[..., Any], moving_clip: Path, count: int, chosen: list[int]
+) -> None:
+    np.testing.assert_array_equal(
+        in_worker(sample, moving_clip, count), reference_crops(moving_clip)[chosen].to(torch.uint8)
+    )
+
+
+@pytest.mark.parametrize("count", [37, 38, 500])
+def test_all_frames_are_sampled_where_there_are_no_more(
+    in_worker: Callable[..., Any], moving_clip: Path, count: int
+) -> None:
+    np.testing.assert_array_equal(in_worker(sample, moving_clip, count), reference_crops(moving_clip).to(torch.uint8))
+
+
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm"])
+def test_a_short_clip_that_declares_no_frames_is_sampled_all_over(
+    in_worker: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
+    codec = {"clip.mkv": "libx264", "clip.webm": "libvpx-vp9"}[name]
+    path = write_video(tmp_path / name, moving_frames(9), codec)
+    assert probe(path).declared_frames is None
+    np.testing.assert_array_equal(in_worker(sample, path, 3), reference_crops(path)[[1, 4, 7]].to(torch.uint8))
+
+
+def test_features_are_those_of_the_sampled_frames(in_worker: Callable[..., Any], moving_clip: Path) -> None:
+    expected = Encoder(fold(calibrated_model())).features(reference_crops(moving_clip))
+    np.testing.assert_allclose(in_worker(features, moving_clip, 100), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_clip_that_cannot_be_sampled_says_why(in_worker: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "empty.avi").touch()
+    assert str(in_worker(sample, tmp_path / "empty.avi", 3)) == "empty file"

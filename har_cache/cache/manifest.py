@@ -1,0 +1,155 @@
+"""The manifest of a finished cache, and the plan of its shards: read and checked here alone."""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..data.index import TEST, TRAIN, UNUSED
+from ..errors import CacheError
+from .parsing import parse, read_sealed
+from .recipe import SCHEMA, Recipe
+from .record import check_key
+
+MANIFEST, ENCODER, PLAN, FAILURES = "manifest.json", "encoder.safetensors", "plan.json", "failures.csv"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which clips go into which shard, in order, under which recipe."""
+
+    recipe: Recipe
+    shards: tuple[tuple[str, ...], ...] = ()
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """All clips of all shards."""
+        return frozenset(key for shard in self.shards for key in shard)
+
+    def extended(self, keys: Iterable[str], shard_clips: int) -> "Plan":
+        """This plan with `keys` added as new shards of about equal size, at most `shard_clips` clips each."""
+        new = sorted(keys)
+        count = math.ceil(len(new) / shard_clips)
+        bounds = [round(i * len(new) / count) for i in range(count + 1)] if count else [0]
+        shards = tuple(tuple(new[a:b]) for a, b in itertools.pairwise(bounds))
+        return Plan(self.recipe, self.shards + shards)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types: the content of its file."""
+        fields = {"recipe": self.recipe.to_dict(), "fingerprint": self.recipe.fingerprint, "schema": SCHEMA}
+        return {**fields, "shards": [list(keys) for keys in self.shards]}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much a cache holds."""
+
+    clips: int
+    frames: int
+    failures: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard's file, and the sha256 of it and of its record."""
+
+    file: str
+    sha256: str
+    record_sha256: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that is not in the cache."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Where the splits came from (`lists` or `drawn`), and each clip's part in splits 1, 2, 3, by key."""
+
+    from_: str
+    subsets: Mapping[str, tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished cache holds, and how it was made; `files`: sha256 by name."""
+
+    fingerprint: str
+    recipe: Recipe
+    counts: Counts
+    shards: tuple[ShardEntry, ...]
+    failures: tuple[Failure, ...]
+    files: Mapping[str, str]
+    classes: tuple[str, ...]
+    splits: Splits
+    versions: Mapping[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        subsets = {key: list(numbers) for key, numbers in self.splits.subsets.items()}
+        return {
+            "schema": SCHEMA,
+            "fingerprint": self.fingerprint,
+            "recipe": self.recipe.to_dict(),
+            "counts": vars(self.counts),
+            "shards": [vars(entry) for entry in self.shards],
+            "failures": [vars(failure) for failure in self.failures],
+            "files": dict(self.files),
+            "classes": list(self.classes),
+            "splits": {"from": self.splits.from_, "subsets": subsets},
+            "versions": dict(self.versions),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: object) -> "Manifest":
+        """What `to_dict` gave. Raises CacheError where a field is missing, wrong, or at odds with another."""
+        manifest = parse(cls, content, where)
+        if manifest.recipe.fingerprint != manifest.fingerprint:
+            raise CacheError(f"{where}: its fingerprint is not that of its recipe")
+        if set(manifest.files) != {ENCODER, PLAN, FAILURES}:
+            raise CacheError(
+                f"{where}: files are {', '.join(sorted(manifest.files))}, not {ENCODER}, {PLAN}, {FAILURES}"
+            )
+        for i, entry in enumerate(manifest.shards):
+            if entry.file != shard_file(i):
+                raise CacheError(f"{where}: shard {i} is called {entry.file}, not {shard_file(i)}")
+        for key, numbers in manifest.splits.subsets.items():
+            check_key(key, where)
+            if not {UNUSED, TRAIN, TEST}.issuperset(numbers):
+                raise CacheError(f"{where}: {key} is {numbers} in the splits: expected 0, 1 or 2")
+        return manifest
+
+
+def shard_file(index: int) -> str:
+    """The name of the file of shard `index`."""
+    return f"{index:05d}.h5"
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file. Raises CacheError where it cannot be read, is damaged, or is no plan of this version."""
+    plan = parse(Plan, read_sealed(path)[0], path, ("recipe", "shards"))
+    for shard in plan.shards:
+        for key in shard:
+            check_key(key, path)
+    return plan
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished cache. Raises CacheError where there is none, or it is damaged."""
+    if not folder.is_dir():
+        raise CacheError(f"{folder}: no such directory; make a cache with `har-cache extract --cache {folder}`")
+    path, plan = folder / MANIFEST, folder / PLAN
+    if path.exists():
+        return Manifest.from_dict(read_sealed(path)[0], path)
+    if not plan.exists():
+        raise CacheError(f"{folder}: is no cache")
+    read_plan(plan)
+    raise CacheError(f"{folder}: is not finished: run the same `har-cache extract` again")

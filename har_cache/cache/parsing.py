@@ -1,0 +1,75 @@
+"""JSON from disk into dataclasses: every field is there and of its type, or the error says which is not."""
+
+import dataclasses
+import types
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+from ..errors import CacheError, FileError
+from ..files import read_file, unseal
+
+T = TypeVar("T")
+_NAMES = {str: "a text", int: "a whole number", float: "a number", tuple: "a list", Mapping: "an object"}
+
+
+def read_sealed(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The content of a sealed JSON file, and its bytes. Raises CacheError where it cannot be read, or is damaged."""
+    try:
+        data = read_file(path)
+        return unseal(data, path), data
+    except FileError as error:
+        raise CacheError(str(error)) from error
+
+
+def parse(kind: type[T], content: Any, where: object, names: Collection[str] = ()) -> T:
+    """A dataclass from a JSON object, nested ones too; only the fields `names`, where some are given, which then must
+    be there. A field `from_` is called `from` in JSON. Raises CacheError that names what is missing or wrong.
+    """
+    try:
+        return _dataclass(kind, content, names)
+    except ValueError as error:
+        raise CacheError(f"{where}: {error}; it was not written by this version of har-cache") from error
+
+
+def _dataclass(kind: Any, content: Any, names: Collection[str] = ()) -> Any:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"expected an object, found {_shown(content)}")
+    found = {}
+    for field in dataclasses.fields(kind):
+        name = field.name.rstrip("_")
+        if (names and name not in names) or (not names and name not in content and _has_default(field)):
+            continue
+        if name not in content:
+            raise ValueError(f"{name} is missing")
+        try:
+            found[field.name] = _value(field.type, content[name])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return kind(**found)
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return kind.from_dict(value) if hasattr(kind, "from_dict") else _dataclass(kind, value)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _value(arguments[0], value)
+    if origin is tuple and isinstance(value, list):
+        length = len(value) if arguments[-1] is Ellipsis else len(arguments)
+        if len(value) == length:
+            return tuple(_value(arguments[0], item) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _value(arguments[1], item) for key, item in value.items()}
+    if type(value) is kind or (kind is float and type(value) is int):
+        return value
+    raise ValueError(f"expected {_NAMES[origin or kind]}, found {_shown(value)}")
+
+
+def _has_default(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
