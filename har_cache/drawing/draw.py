@@ -22,8 +22,8 @@ from ..settings import SampleSettings
 from ..system import cores
 from ..workers.pool import WorkerDiedError, WorkerPool
 from ..workers.sandbox import Sandbox
-from .figures import draw_frames
 from .painting import HEIGHT, WIDTH
+from .people import draw_frames
 from .plan import PAIRS, Performance, deal, plan
 
 FPS = 30

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .figures import Look, draw_look
+from .people import Look, draw_look
 
 PAIRS = (("sit", "stand"), ("raise_arms", "lower_arms"), ("approach", "leave"), ("bend", "straighten"))
 MIN_CLIPS = 8  # a class with fewer cannot be dealt into three splits that differ

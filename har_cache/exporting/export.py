@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..drawing.figures import draw_frames, draw_look
+from ..drawing.people import draw_frames, draw_look
 from ..encoder.transform import CROP, MEAN, STD, TRANSFORM, crop, normalise, scale_and_shift
 from ..errors import HarCacheError
 from ..files import write_file
