@@ -99,10 +99,10 @@ class Store:
 
     def commit(self, index: int, recipe: Recipe, clips: Sequence[ClipRecord]) -> ShardRecord:
         """Write a shard, then its record. `clips`: those of the shard, in the plan's order."""
-        good = tuple(clip for clip in clips if clip.embeddings is not None)
+        good = tuple(clip for clip in clips if not clip.failed)
         image = to_image(_to_shard(good, recipe))
         write_file(self.shard_path(index), image)
-        record = ShardRecord(sha256(image), good, tuple(clip for clip in clips if clip.embeddings is None))
+        record = ShardRecord(sha256(image), good, tuple(clip for clip in clips if clip.failed))
         write_file(self.record_path(index), seal(record.to_dict(recipe.fingerprint)))
         return read_record(self.record_path(index), recipe.fingerprint)
 
