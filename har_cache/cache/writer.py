@@ -47,10 +47,13 @@ class Store:
         self.root = root
 
     def create(self) -> None:
-        """Make the directory. Raises CacheError where that is not possible, or it holds other things."""
+        """Make the directory. Raises HarCacheError where that is not possible, or it holds other things."""
         make_directory(self.root)
-        foreign = {p.name for p in self.root.iterdir()} - {MANIFEST, ENCODER, PLAN, FAILURES, SHARDS}
-        foreign = {name for name in foreign if not name.startswith(".")}
+        try:
+            names = {path.name for path in self.root.iterdir()}
+        except OSError as error:
+            raise FileError(f"{self.root}: cannot be read: {error.strerror}") from error
+        foreign = {name for name in names if not name.startswith(".")} - {MANIFEST, ENCODER, PLAN, FAILURES, SHARDS}
         if foreign and not (self.root / PLAN).exists():
             raise CacheError(f"{self.root}: holds other files ({min(foreign)}, ...); choose an empty directory")
         make_directory(self.root / SHARDS)
