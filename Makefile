@@ -5,8 +5,9 @@ PYTHON  ?= python3
 VENV    ?= .venv
 SAMPLE  := data/sample
 DATA    ?= $(SAMPLE)
-# The drawn sample needs no ImageNet weights (and no network); real data does.
-WEIGHTS ?= $(if $(filter $(SAMPLE),$(DATA)),random,imagenet)
+# The drawn sample needs no ImageNet weights (and no network), but keeps to what its cache was made with; real data does.
+OF_SAMPLE := $(if $(wildcard data/caches/sample/plan.json),imagenet-or-random,random)
+WEIGHTS ?= $(if $(filter $(SAMPLE),$(DATA)),$(OF_SAMPLE),imagenet)
 VIEWS   ?= center,flip
 NAME    := $(notdir $(patsubst %/,%,$(DATA)))$(if $(filter $(SAMPLE)=imagenet,$(DATA)=$(WEIGHTS)),-imagenet)
 CACHE   ?= data/caches/$(NAME)
@@ -65,9 +66,7 @@ finetune: extract ## Stage three: raw frames -> encoder and head, end to end, fr
 	$(HAR_CACHE) evaluate $(TUNED)
 
 demo: $(INSTALLED) $(SAMPLE)/sample.json ## Everything, from the environment to the report, on the sample data set
-	@weights=$$($(VENV)/bin/python -c "import sys; from har_cache.encoder.weights import imagenet_or_random as ask; \
-		print(ask(lambda text: print(text, file=sys.stderr)))") && \
-	$(MAKE) --no-print-directory DATA=$(SAMPLE) WEIGHTS=$$weights shown
+	@$(MAKE) --no-print-directory DATA=$(SAMPLE) WEIGHTS=imagenet-or-random shown
 
 # The end of the demo: the lines that matter, and where the page is.
 shown: train-head

@@ -48,7 +48,7 @@ def _content(result: "Result") -> dict[str, Any]:
         "precision": result.precision,
         "figures": figures,
         "bound_by": result.bound_by,
-        "faster_than_plain": _times_plain(result),
+        "faster_than_baseline": result.times_baseline,
         "hours_for_hmdb51": result.hours,
     }
 
@@ -65,8 +65,8 @@ def _text(result: "Result") -> str:
         "",
         f"Stage one is bound by: {result.bound_by}",
     ]
-    if times := _times_plain(result):
-        lines.append(f"Against the plain way: {times:.1f} times as fast")
+    if times := result.times_baseline:
+        lines.append(f"Against the naive baseline: {times:.1f} times as fast")
     lines += [f"HMDB51, {what}: {hours:.2f} h" for what, hours in result.hours.items()]
     return "\n".join([*lines, *_unquiet(result)])
 
@@ -87,13 +87,3 @@ def _line(figure: "Figure") -> str:
     limit = f"{figure.limit:,.0f}" if figure.limit else ""
     ratio = f"{figure.ratio:.2f}" if figure.ratio else ""
     return f"{figure.part:<20} {speed:>18} {figure.spread:>6.0%} {limit:>10} {ratio:>6}  {figure.limit_is}".rstrip()
-
-
-def _times_plain(result: "Result") -> float | None:
-    """The median, over runs, of the pipeline's speed to the plain way's."""
-    import statistics
-
-    runs = {figure.part: figure.runs for figure in result.figures}
-    if "plain way" not in runs:
-        return None
-    return statistics.median(ours / plain for ours, plain in zip(runs["pipeline"], runs["plain way"], strict=True))

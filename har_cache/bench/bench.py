@@ -1,6 +1,7 @@
-"""What this machine does, part by part, each beside what bounds it: all measured in one run, so that ratios hold."""
+"""The speed of this machine, part by part, each beside what bounds it: all in one run, so that ratios hold."""
 
 import multiprocessing
+import statistics
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,19 +14,19 @@ from ..settings import BenchSettings
 from ..system import default_workers, describe, resolve_device
 from . import naive
 from .extraction import UNIT, Extraction, cycled
-from .measurements import Figure, Ledger
+from .measurements import Figure, Measurements
 from .training import FRAMES as FRAMES_A_CLIP
 from .training import HeadTraining
 
 EPOCHS = 64
-_PLAIN, _TRAINING, _TRAIN_HEAD = "plain way", "plain training", "train the head"
-_PLAIN_CLIPS, _TRAINED_CLIPS = 10, 6
+_BASELINE, _BASELINE_TRAINING, _TRAIN_HEAD = "naive baseline", "naive training", "train the head"
+_EMBEDDED_CLIPS, _TRAINED_CLIPS = 10, 6
 
 
 @dataclass(frozen=True)
 class Result:
     """Figures, and what follows from them: `bound_by` is the part that bounds stage one; `hours` are those that
-    HMDB51 would take: to extract, to train a head for 64 epochs, and to train the plain way for as many.
+    HMDB51 would take: to extract, to train a head for 64 epochs, and to train the naive baseline for as many.
     """
 
     machine: dict[str, Any]
@@ -36,13 +37,21 @@ class Result:
     bound_by: str
     hours: dict[str, float]
 
+    @property
+    def times_baseline(self) -> float | None:
+        """How many times as fast as the naive baseline the pipeline is, the median over runs; None without it."""
+        runs = {figure.part: figure.runs for figure in self.figures}
+        if _BASELINE not in runs:
+            return None
+        return statistics.median(ours / naive for ours, naive in zip(runs["pipeline"], runs[_BASELINE], strict=True))
+
 
 def bench(settings: BenchSettings, progress: Progress = Progress()) -> Result:
     """Measure. Raises HarCacheError on bad settings, or data of which no clip can be decoded."""
     settings.check()
     workers = settings.workers or default_workers()
     device = resolve_device(settings.device)
-    ledger = Ledger()
+    measured = Measurements()
     with tempfile.TemporaryDirectory(prefix="har-cache-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         progress.say("Preparing: an encoder for these clips, and a stand-in for HMDB51's cache")
@@ -50,32 +59,33 @@ def bench(settings: BenchSettings, progress: Progress = Progress()) -> Result:
         head = HeadTraining(folder / "training", device)
         for i in range(settings.repeats):
             progress.say(f"Run {i + 1} of {settings.repeats}: {workers} workers, {device}, {extraction.precision}")
-            extraction.measure(ledger)
+            extraction.measure(measured)
             if settings.baseline:
-                _measure_baseline(ledger, extraction, device)
-            head.measure(ledger)
+                _measure_baseline(measured, extraction, device)
+            head.measure(measured)
     chosen = f"encode {extraction.precision}"
-    bound_by = min(("decode", "transform", chosen), key=lambda part: ledger[part].median)
+    bound_by = min(("decode", "transform", chosen), key=lambda part: measured[part].median)
     return Result(
-        describe(), device, workers, extraction.precision, ledger.figures, bound_by.split()[0], _hours(ledger)
+        describe(), device, workers, extraction.precision, measured.figures, bound_by.split()[0], _hours(measured)
     )
 
 
-def _measure_baseline(ledger: Ledger, extraction: Extraction, device: str) -> None:
-    embedded, trained = (cycled(extraction.paths, count) for count in (_PLAIN_CLIPS, _TRAINED_CLIPS))
-    # In a process of its own, as it would be: in this one its memory is already at hand, which makes it faster.
+def _measure_baseline(measured: Measurements, extraction: Extraction, device: str) -> None:
+    embedded, trained = (cycled(extraction.paths, count) for count in (_EMBEDDED_CLIPS, _TRAINED_CLIPS))
+    # In a process of its own, as it would be: in this one its memory is already at hand, which makes it faster. Nor in
+    # a worker of the pool, which keeps freed memory and has one thread.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         frames, clips = pool.apply(naive.measure, (device, CLASSES, embedded, trained, FRAMES_A_CLIP))
-    ledger.book(_PLAIN, UNIT, frames)
-    ledger.book(_TRAINING, "clips/s", clips)
+    measured.record(_BASELINE, UNIT, frames)
+    measured.record(_BASELINE_TRAINING, "clips/s", clips)
 
 
-def _hours(ledger: Ledger) -> dict[str, float]:
+def _hours(measured: Measurements) -> dict[str, float]:
     steps = EPOCHS * TRAIN_CLIPS
     seconds = {
-        "extract": FRAMES / ledger["pipeline"].median,
-        f"train the head, {EPOCHS} epochs": steps / ledger[_TRAIN_HEAD].median,
+        "extract": FRAMES / measured["pipeline"].median,
+        f"train the head, {EPOCHS} epochs": steps / measured[_TRAIN_HEAD].median,
     }
-    if _TRAINING in ledger:
-        seconds[f"train the plain way, {EPOCHS} epochs"] = steps / ledger[_TRAINING].median
+    if _BASELINE_TRAINING in measured:
+        seconds[f"train the naive baseline, {EPOCHS} epochs"] = steps / measured[_BASELINE_TRAINING].median
     return {what: value / 3600 for what, value in seconds.items()}

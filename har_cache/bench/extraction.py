@@ -26,30 +26,30 @@ from ..video.decode import read_chunks
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job
 from . import tasks as rates
-from .measurements import Ledger
+from .measurements import Measurements
 
 UNIT = "frames/s"
 _MOST_CLIPS = 64
 _PIPELINE = 8  # times the seconds of a part: it has to get going first
 
 
-class _Marks:
-    """Keeps how many frames were done when, clip by clip."""
+class _FrameTimes:
+    """How many frames were done when, clip by clip."""
 
     def __init__(self) -> None:
-        self._marks = [(time.perf_counter(), 0)]
+        self._times = [(time.perf_counter(), 0)]
 
-    def clip(self, clip: ClipRecord) -> None:
-        """Take down the time."""
-        self._marks.append((time.perf_counter(), self._marks[-1][1] + clip.frames))
+    def add(self, clip: ClipRecord) -> None:
+        """Note when a clip was done."""
+        self._times.append((time.perf_counter(), self._times[-1][1] + clip.frames))
 
     def speed(self, workers: int) -> float:
         """Frames a second while all workers were at it: without their first two clips, for which they start, and
         without the last ones, when some have none left. Either weighs nothing in the minutes that HMDB51 takes.
         """
-        margin = len(self._marks) // 4
-        begun, before = self._marks[min(2 * workers, margin)]
-        ended, after = self._marks[-1 - min(workers, margin)]
+        margin = len(self._times) // 4
+        begun, before = self._times[min(2 * workers, margin)]
+        ended, after = self._times[-1 - min(workers, margin)]
         return (after - before) / (ended - begun)
 
 
@@ -78,21 +78,21 @@ class Extraction:
             if name in {"fp32", self.precision, *favoured(device)}
         }
 
-    def measure(self, ledger: Ledger) -> None:
+    def measure(self, measured: Measurements) -> None:
         """Every part once, and the whole."""
         decode = self._everywhere(self._pool, rates.decode, self.paths)
-        ledger.book(
+        measured.record(
             "decode", UNIT, decode, self._everywhere(self._pool, rates.bare_decode, self.paths), "the codec alone"
         )
         transform, copied = self._transform()
-        ledger.book("transform", UNIT, transform, copied, "copying the same bytes")
+        measured.record("transform", UNIT, transform, copied, "copying the same bytes")
         speeds = {name: encoder() for name, encoder in self._encoders.items()}
         for name, speed in speeds.items():
             limit = self._products(name) / self._operations
-            ledger.book(f"encode {name}", UNIT, speed, limit, "matrix products of as many operations")
+            measured.record(f"encode {name}", UNIT, speed, limit, "matrix products of as many operations")
         parts = (decode, transform, speeds[self.precision])
         predicted = 1 / sum(1 / part for part in parts) if self._device == "cpu" else min(parts)
-        ledger.book("pipeline", UNIT, self._pipeline(predicted), predicted, "what its parts allow")
+        measured.record("pipeline", UNIT, self._pipeline(predicted), predicted, "what its parts allow")
 
     def _first_run(self, data: Path) -> int:
         """Make the encoder, and see how many frames there are."""
@@ -115,9 +115,9 @@ class Extraction:
         data = self._folder / name if (self._folder / name).exists() else self._linked(name, times)
         encoder = self._folder / "cache" / "encoder.safetensors"
         settings = replace(self._settings, data=data, cache=self._folder / "again", precision=self.precision)
-        marks = _Marks()
-        extract(replace(settings, weights=str(encoder), overwrite=True), on_clip=marks.clip)
-        return marks.speed(self._workers)
+        frame_times = _FrameTimes()
+        extract(replace(settings, weights=str(encoder), overwrite=True), on_clip=frame_times.add)
+        return frame_times.speed(self._workers)
 
     def _everywhere(self, pool: WorkerPool, part: Callable[..., rates.Count], *args: Any) -> float:
         """What all workers together do in a second."""

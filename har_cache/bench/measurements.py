@@ -1,4 +1,4 @@
-"""What a benchmark has measured: speeds, run by run, each beside its limit."""
+"""Speeds that a benchmark has measured, run by run, each beside its limit."""
 
 import statistics
 from collections.abc import Sequence
@@ -48,13 +48,13 @@ def _spread(runs: Sequence[float]) -> float:
 
 
 @dataclass
-class Ledger:
+class Measurements:
     """Figures that grow by a run at a time."""
 
     _figures: dict[str, Figure] = field(default_factory=dict)
 
-    def book(self, part: str, unit: str, speed: float, limit: float | None = None, limit_is: str = "") -> None:
-        """Take down one run of a part, and what it could have been at most."""
+    def record(self, part: str, unit: str, speed: float, limit: float | None = None, limit_is: str = "") -> None:
+        """Add one run of a part, and what it could have been at most."""
         known = self._figures.get(part, Figure(part, unit, (), (), limit_is))
         limits = known.limits if limit is None else (*known.limits, limit)
         self._figures[part] = Figure(part, unit, (*known.runs, speed), limits, limit_is)

@@ -1,5 +1,5 @@
-"""The plain way, as most would write it: what the pipeline is compared with. PyAV, torchvision's transform and eager
-fp32 model, one clip after another; in training too, where each clip is decoded and encoded anew in every epoch.
+"""The naive baseline that the pipeline is compared with, as most would write it: PyAV, torchvision's transform and its
+eager fp32 model, one clip after another; in training too, where each clip is decoded and encoded anew in every epoch.
 """
 
 import time
@@ -19,8 +19,8 @@ from ..model.network import CNNBidirectionalRNN
 _BATCH = 64
 
 
-class Plain:
-    """The plain way on one device."""
+class NaiveBaseline:
+    """Decode, transform, encode and train, the obvious way, on one device."""
 
     def __init__(self, device: str, classes: int) -> None:
         self._device = torch.device(device)
@@ -62,11 +62,11 @@ class Plain:
 def measure(
     device: str, classes: int, embedded: Sequence[Path], trained: Sequence[Path], steps: int
 ) -> tuple[float, float]:
-    """Frames a second that the plain way embeds, and clips a second that it trains on; after a clip to warm up."""
-    plain = Plain(device, classes)
-    plain.embed(embedded[:1])
-    frames, seconds = plain.embed(embedded)
-    return frames / seconds, 1 / plain.train(trained, steps)
+    """Frames a second that the baseline embeds, and clips a second that it trains on; after a clip to warm up."""
+    baseline = NaiveBaseline(device, classes)
+    baseline.embed(embedded[:1])
+    frames, seconds = baseline.embed(embedded)
+    return frames / seconds, 1 / baseline.train(trained, steps)
 
 
 def _frames(path: Path) -> Tensor:

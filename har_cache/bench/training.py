@@ -11,28 +11,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..cache.reader import FeatureCache
+from ..files import read_csv
 from ..model.head import Head
-from ..progress import Progress as Silence
+from ..model.run import METRICS
+from ..progress import Progress
 from ..settings import TrainSettings
 from ..training.batches import Batch, EvalBatches, Sequences, TrainBatches
-from ..training.journal import Row
 from ..training.loop import Classifier, fit, parameter_groups
 from .fake_cache import write_standin
-from .measurements import Ledger
+from .measurements import Measurements
 
 FRAMES, _BATCH = 32, 64
 _STEPS = 20
 _MB = 1e6
-
-
-class _Epochs(Silence):
-    """Keeps the seconds of each epoch, its validation included."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def epoch(self, row: Row, best: bool) -> None:
-        self.seconds.append(row["seconds"])
 
 
 class HeadTraining:
@@ -44,20 +35,20 @@ class HeadTraining:
         self._cache = write_standin(folder / "standin")
         self._sequences = Sequences.from_cache(self._cache, device)
 
-    def measure(self, ledger: Ledger) -> None:
+    def measure(self, measured: Measurements) -> None:
         """Open the cache once, and train for two epochs, of which the second counts."""
         files = sorted((self._cache.path / "shards").glob("*.h5"))
         size = sum(file.stat().st_size for file in files) / _MB
         hashed = _seconds(lambda: [hashlib.sha256(file.read_bytes()).digest() for file in files])
         opened = _seconds(lambda: Sequences.from_cache(FeatureCache(self._cache.path)))
-        ledger.book("open the cache", "MB/s", size / opened, size / hashed, "reading and hashing its files")
+        measured.record("open the cache", "MB/s", size / opened, size / hashed, "reading and hashing its files")
 
         clips = np.arange(_STEPS * _BATCH)
         batches = TrainBatches(self._sequences, clips, FRAMES, _BATCH, seed=0)
         bare = self._bare(list(batches))
         ours = self._ours(batches, EvalBatches(self._sequences, clips[:_BATCH], FRAMES))
         what = f"a bare loop over ready batches of {_BATCH} x {FRAMES} frames"
-        ledger.book("train the head", "clips/s", len(clips) / ours, len(clips) / bare, what)
+        measured.record("train the head", "clips/s", len(clips) / ours, len(clips) / bare, what)
 
     def _model(self) -> Head:
         torch.manual_seed(0)
@@ -67,10 +58,10 @@ class HeadTraining:
         self._runs += 1
         path = self._folder / f"run{self._runs}"
         path.mkdir()
-        epochs = _Epochs()
         module = Classifier(self._model(), TrainSettings(epochs=2), _STEPS)
-        fit(module, batches, held_out, path, self._device, epochs, resume=False)
-        return epochs.seconds[1]
+        fit(module, batches, held_out, path, self._device, Progress(), resume=False)
+        header, _, second = read_csv(path / METRICS)
+        return float(second[header.index("seconds")])
 
     def _bare(self, batches: Iterable[Batch]) -> float:
         model, settings = self._model().train(), TrainSettings()

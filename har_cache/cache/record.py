@@ -36,6 +36,11 @@ class ClipRecord:
     embeddings: "np.ndarray | None" = field(default=None, compare=False, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def failed(self) -> bool:
+        """Whether there is a reason, and nothing else."""
+        return bool(self.reason)
+
 
 @dataclass(frozen=True)
 class ShardRecord:

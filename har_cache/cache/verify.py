@@ -88,6 +88,8 @@ def _check_whole(store: Store, manifest: Manifest, records: list[ShardRecord]) -
         yield f"{store.root}: the manifest counts {counts.clips} clips, {counts.frames} frames; the shards differ"
     if len(set(keys)) < len(keys):
         yield f"{store.root}: {len(keys) - len(set(keys))} clips are there twice"
+    if unknown := {key.split("/")[0] for key in keys} - set(manifest.classes):
+        yield f"{store.root}: the manifest lacks the classes {', '.join(sorted(unknown))}"
     if {failure.key: failure.reason for failure in manifest.failures} != standing_failures(records):
         yield f"{store.root}: the manifest's failures are not those of the records"
     plan = store.read_plan()

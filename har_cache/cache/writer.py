@@ -47,10 +47,13 @@ class Store:
         self.root = root
 
     def create(self) -> None:
-        """Make the directory. Raises CacheError where that is not possible, or it holds other things."""
+        """Make the directory. Raises HarCacheError where that is not possible, or it holds other things."""
         make_directory(self.root)
-        foreign = {p.name for p in self.root.iterdir()} - {MANIFEST, ENCODER, PLAN, FAILURES, SHARDS}
-        foreign = {name for name in foreign if not name.startswith(".")}
+        try:
+            names = {path.name for path in self.root.iterdir()}
+        except OSError as error:
+            raise FileError(f"{self.root}: cannot be read: {error.strerror}") from error
+        foreign = {name for name in names if not name.startswith(".")} - {MANIFEST, ENCODER, PLAN, FAILURES, SHARDS}
         if foreign and not (self.root / PLAN).exists():
             raise CacheError(f"{self.root}: holds other files ({min(foreign)}, ...); choose an empty directory")
         make_directory(self.root / SHARDS)
@@ -99,10 +102,10 @@ class Store:
 
     def commit(self, index: int, recipe: Recipe, clips: Sequence[ClipRecord]) -> ShardRecord:
         """Write a shard, then its record. `clips`: those of the shard, in the plan's order."""
-        good = tuple(clip for clip in clips if clip.embeddings is not None)
+        good = tuple(clip for clip in clips if not clip.failed)
         image = to_image(_to_shard(good, recipe))
         write_file(self.shard_path(index), image)
-        record = ShardRecord(sha256(image), good, tuple(clip for clip in clips if clip.embeddings is None))
+        record = ShardRecord(sha256(image), good, tuple(clip for clip in clips if clip.failed))
         write_file(self.record_path(index), seal(record.to_dict(recipe.fingerprint)))
         return read_record(self.record_path(index), recipe.fingerprint)
 

@@ -47,8 +47,8 @@ class ExtractReport:
 
     def add(self, clip: ClipRecord) -> None:
         """Count one clip in."""
-        self.clips += clip.embeddings is not None
-        self.failed += clip.embeddings is None
+        self.clips += not clip.failed
+        self.failed += clip.failed
         self.frames += clip.frames
         for stage, spent in clip.seconds.items():
             self.busy_s[stage] = self.busy_s.get(stage, 0.0) + spent
@@ -242,7 +242,7 @@ class _Extraction:
 
     def _clip_done(self, clip: ClipRecord) -> None:
         self._report.add(clip)
-        if clip.embeddings is None:
+        if clip.failed:
             self._progress.say(f"Failed: {clip.key}: {clip.reason}")
         self._progress.advance(note=self._report.rate(time.perf_counter() - self._started))
         self._on_clip(clip)

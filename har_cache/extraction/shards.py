@@ -55,7 +55,7 @@ def to_record(clip: tuple[str, Path], outcome: ClipRecord | ClipError) -> ClipRe
     """The clip's record from what its worker gave."""
     key, path = clip
     if isinstance(outcome, ClipError):
-        return ClipRecord(key, source_sha256=source_sha256(path), reason=str(outcome))
+        return ClipRecord(key, source_sha256=source_sha256(path), reason=str(outcome) or type(outcome).__name__)
     return outcome
 
 

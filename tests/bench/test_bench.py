@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 from har_cache_cli.bench import _unquiet
 from har_cache_cli.main import app
@@ -11,12 +10,13 @@ from typer.testing import CliRunner
 from har_cache.bench import bench as benchmark
 from har_cache.bench import extraction, training
 from har_cache.bench import fake_cache as standin
-from har_cache.bench.measurements import Figure, Ledger
-from har_cache.bench.naive import Plain
+from har_cache.bench.measurements import Figure, Measurements
+from har_cache.bench.naive import NaiveBaseline
 from har_cache.cache.reader import FeatureCache
+from har_cache.cache.record import ClipRecord
 from har_cache.cache.verify import verify
-from har_cache.cache.writer import ClipResult
-from har_cache.errors import HarCacheError
+from har_cache.errors import HarCacheError, SettingError
+from har_cache.settings import BenchSettings
 
 SPEEDS = st.lists(st.floats(1, 1000), min_size=1, max_size=5)
 
@@ -39,14 +39,14 @@ def test_a_limit_that_is_a_multiple_of_every_run_gives_that_ratio(runs, share):
 
 
 def test_figures_keep_their_order_and_their_runs():
-    ledger = Ledger()
+    measured = Measurements()
     for speed in (3.0, 1.0, 2.0):
-        ledger.book("first", "frames/s", speed, 2 * speed, "twice that")
-        ledger.book("second", "clips/s", speed)
-    first, second = ledger.figures
+        measured.record("first", "frames/s", speed, 2 * speed, "twice that")
+        measured.record("second", "clips/s", speed)
+    first, second = measured.figures
     assert (first.part, first.runs, first.median, first.limit, first.ratio) == ("first", (3, 1, 2), 2, 4, 0.5)
     assert (second.part, second.limit, second.ratio) == ("second", None, None)
-    assert "first" in ledger and "third" not in ledger
+    assert "first" in measured and "third" not in measured
 
 
 @given(st.integers(3, 40), st.integers(1, 8), st.floats(1, 1000), st.floats(0, 100))
@@ -54,19 +54,19 @@ def test_the_start_of_the_pipeline_does_not_count(clips, workers, speed, start):
     times = [0.0, *(start + i * 60 / speed for i in range(1, clips + 1))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extraction.time, "perf_counter", iter(times).__next__)
-        progress = extraction.Progress()
+        times_of_frames = extraction._FrameTimes()
         for _ in range(clips):
-            progress.clip(ClipResult("jump/a.avi", np.zeros((1, 60, 256), np.float16)))
-    assert progress.speed(workers) == pytest.approx(speed)
+            times_of_frames.add(ClipRecord("jump/a.avi", 60))
+    assert times_of_frames.speed(workers) == pytest.approx(speed)
 
 
 def test_of_a_few_clips_everything_counts():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extraction.time, "perf_counter", iter([0.0, 1.0, 3.0]).__next__)
-        progress = extraction.Progress()
-        progress.clip(ClipResult("jump/a.avi", np.zeros((1, 60, 256), np.float16)))
-        progress.clip(ClipResult("jump/b.avi", reason="a bad clip"))
-    assert progress.speed(4) == 20
+        times_of_frames = extraction._FrameTimes()
+        times_of_frames.add(ClipRecord("jump/a.avi", 60))
+        times_of_frames.add(ClipRecord("jump/b.avi", reason="a bad clip"))
+    assert times_of_frames.speed(4) == 20
 
 
 def test_the_stand_in_is_a_sound_cache(tmp_path, small_standin):
@@ -81,16 +81,16 @@ def test_the_stand_in_is_of_the_size_of_hmdb51():
     assert standin.CLIPS == 6766 and standin.FRAMES == 640_000
 
 
-def test_the_plain_way_embeds_every_frame_and_trains(finished):
+def test_the_naive_baseline_embeds_every_frame_and_trains(finished):
     clips = sorted((finished.data / "videos").rglob("*.avi"))[:2]
-    plain = Plain("cpu", 4)
-    frames, seconds = plain.embed(clips)
+    baseline = NaiveBaseline("cpu", 4)
+    frames, seconds = baseline.embed(clips)
     cache = FeatureCache(finished.cache)
     assert frames == sum(cache[f"{clip.parent.name}/{clip.name}"].shape[1] for clip in clips)
     assert seconds > 0
-    before = [parameter.clone() for parameter in plain._network.parameters()]
-    assert plain.train(clips, 4) > 0
-    assert any((old != new).any() for old, new in zip(before, plain._network.parameters(), strict=True))
+    before = [parameter.clone() for parameter in baseline._network.parameters()]
+    assert baseline.train(clips, 4) > 0
+    assert any((old != new).any() for old, new in zip(before, baseline._network.parameters(), strict=True))
 
 
 def test_everything_is_measured_beside_its_limit(finished, small_standin):
@@ -100,16 +100,16 @@ def test_everything_is_measured_beside_its_limit(finished, small_standin):
     content = json.loads(result.stdout)
     figures = {figure["part"]: figure for figure in content["figures"]}
     assert {"decode", "transform", "encode fp32", "pipeline", "open the cache", "train the head"} <= figures.keys()
-    assert {"plain way", "plain training"} <= figures.keys()
+    assert {"naive baseline", "naive training"} <= figures.keys()
     for figure in figures.values():
         assert len(figure["runs"]) == 2 and min(figure["runs"]) > 0
-        assert (figure["limit"] is None) == figure["part"].startswith("plain")
+        assert (figure["limit"] is None) == figure["part"].startswith("naive")
     speed = {part: figure["runs"] for part, figure in figures.items()}
     parts = ["decode", "transform", f"encode {content['precision']}"]
     expected = [1 / sum(1 / speed[part][i] for part in parts) for i in range(2)]
     assert sorted(expected)[0] <= figures["pipeline"]["limit"] <= sorted(expected)[1]
     assert content["bound_by"] in ("decode", "transform", "encode")
-    assert content["faster_than_plain"] > 0
+    assert content["faster_than_baseline"] > 0
     assert {"cpu", "cores", "cpu_quota", "memory_gib", "gpu", "versions", "commit"} <= content["machine"].keys()
     assert content["machine"]["versions"]["torch"]
     assert len(content["hours_for_hmdb51"]) == 3
@@ -119,7 +119,7 @@ def test_the_table_names_the_machine_and_what_bounds_it(finished, small_standin)
     command = ["bench", "--data", str(finished.data), "--seconds", "0.02", "--repeats", "1", "--workers", "1"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
-    assert "Stage one is bound by:" in result.stdout and "plain" not in result.stdout
+    assert "Stage one is bound by:" in result.stdout and "naive" not in result.stdout
     assert "reading and hashing its files" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 130
 
@@ -131,14 +131,22 @@ def test_a_machine_that_is_not_quiet_is_told_from_one_that_is(products, said):
     assert any("not quiet" in line for line in _unquiet(result)) == said
 
 
-@pytest.mark.parametrize("change", [{"seconds": 0.0}, {"seconds": float("nan")}, {"repeats": 0}, {"workers": 0}])
-def test_impossible_settings_are_refused(tmp_path, change):
-    with pytest.raises(HarCacheError, match="more than 0"):
-        benchmark.bench(benchmark.Settings(tmp_path, **change), lambda _: None)
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"seconds": 0.0}, "--seconds 0.0: expected a number above 0"),
+        ({"seconds": float("nan")}, "--seconds nan: expected a number above 0"),
+        ({"repeats": 0}, "--repeats 0: expected at least 1"),
+        ({"workers": 0}, "--workers 0: expected at least 1"),
+    ],
+)
+def test_impossible_settings_are_refused(tmp_path, change, expected):
+    with pytest.raises(SettingError, match=expected):
+        benchmark.bench(BenchSettings(data=tmp_path, **change))
 
 
 def test_data_of_which_nothing_can_be_decoded_is_named(tmp_path):
     (tmp_path / "jump").mkdir()
     (tmp_path / "jump" / "1.avi").write_bytes(b"no video")
     with pytest.raises(HarCacheError, match=r"1\.avi"):
-        benchmark.bench(benchmark.Settings(tmp_path, seconds=0.01, repeats=1, workers=1), lambda _: None)
+        benchmark.bench(BenchSettings(data=tmp_path, seconds=0.01, repeats=1, workers=1))

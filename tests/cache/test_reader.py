@@ -10,11 +10,13 @@ import pytest
 
 import har_cache
 from har_cache import FeatureCache
-from har_cache.cache.manifest import Counts, read_manifest
+from har_cache.cache.manifest import Counts, Plan, Splits, read_manifest
+from har_cache.cache.verify import verify
+from har_cache.cache.writer import Store
 from har_cache.errors import CacheError
 from har_cache.files import seal, unseal
 
-from ..helpers.caches import action_embeddings, random_embeddings, subsets_by_source, write_cache
+from ..helpers.caches import action_embeddings, embedded, random_embeddings, subsets_by_source, write_cache
 
 LENGTHS = {
     "jump/a_jump_f_cm_np1_fr_med_0.avi": 5,
@@ -341,3 +343,101 @@ def test_a_cache_of_another_schema(own):
 
 def test_the_manifest_alone(path):
     assert read_manifest(path).counts == Counts(clips=7, frames=322, failures=2, shards=3)
+
+
+# what is sealed, and still not what it should be
+
+HOSTILE = [
+    ("recipe", None),
+    ("recipe", {}),
+    ("recipe", "a text"),
+    ("classes", None),
+    ("classes", "jump"),
+    ("classes", [1]),
+    ("classes", ["sit"]),
+    ("splits", None),
+    ("splits", {"from": "lists"}),
+    ("splits", {"from": 1, "subsets": {}}),
+    ("splits", {"from": "lists", "subsets": {"a/1": [1, 2]}}),
+    ("splits", {"from": "lists", "subsets": {"a/1": [1, 2, 3]}}),
+    ("splits", {"from": "lists", "subsets": {"a/1": [1, 2, 1 << 70]}}),
+    ("splits", {"from": "lists", "subsets": {"../1/2": [1, 2, 0]}}),
+    ("splits", {"from": "lists", "subsets": [1]}),
+    ("fingerprint", None),
+    ("fingerprint", "0" * 64),
+    ("counts", None),
+    ("counts", {"clips": "7", "frames": 1, "failures": 0, "shards": 3}),
+    ("shards", None),
+    ("shards", {}),
+    ("shards", [1]),
+    ("shards", [{"file": "../../x", "sha256": "", "record_sha256": ""}]),
+    ("files", None),
+    ("files", {"/etc/shadow": ""}),
+    ("failures", None),
+    ("failures", [{"key": "a/1"}]),
+    ("versions", ["torch"]),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), HOSTILE, ids=str)
+def test_a_sealed_manifest_that_is_wrong_is_one_clear_error(own, name, value):
+    path = own / "manifest.json"
+    content = unseal(path.read_bytes(), path)
+    if value is None:
+        del content[name]
+    else:
+        content[name] = value
+    path.write_bytes(seal(content))
+    with pytest.raises(CacheError) as caught:
+        FeatureCache(own)
+    assert "\n" not in str(caught.value)
+    assert verify(own)
+
+
+RECORDS = [
+    ("clips", None),
+    ("clips", {}),
+    ("clips", [1]),
+    ("clips", [{"key": "jump/a.avi"}]),
+    ("clips", [{"key": 1, "frames": 1, "declared_frames": None, "fps": 1.0, "source_sha256": ""}]),
+    ("clips", [{"key": "jump/../a", "frames": 1, "declared_frames": None, "fps": 1.0, "source_sha256": ""}]),
+    ("clips", [{"key": "jump/a", "frames": -1, "declared_frames": None, "fps": 1.0, "source_sha256": ""}]),
+    ("clips", [{"key": "jump/a", "frames": 1.5, "declared_frames": None, "fps": 1.0, "source_sha256": ""}]),
+    ("clips", [{"key": "jump/a", "frames": 1, "declared_frames": "x", "fps": 1.0, "source_sha256": ""}]),
+    ("failures", None),
+    ("failures", [{"key": "a/1", "source_sha256": ""}]),
+    ("shard_sha256", None),
+    ("shard_sha256", 1),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), RECORDS, ids=str)
+def test_a_sealed_record_that_is_wrong_is_one_clear_error(own, name, value):
+    path = own / "shards" / "00001.json"
+    content = unseal(path.read_bytes(), path)
+    if value is None:
+        del content[name]
+    else:
+        content[name] = value
+    path.write_bytes(seal(content))
+    with pytest.raises(CacheError, match=r"00001\.json") as caught:
+        FeatureCache(own)
+    assert "\n" not in str(caught.value)
+    assert [problem for problem in verify(own) if "00001.json" in problem]
+
+
+def test_a_clip_that_is_there_twice_is_refused(tmp_path):
+    embeddings = random_embeddings({"a/1": 3, "a/2": 2})
+    write_cache(tmp_path, embeddings)
+    store = Store(tmp_path)
+    plan = store.read_plan()
+    twice = Plan(plan.recipe, (("a/1", "a/2"), ("a/1",)))
+    store.write_plan(twice)
+    records = [
+        store.commit(i, plan.recipe, [embedded(key, embeddings[key]) for key in keys])
+        for i, keys in enumerate(twice.shards)
+    ]
+    store.finish(twice, records, ["a"], Splits("drawn", {}), {})
+    with pytest.raises(CacheError, match="a clip is there twice"):
+        FeatureCache(tmp_path)
+    assert verify(tmp_path) == [f"{tmp_path}: 1 clips are there twice"]

@@ -12,17 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from har_cache_cli import console
 from har_cache_cli.main import app
 from typer.testing import CliRunner
 
 from har_cache import FeatureCache
+from har_cache.cache.record import ClipRecord
 from har_cache.cache.verify import verify
-from har_cache.cache.writer import ClipResult
 from har_cache.encoder.weights import save_encoder
-from har_cache.extraction.extract import extract
+from har_cache.extraction.extract import ExtractReport, extract
 
 from ..conftest import Finished, contents, settled
 from ..helpers import fake_decoders
@@ -194,7 +193,7 @@ def test_sample_draws_a_data_set(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, "")
     assert "16 clips of 2 actions" in result.stderr
     assert len(list((tmp_path / "s" / "videos").rglob("*.avi"))) == 16
-    assert "classes" in only_line(run("sample", "--out", tmp_path / "t", "--classes", 3))
+    assert "classes" in only_line(run("sample", "--out", tmp_path / "t", "--classes", 3), 2)
 
 
 class Terminal(io.StringIO):
@@ -202,20 +201,23 @@ class Terminal(io.StringIO):
         return True
 
 
-CLIPS = [
-    ClipResult("a/1.avi", np.zeros((1, 30, 256), np.float16)),
-    ClipResult("a/2.avi", reason="empty file"),
-    ClipResult("a/3.avi", np.zeros((1, 12, 256), np.float16)),
-]
+CLIPS = [ClipRecord("a/1.avi", 30), ClipRecord("a/2.avi", reason="empty file"), ClipRecord("a/3.avi", 12)]
+
+
+def watched(progress: console.Bar) -> None:
+    """Three clips, as `extract` tells of them."""
+    report = ExtractReport()
+    with progress.task("Extracting", "clip", 3):
+        for clip in CLIPS:
+            report.add(clip)
+            if clip.reason:
+                progress.say(f"Failed: {clip.key}: {clip.reason}")
+            progress.advance(note=report.rate(1.0))
 
 
 def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    progress = console.Progress()
-    progress.begin(3)
-    for clip in CLIPS:
-        progress.clip(clip)
-    progress.close()
+    watched(console.Bar())
     assert all(word in terminal.getvalue() for word in ("Extracting", "3/3", "frames/s", "1 failed"))
     assert "Failed: a/2.avi: empty file\n" in terminal.getvalue()
 
@@ -224,14 +226,10 @@ def test_progress_elsewhere_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(console, "_LOG_EVERY_S", 0.0)
-    progress = console.Progress()
-    progress.begin(3)
-    for clip in CLIPS:
-        progress.clip(clip)
-    progress.close()
+    watched(console.Bar())
     lines = capsys.readouterr().err.splitlines()
     assert lines[1] == "Failed: a/2.avi: empty file"
-    assert lines[3].startswith("3 of 3 clips, ") and lines[3].endswith(" frames/s, 1 failed, 0 s left")
+    assert lines[3].startswith("Extracting: 3 of 3 clips, ") and lines[3].endswith(" frames/s, 1 failed, 0 s left")
 
 
 # ----------------------------------------------------------------------------------------- errors in one line
@@ -252,6 +250,15 @@ def change(arguments: list[str], option: str, value: Any) -> list[str]:
         ("--executor", "dask", "--executor dask: expected one of local, ray"),
         ("--workers", "0", "--workers 0"),
         ("--clip-timeout", "0", "--clip-timeout 0"),
+    ],
+)
+def test_bad_values_of_options_are_one_line_of_usage(small: list[str], option: str, value: str, named: str) -> None:
+    assert named in only_line(run(*small, option, value), 2)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
         ("--weights", "imagnet", "imagnet"),
         ("--projection", "pcaa", "--projection: no such file: pcaa"),
         ("--splits", "/nonexistent", "/nonexistent"),

@@ -14,7 +14,6 @@ from har_cache.encoder.transform import normalise
 from har_cache.encoder.weights import (
     calibrate,
     find_weights,
-    imagenet_or_random,
     load_encoder,
     load_state,
     new_model,
@@ -379,18 +378,3 @@ def test_code_in_a_published_file_is_refused_and_not_run(tmp_path, monkeypatch):
     monkeypatch.setattr(IMAGENET.value, "url", path.as_uri())
     assert "does not hold tensors alone" in refusal("imagenet")
     assert not (tmp_path / "was_run").exists()
-
-
-def test_a_demonstration_takes_imagenet_where_it_can(published, checkpoints, capsys):
-    said = []
-    assert imagenet_or_random(said.append) == "imagenet"
-    assert said == []
-    assert capsys.readouterr().out == ""  # the Makefile reads the answer from there
-
-
-@pytest.mark.usefixtures("offline", "checkpoints")
-def test_a_demonstration_says_loudly_that_its_weights_are_random():
-    said = []
-    assert imagenet_or_random(said.append) == "random"
-    assert IMAGENET.url in said[0]
-    assert "RANDOM" in said[1]

@@ -1,7 +1,10 @@
 import errno
 import json
 import os
+import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from har_cache.cache.verify import verify
 from har_cache.encoder.weights import save_encoder
 from har_cache.errors import CacheError, FileError, HarCacheError
 from har_cache.extraction.extract import extract
+from har_cache.files import seal, unseal
 from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings as Settings
 from har_cache.system import default_workers, resolve_device
@@ -251,6 +255,48 @@ def test_another_recipe_is_refused(finished: Finished, change: dict[str, Any], f
 def test_other_weights_in_a_file_are_refused(finished: Finished, encoder: Path) -> None:
     with pytest.raises(CacheError, match=r"weights: random \(asked: file\); projection: pca \(asked: file\)"):
         extract(finished.settings(weights=str(encoder)))
+
+
+def test_a_demonstration_keeps_to_what_is_there(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    assert extract(own.settings(weights="imagenet-or-random")).clips == 0
+    assert contents(own.cache) == contents(finished.cache)
+
+
+def test_with_nothing_to_do_torch_is_not_imported(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    code = """
+import pickle, sys
+from har_cache.extraction.extract import extract
+from har_cache.files import seal, unseal
+assert extract(pickle.loads(bytes.fromhex(sys.argv[1]))).clips == 0
+sys.exit(any(name in sys.modules for name in ("torch", "torchvision", "sklearn", "av")))
+"""
+    arguments = [sys.executable, "-c", code, pickle.dumps(own.settings()).hex()]
+    assert subprocess.run(arguments, check=False, timeout=60).returncode == 0
+
+
+def test_without_ray_it_is_said_how_to_get_it(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = finished.copy(tmp_path)
+    (own.cache / "shards" / "00003.h5").unlink()
+    monkeypatch.delitem(sys.modules, "har_cache.extraction.ray", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    with pytest.raises(HarCacheError) as caught:
+        extract(own.settings(executor="ray"))
+    assert str(caught.value) == "--executor ray needs ray: pip install 'har-cache[ray]'"
+
+
+@pytest.mark.parametrize("key", ["../../../etc/passwd", "a", "a/..", "/a", "a/b/c", 7])
+def test_a_plan_that_names_other_files_is_refused(finished: Finished, tmp_path: Path, key: Any) -> None:
+    own = finished.copy(tmp_path)
+    path = own.cache / "plan.json"
+    plan = unseal(path.read_bytes(), path)
+    plan["shards"][0][0] = key
+    path.write_bytes(seal(plan))
+    with pytest.raises(CacheError, match=r"plan\.json: .*--overwrite"):
+        extract(own.settings())
 
 
 def test_overwriting_leaves_nothing_of_the_old_cache(small: Settings) -> None:

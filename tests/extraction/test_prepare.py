@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import torch
 from har_cache.cache.recipe import Recipe
 from har_cache.data.index import TEST, TRAIN, UNUSED, Clip
 from har_cache.encoder.projection import random_projection
-from har_cache.encoder.weights import find_weights, load_encoder, random_model, save_encoder
+from har_cache.encoder.weights import Weights, find_weights, load_encoder, random_model, save_encoder
 from har_cache.errors import HarCacheError, WeightsError
 from har_cache.extraction.differences import differences
-from har_cache.extraction.prepare import one_thread, prepare
+from har_cache.extraction.prepare import _spread, one_thread, prepare
 from har_cache.files import sha256
 from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings
@@ -83,6 +84,39 @@ def test_random_weights_are_calibrated(clips: list[Clip]) -> None:
     fresh, calibrated = random_model(0).state_dict(), load_encoder(encoder).state_dict()
     changed = {name for name in fresh if name.startswith("layers.") and not torch.equal(fresh[name], calibrated[name])}
     assert {name.rsplit(".", 1)[1] for name in changed} == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_a_demonstration_takes_imagenet_where_it_can(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    published = dataclasses.replace(find_weights("random", 7), name="imagenet")
+    monkeypatch.setattr(
+        "har_cache.extraction.prepare.find_weights", lambda source, seed: {"imagenet": published}[source]
+    )
+    recipe, _, said = prepared(clips, weights="imagenet-or-random")
+    assert (recipe.weights, recipe.weights_sha256) == ("imagenet", published.sha256)
+    assert not [line for line in said if line.startswith("NOTE")]
+
+
+def test_a_demonstration_says_loudly_that_its_weights_are_random(
+    clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(source: str, seed: int) -> Weights:
+        if source == "imagenet":
+            raise WeightsError("ImageNet weights cannot be had: no network")
+        return find_weights(source, seed)
+
+    monkeypatch.setattr("har_cache.extraction.prepare.find_weights", offline)
+    recipe, _, said = prepared(clips, weights="imagenet-or-random")
+    assert (recipe.weights, recipe.weights_sha256) == ("random", find_weights("random").sha256)
+    assert said[0] == "NOTE: ImageNet weights cannot be had: no network"
+    assert "RANDOM" in said[1]
+
+
+def test_frames_are_taken_from_all_over_the_data_set() -> None:
+    clips = [Clip(f"a/{i}.avi", Path(), 0, "a/x", (TRAIN,) * 3) for i in range(200)]
+    picked = [int(clip.key[2:-4]) for clip in _spread(clips, 64)]
+    assert len(set(picked)) == 64 and picked == sorted(picked)
+    assert picked[0] < 4 and picked[-1] > 195 and max(b - a for a, b in itertools.pairwise(picked)) <= 4
+    assert _spread(clips[:3], 64) == clips[:3]
 
 
 def test_weights_from_a_file_are_taken_as_they_are(clips: list[Clip], encoder: Path) -> None:

@@ -1,5 +1,6 @@
 import os
 
+import av
 import pytest
 
 from har_cache.errors import ClipError
@@ -119,6 +120,23 @@ def test_absurd_frame_size(tmp_path, side, expected):
     size = (160).to_bytes(4, "little") + (120).to_bytes(4, "little")
     path.write_bytes(path.read_bytes().replace(size, 2 * side.to_bytes(4, "little")))
     assert reason(path) == expected
+
+
+def test_one_absurd_side_is_enough(tmp_path):
+    path = write_video(tmp_path / "clip.avi", moving_frames(3), "rawvideo")
+    size = (160).to_bytes(4, "little") + (120).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(size, (16000).to_bytes(4, "little") + (120).to_bytes(4, "little")))
+    assert reason(path) == "frames of 16000x120: more than 8192x8192 is refused"
+
+
+def test_ffmpeg_does_not_guess_the_format(tmp_path, monkeypatch):
+    path, formats = write_video(tmp_path / "clip.avi", moving_frames(3)), []
+    real = av.open
+    monkeypatch.setattr(
+        av, "open", lambda *args, **kwargs: (formats.append(kwargs["format"]), real(*args, **kwargs))[1]
+    )
+    probe(path)
+    assert formats == ["avi"]
 
 
 def test_declared_bytes(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from har_cache.errors import ClipError, HarCacheError
 from har_cache.video import decode as video
-from har_cache.video.decode import probe, read_chunks, read_frames, resolve_decoder, spread
+from har_cache.video.decode import VideoReader, probe, read_chunks, read_frames, resolve_decoder, spread
 
 from ..helpers.videos import moving_frames, reference_frames, remux, write_video
 
@@ -347,3 +347,24 @@ def test_a_spread_is_as_many_distinct_frames_as_asked_for(frames, count):
     chosen = spread(frames, count)
     assert len(set(chosen)) == len(chosen) == min(count, frames)
     assert chosen == sorted(chosen) and chosen[0] >= 0 and chosen[-1] < frames
+
+
+def test_a_file_is_opened_once(tmp_path, monkeypatch):
+    path, opened = write_video(tmp_path / "clip.avi", moving_frames(30)), []
+    real = video.opened
+    monkeypatch.setattr(video, "opened", lambda path: (opened.append(path), real(path))[1])
+    seen = []
+    with VideoReader(path, on_frame=lambda: seen.append(0)) as reader:
+        assert reader.info == probe(path)
+        assert sum(len(chunk) for chunk in reader.chunks(7)) == len(seen) == 30
+    assert opened == [path]
+
+
+def test_frames_that_are_not_there_are_left_out(tmp_path):
+    path = write_video(tmp_path / "clip.avi", moving_frames(10))
+    with VideoReader(path) as reader:
+        assert len(list(reader.frames([3, 9, 12]))) == 2
+    with VideoReader(path) as reader:
+        assert reader.count(4) == 4
+    with VideoReader(path) as reader:
+        assert reader.count(40) == 10

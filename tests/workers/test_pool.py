@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from har_cache.errors import ClipError
+from har_cache.errors import ClipError, FileError
 from har_cache.workers.pool import WorkerPool
+from har_cache.workers.sandbox import Sandbox, bounded, rearm
 from har_cache.workers.tasks import Job
 
 from ..helpers import fake_decoders
@@ -34,6 +37,19 @@ def crash_once(marker: Path) -> str:
 
 def exit_with(status: int) -> None:
     os._exit(status)
+
+
+def work(seconds: float) -> str:
+    end = time.monotonic() + seconds
+    with bounded():
+        while time.monotonic() < end:
+            time.sleep(0.1)
+            rearm()
+    return "done"
+
+
+def raise_for_the_user() -> None:
+    raise FileError("the disk is full")
 
 
 def pid() -> int:
@@ -136,6 +152,47 @@ def test_ctrl_c_is_not_for_the_workers(workers: WorkerPool) -> None:
     process = only(workers, pid)
     os.kill(process, signal.SIGINT)
     assert process in {only(workers, pid) for _ in range(20)}
+
+
+def test_a_process_is_renewed_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("har_cache.workers.pool._CALLS_A_PROCESS", 2)
+    with WorkerPool(Sandbox(), 1) as pool:
+        processes = [pool.submit(pid).result() for _ in range(6)]
+    assert processes[0::2] == processes[1::2] and len(set(processes)) == 3
+
+
+def test_a_call_that_goes_on_is_no_stall_however_long_it_takes() -> None:
+    with WorkerPool(Sandbox(stall_s=0.3), 1) as pool:
+        assert only(pool, work, 1.0) == "done"
+        process = only(pool, pid)
+        time.sleep(0.6)
+        assert only(pool, pid) == process  # nor is idling one
+
+
+def test_the_pool_imports_no_torch() -> None:
+    code = "import har_cache.workers.pool, sys; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_error_meant_for_the_user_stays_as_it_is(workers: WorkerPool) -> None:
+    outcome = only(workers, raise_for_the_user)
+    assert isinstance(outcome, ClipError) and str(outcome) == "the disk is full"
+
+
+def test_a_directory_that_is_gone_is_one_clear_line(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from har_cache.errors import HarCacheError
+from har_cache.workers.pool import fork_server
+os.chdir(sys.argv[1]); os.rmdir(sys.argv[1])
+try:
+    fork_server()
+except HarCacheError as error:
+    sys.exit("the current directory is gone" not in str(error))
+"""
+    (tmp_path / "gone").mkdir()
+    finished = subprocess.run([sys.executable, "-c", code, tmp_path / "gone"], check=False, timeout=60)
+    assert finished.returncode == 0
 
 
 def test_no_process_is_left_behind() -> None:
