@@ -35,11 +35,10 @@ def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> N
 
 
 def _summarise(finished: "Finetuned") -> None:
-    pace = finished.pace
-    if pace:
+    if found := finished.throughput:
         say(
-            f"{pace.achieved:.1f} clips/s; decoding alone {pace.decode:.1f}, training alone {pace.compute:.1f}; "
-            f"{pace.waited:.1%} of the time went into waiting for frames"
+            f"{found.achieved:.1f} clips/s; decoding alone {found.decode:.1f}, training alone {found.compute:.1f}; "
+            f"{found.waited:.1%} of the time went into waiting for frames"
         )
     if finished.failures:
         failed = plural(len(finished.failures), "clip")

@@ -26,7 +26,6 @@ _PACKAGES = (
     "decord",
     "av",
     "h5py",
-    "lightning",
     "numpy",
     "scikit-learn",
 )
@@ -107,6 +106,14 @@ def resolve_device(name: str) -> str:
 def default_workers() -> int:
     """One worker a core, as far as memory goes."""
     return max(1, min(cores(), memory_bytes() // _WORKER_BYTES))
+
+
+def limit_threads() -> None:
+    """Not more threads than a container's CPU quota has cores: torch counts the machine's, and waits for all."""
+    import torch
+
+    if torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())
 
 
 def describe() -> dict[str, Any]:

@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..cache.reader import FeatureCache
-from ..files import read_csv
 from ..model.head import Head
-from ..model.run import METRICS
 from ..progress import Progress
 from ..settings import TrainSettings
 from ..training.batches import Batch, EvalBatches, Sequences, TrainBatches
-from ..training.loop import Classifier, fit, parameter_groups
+from ..training.loop import parameter_groups
+from ..training.train_head import head_trainer
 from .fake_cache import write_standin
 from .measurements import Measurements
 
@@ -46,7 +45,7 @@ class HeadTraining:
         clips = np.arange(_STEPS * _BATCH)
         batches = TrainBatches(self._sequences, clips, FRAMES, _BATCH, seed=0)
         bare = self._bare(list(batches))
-        ours = self._ours(batches, EvalBatches(self._sequences, clips[:_BATCH], FRAMES))
+        ours = self._ours(batches, list(EvalBatches(self._sequences, clips[:_BATCH], FRAMES)))
         what = f"a bare loop over ready batches of {_BATCH} x {FRAMES} frames"
         measured.record("train the head", "clips/s", len(clips) / ours, len(clips) / bare, what)
 
@@ -54,14 +53,13 @@ class HeadTraining:
         torch.manual_seed(0)
         return Head(len(self._cache.classes)).to(self._device)
 
-    def _ours(self, batches: TrainBatches, held_out: EvalBatches) -> float:
+    def _ours(self, batches: TrainBatches, held_out: list[Batch]) -> float:
         self._runs += 1
         path = self._folder / f"run{self._runs}"
         path.mkdir()
-        module = Classifier(self._model(), TrainSettings(epochs=2), _STEPS)
-        fit(module, batches, held_out, path, self._device, Progress(), resume=False)
-        header, _, second = read_csv(path / METRICS)
-        return float(second[header.index("seconds")])
+        trainer = head_trainer(self._model(), TrainSettings(epochs=2), _STEPS)
+        trainer.fit(batches, held_out, path, Progress(), resume=False)
+        return trainer.rows[1]["seconds"]
 
     def _bare(self, batches: Iterable[Batch]) -> float:
         model, settings = self._model().train(), TrainSettings()

@@ -1,39 +1,35 @@
-"""Training on Lightning's Trainer: the module and the set-up that stages two and three share."""
+"""Training: the loop that stages two and three share."""
 
-import logging
+import copy
 import math
 import signal
-import warnings
-from collections.abc import Iterator, Sequence
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins.environments import LightningEnvironment
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
+from ..encoder.encoder import true_fp32
+from ..errors import HarCacheError, RunError
 from ..model.run import BEST, LAST
 from ..progress import Progress
 from ..settings import TrainSettings
-from .averaging import averaging
 from .batches import Batch, derive_seed
-from .journal import Journal, Row, SafeCheckpoints, load_checkpoint
+from .checkpoints import COLUMNS, Row, best_row, load_checkpoint, save_checkpoint, write_metrics
 
 _GRADIENT_NORM = 1.0
-_TERMINATED = 128 + signal.SIGTERM  # the exit code of a process that SIGTERM ended
-
-# Its notices say nothing that the user of a command wants to know.
-for _name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 class Batches(Protocol):
-    """What validation iterates over: batches that are ready on the device."""
+    """What validation iterates over: batches that are ready on the device, empty ones where all clips have failed."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -48,117 +44,133 @@ class EpochBatches(Batches, Protocol):
     epoch: int
 
 
-class Classifier(LightningModule):
-    """A model `(inputs, mask) -> logits` with its loss, optimiser and schedule.
+class Trainer:
+    """A model `(inputs, mask) -> logits`, trained with the smoothed cross-entropy. What is validated and kept is the
+    average of its weights, in `averaged`: an exponential moving one, of which a step leaves `settings.ema` at most.
 
     Random numbers are a function of the seed and the epoch, so that a resumed run draws what it would have drawn.
     """
 
-    def __init__(self, model: nn.Module, settings: TrainSettings, steps: int) -> None:
-        """`steps`: of an epoch."""
-        super().__init__()
-        self.model, self.settings, self.steps = model, settings, steps
-        self.sums = torch.zeros(3)  # loss, right answers, clips: of this epoch
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: LambdaLR,
+        settings: TrainSettings,
+        accumulate: int = 1,
+        start_epoch: Callable[[int], object] = lambda epoch: None,
+    ) -> None:
+        """`model`: on its device; `accumulate`: batches a step; `start_epoch`: called with each epoch, from 0 on."""
+        self.model, self.settings, self.rows = model, settings, list[Row]()
+        self._optimizer, self._scheduler, self._accumulate = optimizer, scheduler, accumulate
+        self._start_epoch = start_epoch
+        self._learning: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
+        self._device = self._learning[0].device
+        # `to` packs an RNN's weights on CUDA, which a copy has not.
+        self.averaged = copy.deepcopy(model).to(self._device) if settings.ema else model
+        counterparts: dict[Tensor, Tensor] = dict(zip(model.parameters(), self.averaged.parameters(), strict=True))
+        self._averages = [counterparts[p] for p in self._learning]
+        self._steps = 0
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW without decay of biases and norms; a linear warm-up, then a cosine to zero."""
-        groups = parameter_groups(self.model, self.settings.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.settings.lr)
-        total = self.settings.epochs * self.steps
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(total, self.settings.warmup))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+    def fit(self, train: EpochBatches, val: Batches, run: Path, progress: Progress, resume: bool) -> Row:
+        """Train, keeping checkpoints and metrics in `run`; gives the best epoch's row, with its weights in the model.
 
-    def on_train_epoch_start(self) -> None:
-        """Make this epoch's random numbers its own."""
-        torch.manual_seed(derive_seed(self.settings.seed, self.current_epoch, 1))
-        cast(EpochBatches, self.trainer.train_dataloader).epoch = self.current_epoch
+        `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad checkpoint or when training
+        diverges, KeyboardInterrupt on Ctrl-C and SystemExit on SIGTERM: what was kept then stays.
+        """
+        if resume and (run / LAST).exists():
+            self._restore(run / LAST)
+        write_metrics(run, self.rows)  # without epochs that came after the checkpoint
+        epochs, steps = self.settings.epochs, -(-len(train) // self._accumulate)
+        with _exit_on_sigterm(), progress.task("Training", "step", epochs * steps, len(self.rows) * steps):
+            for epoch in range(len(self.rows), epochs):
+                row = self._epoch(epoch, train, val, progress)
+                if not all(map(math.isfinite, row.values())):
+                    raise HarCacheError(f"the loss of epoch {epoch + 1} is not finite: start over with a lower --lr")
+                self.rows.append(row)
+                self._save(run)
+                progress.advance(0, self._note())
+        self.model.load_state_dict(load_checkpoint(run / BEST)["state_dict"])
+        return best_row(self.rows)
 
-    def training_step(self, batch: Batch, _: int) -> Tensor | None:
-        """The smoothed cross-entropy; None for nothing to learn from."""
-        inputs, mask, labels = batch
-        log_probabilities = self.model(inputs, mask).float().log_softmax(1)
-        loss = F.nll_loss(log_probabilities, labels)
-        self._count(loss, log_probabilities, labels)
-        smoothing = self.settings.label_smoothing
-        return (1 - smoothing) * loss - smoothing * log_probabilities.mean()
+    def _epoch(self, epoch: int, train: EpochBatches, val: Batches, progress: Progress) -> Row:
+        begun = time.perf_counter()
+        torch.manual_seed(derive_seed(self.settings.seed, epoch, 1))
+        train.epoch = epoch
+        self._start_epoch(epoch)
+        with _tf32(self._device):
+            trained = self._train(train, progress)
+        with torch.no_grad(), true_fp32(self._device):
+            validated = self._validate(val)
+        rate = self._optimizer.param_groups[0]["lr"]
+        figures = (epoch + 1, *trained, *validated, rate, time.perf_counter() - begun)
+        return dict(zip(COLUMNS, figures, strict=True))
 
-    def validation_step(self, batch: Batch, _: int) -> None:
-        """Count loss and right answers."""
-        inputs, mask, labels = batch
-        log_probabilities = self.model(inputs, mask).float().log_softmax(1)
-        self._count(F.nll_loss(log_probabilities, labels), log_probabilities, labels)
+    def _train(self, batches: EpochBatches, progress: Progress) -> tuple[float, float]:
+        """An epoch's steps; gives loss, without smoothing, and accuracy."""
+        self.model.train()
+        found: list[tuple[Tensor, Tensor]] = []
+        total, smoothing = len(batches), self.settings.label_smoothing
+        for i, (inputs, mask, labels) in enumerate(batches):
+            if len(labels):
+                log_probabilities = self.model(inputs, mask).log_softmax(1)
+                found.append((log_probabilities.detach(), labels))
+                loss = (1 - smoothing) * F.nll_loss(log_probabilities, labels) - smoothing * log_probabilities.mean()
+                window = min(self._accumulate, total - i + i % self._accumulate)  # the last one may be shorter
+                (loss / window).backward()
+            if (i + 1) % self._accumulate == 0 or i + 1 == total:
+                self._step()
+                progress.advance()
+        return _means(found)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Batches are on the device already."""
-        return batch
+    def _step(self) -> None:
+        nn.utils.clip_grad_norm_(self._learning, _GRADIENT_NORM)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._scheduler.step()
+        if self.averaged is not self.model:
+            # Forgets fast at first: else a short training would keep where it began.
+            kept = min(self.settings.ema, (1 + self._steps) / (10 + self._steps)) if self._steps else 0.0
+            with torch.no_grad():
+                torch._foreach_lerp_(self._averages, self._learning, 1 - kept)
+        self._steps += 1
 
-    def take_means(self) -> tuple[float, float]:
-        """Mean cross-entropy (without smoothing) and accuracy of the clips since the last call."""
-        loss, right, clips = self.sums.tolist()
-        self.sums = torch.zeros_like(self.sums)
-        return loss / clips, right / clips
+    def _validate(self, batches: Batches) -> tuple[float, float]:
+        for average, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            average.copy_(buffer)
+        self.averaged.eval()
+        return _means(
+            [(self.averaged(inputs, mask).log_softmax(1), labels) for inputs, mask, labels in batches if len(labels)]
+        )
 
-    def _count(self, loss: Tensor, log_probabilities: Tensor, labels: Tensor) -> None:
-        right = (log_probabilities.argmax(1) == labels).sum()
-        clips = torch.full_like(loss, len(labels))
-        self.sums = self.sums.to(loss.device) + torch.stack([loss.detach() * clips, right, clips])
+    def _save(self, run: Path) -> None:
+        """Commit the epoch: metrics.csv after the checkpoint that `resume` reads, and that one after best.ckpt, so that
+        a run that is ended in between does the epoch again.
+        """
+        state: dict[str, Any] = {"state_dict": self.averaged.state_dict()}
+        if best_row(self.rows) is self.rows[-1]:
+            save_checkpoint(run / BEST, state)
+        state |= {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        state |= {"scheduler": self._scheduler.state_dict(), "rows": self.rows, "steps": self._steps}
+        save_checkpoint(run / LAST, state)
+        write_metrics(run, self.rows)
 
+    def _restore(self, path: Path) -> None:
+        state = load_checkpoint(path)
+        try:
+            self.averaged.load_state_dict(state["state_dict"])
+            self.model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._scheduler.load_state_dict(state["scheduler"])
+            self.rows, self._steps = state["rows"], state["steps"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunError(f"{path}: does not fit what is trained; start over with --overwrite") from error
 
-def fit(
-    module: Classifier,
-    train: EpochBatches,
-    val: Batches,
-    path: Path,
-    device: str,
-    progress: Progress,
-    resume: bool,
-    accumulate: int = 1,
-    callbacks: Sequence[Callback] = (),
-) -> Row:
-    """Train, keeping checkpoints and metrics in `path`; gives the row of the best epoch, with its weights in `module`.
-
-    `accumulate`: batches a step; `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad
-    checkpoint or when training diverges, and KeyboardInterrupt on Ctrl-C: what was kept then stays.
-    """
-    journal = Journal(path, progress)
-    trainer = Trainer(
-        accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
-        precision=_precision(device),
-        max_epochs=module.settings.epochs,
-        gradient_clip_val=_GRADIENT_NORM,
-        accumulate_grad_batches=accumulate,
-        callbacks=[journal, *averaging(module.settings.ema, device), *callbacks],
-        plugins=[SafeCheckpoints(), LightningEnvironment()],  # one process here, also on a cluster's node
-        default_root_dir=path,
-        num_sanity_val_steps=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    last = path / LAST if resume and (path / LAST).exists() else None
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"lightning\.")
-            trainer.fit(module, train, val, ckpt_path=last, weights_only=True)
-    except SIGTERMException:  # its own exit code is 0
-        raise SystemExit(_TERMINATED) from None
-    except SystemExit:  # what the Trainer makes of Ctrl-C, which it ignores from then on
-        if not trainer.interrupted:
-            raise
-        signal.signal(signal.SIGINT, on_interrupt)
-        raise KeyboardInterrupt from None
-    module.load_state_dict(load_checkpoint(path / BEST)["state_dict"])
-    assert journal.best is not None
-    return journal.best
-
-
-def _precision(device: str) -> Literal["bf16-mixed", "16-mixed", "32-true"]:
-    if device != "cuda":
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    def _note(self) -> str:
+        row = self.rows[-1]
+        note = f"epoch {row['epoch']} of {self.settings.epochs}: loss {row['train_loss']:.3f}, "
+        note += f"validation loss {row['val_loss']:.3f}, accuracy {row['val_accuracy']:.1%}"
+        return f"{note} (best so far)" if best_row(self.rows) is row else note
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -183,3 +195,42 @@ class WarmupCosine:
         if step < rising:
             return (step + 1) / rising
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, self.total - rising))))
+
+
+def _means(found: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy over all clips; `found`: log-probabilities and labels, batch by batch."""
+    log_probabilities, labels = (torch.cat(part) for part in zip(*found, strict=True))
+    right = int((log_probabilities.argmax(1) == labels).sum())
+    return float(F.nll_loss(log_probabilities, labels)), right / len(labels)
+
+
+@contextmanager
+def _tf32(device: torch.device) -> Iterator[None]:
+    """On CUDA: products, convolutions and RNNs may be computed in TF32, as exact as fp16 and without its overflows."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = "tf32"
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """SIGTERM ends the process as an error would, with the exit code of one that it killed."""
+    theirs = signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    if theirs or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

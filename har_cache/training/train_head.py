@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from .. import system
 from ..cache.reader import FeatureCache
@@ -22,10 +24,10 @@ from ..model.head import Head
 from ..model.run import Run, begin, check_free
 from ..plots import plot_curves
 from ..progress import Progress
-from ..settings import SPLITS, TrainHeadSettings
+from ..settings import SPLITS, TrainHeadSettings, TrainSettings
 from ..system import resolve_device
 from .batches import EvalBatches, Sequences, TrainBatches
-from .loop import Classifier, fit
+from .loop import Trainer, WarmupCosine, parameter_groups
 
 ALL = "all"
 _VAL_FOLDS = 7
@@ -45,7 +47,7 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
     cache = FeatureCache(settings.cache)
     plans = {split: _plan(settings, cache, split, device) for split in splits}
     sequences = Sequences.from_cache(cache, device)
-    limit_threads()
+    system.limit_threads()
     return [_train(settings, paths[split], plans[split], cache, sequences, progress) for split in splits]
 
 
@@ -111,7 +113,7 @@ def _plan(settings: TrainHeadSettings, cache: FeatureCache, split: int, device: 
         training=settings.training,
         device=device,
         projection_fit=cache.recipe.projection_fit,
-        versions=versions(),
+        versions=system.versions(),
     )
     return _Plan(config, _encoder_of(cache), train, val)
 
@@ -153,23 +155,19 @@ def _encoder_of(cache: FeatureCache) -> bytes:
 def _fit(settings: TrainHeadSettings, path: Path, plan: _Plan, sequences: Sequences, progress: Progress) -> None:
     training = settings.training
     batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
-    held_out = EvalBatches(sequences, plan.val, training.frames)
+    held_out = list(EvalBatches(sequences, plan.val, training.frames))  # the same in every epoch
     torch.manual_seed(training.seed)
     head = Head(len(plan.config.classes), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
-    module = Classifier(head, training, len(batches))
-    best = fit(module, batches, held_out, path, sequences.device.type, progress, settings.resume)
+    trainer = head_trainer(head.to(sequences.device), training, len(batches))
+    best = trainer.fit(batches, held_out, path, progress, settings.resume)
     digest = run.save_model(head, path)
     plot_curves(path / run.METRICS, path / run.CURVES, int(best["epoch"]))
     chosen = BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"])
     write_config(path, dataclasses.replace(plan.config, model_sha256=digest, best=chosen))
 
 
-def limit_threads() -> None:
-    """Not more threads than a container's CPU quota has cores: torch counts the machine's, and waits for all."""
-    if torch.get_num_threads() > system.cores():
-        torch.set_num_threads(system.cores())
-
-
-def versions() -> dict[str, str]:
-    """Versions of what takes part in training."""
-    return system.versions(("har-cache", "torch", "lightning", "numpy", "scikit-learn"))
+def head_trainer(head: nn.Module, settings: TrainSettings, steps: int) -> Trainer:
+    """AdamW without decay of biases and norms; a linear warm-up, then a cosine to zero. `steps`: of an epoch."""
+    optimizer = torch.optim.AdamW(parameter_groups(head, settings.weight_decay), lr=settings.lr)
+    scheduler = LambdaLR(optimizer, WarmupCosine(settings.epochs * steps, settings.warmup))
+    return Trainer(head, optimizer, scheduler, settings)

@@ -1,7 +1,8 @@
 import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,31 @@ from safetensors.torch import load_file
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import TEST, read_index
+from har_cache.encoder.transform import crop, normalise
 from har_cache.errors import HarCacheError
 from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.gain import compare
 from har_cache.evaluation.inference import predict_raw
 from har_cache.evaluation.summary import lines
 from har_cache.extraction.extract import extract
+from har_cache.model.config import Start
+from har_cache.model.head import Head
 from har_cache.model.load import labels_for, load_network
+from har_cache.model.network import Backbone, CNNBidirectionalRNN
 from har_cache.model.run import Run
-from har_cache.progress import Progress as Silence
-from har_cache.settings import ExtractSettings, HeadSettings, TrainSettings, TuneSettings
+from har_cache.progress import Progress
+from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, TrainSettings, TuneSettings
 from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
-from har_cache.training.batches import Sequences, predict
-from har_cache.training.finetune import finetune, hand_over
-from har_cache.training.journal import Row
-from har_cache.training.raw_batches import Footage
+from har_cache.training.augment import centred
+from har_cache.training.batches import Batch, Sequences, predict
+from har_cache.training.finetune import AugmentedBatches, CentredBatches, check_parity, finetune, network_trainer
+from har_cache.training.raw_batches import Footage, RawEvalBatches, RawTrainBatches
 from har_cache.training.train_head import train_head
 from har_cache.workers.prefetch import FramePrefetcher as Picker
 
 from ..helpers.caches import random_embeddings, write_cache
+from ..helpers.networks import calibrated_model, pictures
 
 QUICK = TuneSettings(epochs=2, frames=3, batch_size=3, head_epochs=1, unfreeze=2, ema=0.5)
 
@@ -48,15 +54,17 @@ class Before:
 @pytest.fixture(scope="module")
 def before(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Before:
     folder = tmp_path_factory.mktemp("before")
-    extract(ExtractSettings(sample_data, folder / "cache", weights="random", precision="fp32", workers=1))
+    extract(ExtractSettings(data=sample_data, cache=folder / "cache", weights="random", precision="fp32", workers=1))
     training = TrainSettings(epochs=6, frames=8, batch_size=4)
     train_head(
-        HeadTraining(folder / "cache", folder / "run", head=HeadSettings(hidden=16, width=16), training=training)
+        HeadTraining(
+            cache=folder / "cache", run=folder / "run", head=HeadSettings(hidden=16, width=16), training=training
+        )
     )
     return Before(sample_data, folder / "cache", folder / "run")
 
 
-class Ear(Silence):
+class Ear(Progress):
     """Keeps what is said, and may do something after a step or an epoch."""
 
     def __init__(self, step: Callable[[], Any] = lambda: None, stop_after: int = 0) -> None:
@@ -66,11 +74,10 @@ class Ear(Silence):
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def step(self) -> None:
-        self._step()
-
-    def epoch(self, row: Row, best: bool) -> None:
-        if row["epoch"] == self._stop_after:
+    def advance(self, count: int = 1, note: str = "") -> None:
+        if count:
+            self._step()
+        elif note.startswith(f"epoch {self._stop_after} of "):
             raise KeyboardInterrupt
 
 
@@ -81,9 +88,8 @@ Tuned = tuple[Settings, Ear, Run]
 def tuned(before: Before, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     """A finished fine-tuned run, and what was said."""
     ear = Ear()
-    settings = Settings(
-        before.run, before.data, tmp_path_factory.mktemp("tuned") / "run", QUICK, device="cpu", workers=1
-    )
+    run = tmp_path_factory.mktemp("tuned") / "run"
+    settings = Settings(start=before.run, data=before.data, run=run, training=QUICK, device="cpu", workers=1)
     return settings, ear, finetune(settings, ear).run
 
 
@@ -92,7 +98,7 @@ def figures(run: Path) -> list[list[str]]:
     return [row[:-1] for row in csv.reader((run / "metrics.csv").open())]
 
 
-# -------------------------------------------------------------------------------------------------- the hand-over
+# -------------------------------------------------------------------------------------------------- the parity check
 
 
 def test_before_the_first_step_raw_frames_give_the_logits_of_the_cache(before: Before) -> None:
@@ -102,7 +108,7 @@ def test_before_the_first_step_raw_frames_give_the_logits_of_the_cache(before: B
         labels, index = labels_for(run, cache), read_index(before.data)
         footage = Footage.of_cache(cache, labels, index, picker, "cpu", pytest.fail)
         training = replace(QUICK, frames=16)
-        found = hand_over(load_network(run), footage, Sequences.from_cache(cache), clips, training)
+        found = check_parity(load_network(run), footage, Sequences.from_cache(cache), clips, training)
     assert found.agree == found.clips == len(clips) > 0
     assert found.raw == found.cached
     assert found.difference < 1e-3
@@ -119,10 +125,10 @@ def test_it_is_told(tuned: Tuned) -> None:
 
 def test_a_run_says_where_it_came_from_and_is_enough_by_itself(before: Before, tuned: Tuned) -> None:
     run, source = tuned[2], Run.open(before.run)
-    assert run.config["stage"] == "finetune" and run.clips == source.clips
-    assert run.config["started_from"] == {"run": str(before.run), "model_sha256": source.config["model_sha256"]}
-    assert run.config["recipe"] == source.config["recipe"] and run.config["data"] == str(before.data)
-    assert run.config["training"]["unfreeze"] == 2 and run.config["skipped"] == {}
+    assert run.config.stage == "finetune" and run.clips == source.clips
+    assert run.config.started_from == Start(str(before.run), source.model_sha256)
+    assert run.config.recipe == source.config.recipe and run.config.data == str(before.data)
+    assert run.config.training == QUICK and run.config.skipped == {}
     names = {name.partition(".")[0] for name in load_file(run.path / "model.safetensors")}
     assert names == {"encoder", "head"}
 
@@ -132,9 +138,10 @@ def test_what_is_frozen_stays_and_the_rest_has_learnt(before: Before, tuned: Tun
     changed = {
         name for name, tensor in load_network(tuned[2]).state_dict().items() if not torch.equal(tensor, old[name])
     }
-    assert any(name.startswith("head.") for name in changed) is (tuned[2].config["best"]["epoch"] > 0)
+    assert tuned[2].config.best is not None
+    epoch = tuned[2].config.best.epoch
+    assert any(name.startswith("head.") for name in changed) is (epoch > 0)
     assert not any("running" in name or "num_batches" in name for name in changed)
-    epoch = tuned[2].config["best"]["epoch"]
     backbone = {name.split(".")[2] for name in changed if name.startswith("encoder.layers")}
     assert backbone <= {"13", "14", "15"} and bool(backbone) is (epoch > 1)
 
@@ -144,9 +151,9 @@ def test_what_helps_on_no_validation_clip_is_not_kept(tuned: Tuned, tmp_path: Pa
     ear = Ear()
     harmful = replace(settings.training, lr=3.0, epochs=1, head_epochs=1, ema=0.0)
     worse = finetune(replace(settings, run=tmp_path / "run", training=harmful), ear).run
-    assert worse.config["best"]["epoch"] == 0
+    assert worse.config.best is not None and worse.config.best.epoch == 0
     assert any("No epoch lowered" in line for line in ear.said)
-    old = load_network(Run.open(settings.source)).state_dict()
+    old = load_network(Run.open(settings.start)).state_dict()
     assert all(torch.equal(tensor, old[name]) for name, tensor in load_network(worse).state_dict().items())
 
 
@@ -160,8 +167,8 @@ def test_interrupted_it_goes_on_and_ends_as_if_it_had_not_been(tuned: Tuned, tmp
         finetune(again)
     resumed = finetune(replace(again, resume=True))
     assert figures(again.run) == figures(settings.run)
-    assert resumed.run.config["model_sha256"] == whole.config["model_sha256"]
-    assert finetune(replace(again, resume=True)).pace is None  # nothing left to do
+    assert resumed.run.model_sha256 == whole.model_sha256
+    assert finetune(replace(again, resume=True)).throughput is None  # nothing left to do
     other = replace(again, training=replace(QUICK, unfreeze=3), resume=True)
     with pytest.raises(HarCacheError, match="unfreeze 2, now 3"):
         finetune(other)
@@ -182,9 +189,114 @@ def test_a_clip_that_fails_in_the_middle_is_left_out_named_and_counted(
     ear = Ear(step=spoil)
     settings = replace(tuned[0], data=data, run=tmp_path / "run", training=replace(QUICK, epochs=3))
     finished = finetune(settings, ear)
-    assert sorted(finished.failures) == sorted(lost) == sorted(finished.run.config["skipped"])
+    assert sorted(finished.failures) == sorted(lost) == sorted(finished.run.config.skipped or ())
     assert sorted(text.split(": ")[1] for text in ear.said if text.startswith("Skipped")) == sorted(lost)
-    assert finished.pace is not None and 0 < finished.pace.waited < 1
+    assert finished.throughput is not None and 0 < finished.throughput.waited < 1
+
+
+# ------------------------------------------------------------------------------------------ what the trainer is given
+
+SCHEDULED = TuneSettings(epochs=4, frames=2, batch_size=2, lr=1e-2, backbone_lr=0.1, head_epochs=2, warmup=0.25)
+
+
+def network(unfreeze: int | None = 2) -> CNNBidirectionalRNN:
+    torch.manual_seed(0)
+    return CNNBidirectionalRNN(Backbone(calibrated_model(), unfreeze), Head(3, HeadSettings(hidden=4, width=4)))
+
+
+class Frames:
+    """Two batches of two clips of normalised frames, and an empty one."""
+
+    epoch = 0
+
+    def __init__(self) -> None:
+        images = normalise(crop(pictures(4))).unflatten(0, (2, 2))
+        full = Batch(images, torch.ones(2, 2, dtype=torch.bool), torch.tensor([0, 1]))
+        self.batches = [
+            full,
+            Batch(*(part[:0] for part in full)),
+            Batch(images.flip(0), full.mask, torch.tensor([1, 2])),
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+class Epochs(Progress):
+    """After each epoch calls `what`."""
+
+    def __init__(self, what: Callable[[], object]) -> None:
+        self._what = what
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        if note:
+            self._what()
+
+
+def test_the_backbone_learns_later_and_more_slowly() -> None:
+    trainer = network_trainer(network(), SCHEDULED, batches=6)
+    optimizer, scheduler = (
+        next(part for part in vars(trainer).values() if isinstance(part, kind))
+        for kind in (torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR)
+    )
+    rates = []
+    for _ in range(24):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    head, backbone = [row[0] for row in rates], [row[2] for row in rates]
+    assert max(head) == pytest.approx(SCHEDULED.lr) and all(row[0] == row[1] and row[2] == row[3] for row in rates)
+    assert backbone[:12] == [0.0] * 12 and 0 < backbone[12] < backbone[14]
+    assert all(b == pytest.approx(0.1 * h) for h, b in zip(head[18:], backbone[18:], strict=True))
+
+
+@pytest.mark.parametrize("unfreeze", [0, 2])
+def test_the_backbone_sleeps_while_the_head_alone_learns(tmp_path: Path, unfreeze: int) -> None:
+    """An empty batch teaches nothing, and does no harm."""
+    trained = network(unfreeze)
+    encoder = trained.encoder
+    assert isinstance(encoder, Backbone)
+    states = [{name: value.clone() for name, value in encoder.state_dict().items()}]
+    asleep = []
+
+    def note() -> None:
+        states.append({name: value.clone() for name, value in encoder.state_dict().items()})
+        asleep.append(encoder.asleep)
+
+    batches = Frames()
+    trainer = network_trainer(trained, replace(SCHEDULED, accumulate=2), batches=3)
+    trainer.fit(batches, batches, tmp_path, Epochs(note), resume=False)
+    assert asleep == [True, True, False, False]
+    changed = [
+        any(not torch.equal(value, after[name]) for name, value in before.items()) for before, after in pairwise(states)
+    ]
+    # The last step of all has a learning rate near zero, not zero.
+    assert changed == [False, False, unfreeze > 0, unfreeze > 0]
+
+
+def test_every_tensor_is_saved_once_under_the_network_s_names() -> None:
+    trainer = network_trainer(network(), SCHEDULED, batches=6)
+    assert set(trainer.averaged.state_dict()) == set(network().state_dict())
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_only_training_changes_the_frames(before: Before, augment: bool) -> None:
+    cache, clips = FeatureCache(before.cache), np.arange(3)
+    with Picker(4, 1, 4) as picker:
+        footage = Footage.of_cache(cache, cache.labels, read_index(before.data), picker, "cpu", pytest.fail)
+        raw = [batch.inputs for batch in RawEvalBatches(footage, clips, 4, 2)]
+        seen = [batch.inputs for batch in CentredBatches(footage, clips, 4, 2)]
+        settings = replace(QUICK, frames=4, batch_size=2, augment=augment)
+        torch.manual_seed(0)
+        changed = [batch.inputs for batch in AugmentedBatches(footage, clips, settings)]
+        drawn = [batch.inputs for batch in RawTrainBatches(footage, clips, 4, 2, settings.seed)]
+    assert [len(batch) for batch in seen] == [len(batch) for batch in changed] == [2, 1]
+    assert all(torch.equal(centred(frames), images) for frames, images in zip(raw, seen, strict=True))
+    pairs = list(zip(drawn, changed, strict=True))
+    assert all(torch.equal(centred(frames), images) is not augment for frames, images in pairs)
 
 
 # -------------------------------------------------------------------------------------------------- evaluation
@@ -192,7 +304,7 @@ def test_a_clip_that_fails_in_the_middle_is_left_out_named_and_counted(
 
 def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before, tuned: Tuned, tmp_path: Path) -> None:
     run = tuned[2]
-    (raw,) = evaluate(run.path, device="cpu", workers=1)
+    (raw,) = evaluate(EvaluateSettings(run=run.path, device="cpu", workers=1))
     assert raw.metrics["stage"] == "finetune" and raw.metrics["leakage"]["clean"]["clips"] == raw.metrics["clips"]
     compared = raw.metrics["stage_two"]
     assert compared["run"] == str(before.run)
@@ -200,25 +312,27 @@ def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before
     assert raw.metrics["top1"] - compared["top1"] == pytest.approx(gained)
     assert any(line.startswith(f"Stage two ({before.run}) on the same clips") for line in lines(raw.metrics))
 
-    settings = ExtractSettings(before.data, tmp_path / "cache", weights=str(run.path), precision="fp32", workers=1)
+    settings = ExtractSettings(
+        data=before.data, cache=tmp_path / "cache", weights=str(run.path), precision="fp32", workers=1
+    )
     extract(settings)
     assert extract(settings).seconds == 0  # the same wish again
     cache = FeatureCache(tmp_path / "cache")
     recipe = cache.recipe
-    assert recipe.weights == f"random, fine-tuned ({run.config['model_sha256'][:12]})" and recipe.trained_split == 1
-    assert recipe.projection_fit == run.config["projection_fit"]
+    assert recipe.weights == f"random, fine-tuned ({run.model_sha256[:12]})" and recipe.trained_split == 1
+    assert recipe.projection_fit == run.config.projection_fit
     probabilities = np.loadtxt(raw.folder / "predictions.csv", str, delimiter=",", skiprows=1)[:, 3].astype(float)
-    (cached,) = evaluate(run.path, cache=cache.path, device="cpu")
+    (cached,) = evaluate(EvaluateSettings(run=run.path, cache=cache.path, device="cpu"))
     again = np.loadtxt(cached.folder / "predictions.csv", str, delimiter=",", skiprows=1)[:, 3].astype(float)
     np.testing.assert_allclose(probabilities, again, atol=2e-4)
     assert cached.metrics["stage_two"] == compared
 
     with pytest.raises(HarCacheError, match=r"fine-tuned on the training list of split 1.*--split 1"):
-        train_head(HeadTraining(cache.path, tmp_path / "head", split="2"))
+        train_head(HeadTraining(cache=cache.path, run=tmp_path / "head", split="2"))
     with pytest.raises(HarCacheError, match="other embeddings than the model knows"):
-        evaluate(before.run, cache=cache.path)
-    (head,) = train_head(HeadTraining(cache.path, tmp_path / "head", training=TrainSettings(epochs=1)))
-    assert Run.open(tmp_path / "head").config["recipe"]["trained_split"] == 1
+        evaluate(EvaluateSettings(run=before.run, cache=cache.path))
+    (head,) = train_head(HeadTraining(cache=cache.path, run=tmp_path / "head", training=TrainSettings(epochs=1)))
+    assert Run.open(tmp_path / "head").config.recipe.trained_split == 1
     assert not load_network(head).training
 
 
@@ -234,8 +348,8 @@ def test_raw_predictions_are_those_of_the_cache(before: Before) -> None:
 
 
 def test_a_stage_two_run_that_is_gone_is_not_compared_with(tuned: Tuned, tmp_path: Path) -> None:
-    run = replace(tuned[2], config={**tuned[2].config, "started_from": {"run": str(tmp_path / "gone")}})
-    cache = FeatureCache(Path(run.config["cache"]))
+    run = replace(tuned[2], config=replace(tuned[2].config, started_from=Start(str(tmp_path / "gone"), "")))
+    cache = FeatureCache(Path(run.config.cache))
     found = compare(run, [cache.keys[0]], np.array([True]), cache, Sequences.from_cache(cache))
     assert "no such directory" in found["unknown"]
 
@@ -250,15 +364,15 @@ def test_what_does_not_belong_together_is_refused(before: Before, tuned: Tuned, 
     for file in other.glob("videos/*/*"):
         file.write_bytes(file.read_bytes() + b"\0")
     for changes, message in (
-        ({"source": tuned[2].path}, "is fine-tuned already; start from"),
-        ({"source": tmp_path / "none"}, "no such directory"),
+        ({"start": tuned[2].path}, "is fine-tuned already; start from"),
+        ({"start": tmp_path / "none"}, "no such directory"),
         ({"data": tmp_path / "none"}, "none"),
         ({"data": other}, "are other files than"),
         ({"cache": tmp_path / "cache"}, "other embeddings than the model knows"),
         ({"run": tuned[0].run}, "finished run"),
         ({"workers": 0}, "--workers 0"),
         ({"stall_s": 0.0}, "--clip-timeout 0"),
-        ({"training": replace(QUICK, unfreeze=19)}, "--unfreeze 19: expected 0 to 18"),
+        ({"training": replace(QUICK, unfreeze=19)}, "--unfreeze 19: expected at least 0 and at most 18"),
         ({"training": replace(QUICK, accumulate=0)}, "--accumulate 0"),
         ({"training": replace(QUICK, head_epochs=3)}, "--head-epochs 3: expected 0 to 2"),
         ({"training": replace(QUICK, backbone_lr=0.0)}, "--backbone-lr 0"),

@@ -2,25 +2,32 @@ import csv
 import os
 import pickle
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.errors import HarCacheError
 from har_cache.model.head import Head
-from har_cache.progress import Progress as Silence
+from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
-from har_cache.training.batches import EvalBatches, Sequences, TrainBatches
-from har_cache.training.journal import COLUMNS, Row, load_checkpoint
-from har_cache.training.loop import Classifier, fit, parameter_groups
+from har_cache.training import checkpoints
+from har_cache.training.batches import Batch, EvalBatches, Sequences, TrainBatches
+from har_cache.training.checkpoints import COLUMNS, Row, load_checkpoint
+from har_cache.training.loop import Trainer, WarmupCosine, parameter_groups
+from har_cache.training.train_head import head_trainer
 
 from ..helpers.caches import action_embeddings, write_cache
 
 SETTINGS = TrainSettings(epochs=4, frames=6, batch_size=8)
+# With the labels of `Misled` the best epoch is one in the middle.
+MISLED = TrainSettings(epochs=7, frames=6, batch_size=8, lr=5e-3, ema=0.6)
 
 
 @pytest.fixture(scope="module")
@@ -30,36 +37,56 @@ def sequences(tmp_path_factory: pytest.TempPathFactory) -> Sequences:
     return Sequences.from_cache(FeatureCache(path), "cpu")
 
 
-class Stop(Silence):
-    """Does something once a number of epochs is done, and a step of the next."""
+class Stop(Progress):
+    """Does something once a number of epochs is done, and a step of the next. Keeps the notes of the epochs."""
 
     def __init__(self, after: int, what: Callable[[], object]) -> None:
-        self.left, self.what, self.told = after, what, []
+        self.left, self.what, self.notes, self.counted = after, what, list[str](), (0, 0)
 
-    def step(self) -> None:
-        if self.left == 0:
+    def begin(self, what: str, unit: str, total: int | None, done: int = 0) -> None:
+        self.counted = done, total or 0
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.counted = self.counted[0] + count, self.counted[1]
+        if note:
+            self.left -= 1
+            self.notes.append(note)
+        elif self.left == 0:
             self.what()
 
-    def epoch(self, row: Row, best: bool) -> None:
-        self.left -= 1
-        self.told.append((row, best))
+
+class Misled(TrainBatches):
+    """From the fifth epoch on the labels are wrong, so that the validation loss rises."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        wrong = self.epoch >= 4
+        return (batch._replace(labels=(batch.labels + wrong) % 4) for batch in super().__iter__())
+
+
+def batches_of(sequences: Sequences, settings: TrainSettings) -> tuple[TrainBatches, list[Batch]]:
+    """Every third clip validates."""
+    clips = np.arange(len(sequences.labels))
+    kind = Misled if settings is MISLED else TrainBatches
+    train = kind(sequences, clips[clips % 3 > 0], settings.frames, settings.batch_size, settings.seed)
+    return train, list(EvalBatches(sequences, clips[clips % 3 == 0], settings.frames, batch_size=7))
+
+
+def trainer_of(settings: TrainSettings, steps: int) -> Trainer:
+    torch.manual_seed(settings.seed)
+    return head_trainer(Head(4, HeadSettings(hidden=8, width=8)), settings, steps)
 
 
 def train(
     sequences: Sequences,
     path: Path,
-    listener: Silence | None = None,
+    listener: Progress | None = None,
     settings: TrainSettings = SETTINGS,
     resume: bool = False,
-) -> tuple[Row, Classifier]:
-    """Every third clip validates."""
+) -> tuple[Row, nn.Module]:
     path.mkdir(exist_ok=True)
-    clips = np.arange(len(sequences.labels))
-    batches = TrainBatches(sequences, clips[clips % 3 > 0], settings.frames, settings.batch_size, settings.seed)
-    torch.manual_seed(settings.seed)
-    module = Classifier(Head(4, HeadSettings(hidden=8, width=8)), settings, len(batches))
-    held_out = EvalBatches(sequences, clips[clips % 3 == 0], settings.frames)
-    return fit(module, batches, held_out, path, "cpu", listener or Silence(), resume), module
+    batches, held_out = batches_of(sequences, settings)
+    trainer = trainer_of(settings, len(batches))
+    return trainer.fit(batches, held_out, path, listener or Progress(), resume), trainer.model
 
 
 def figures(path: Path) -> list[list[str]]:
@@ -69,8 +96,16 @@ def figures(path: Path) -> list[list[str]]:
     return [row[:-1] for row in rows[1:]]
 
 
-def same_weights(a: Classifier, b: Classifier) -> bool:
-    return all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+def without_seconds(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "seconds"}
+
+
+def same(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return state.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in state.items())
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    return same(a.state_dict(), b.state_dict())
 
 
 def test_the_same_seed_gives_the_same_metrics_and_weights(sequences: Sequences, tmp_path: Path) -> None:
@@ -79,8 +114,7 @@ def test_the_same_seed_gives_the_same_metrics_and_weights(sequences: Sequences, 
     _, b = train(sequences, tmp_path / "b")
     assert figures(tmp_path / "a") == figures(tmp_path / "b") and same_weights(a, b)
     assert [row[0] for row in figures(tmp_path / "a")] == ["1", "2", "3", "4"]
-    other = TrainSettings(epochs=4, frames=6, batch_size=8, seed=1)
-    train(sequences, tmp_path / "c", settings=other)
+    train(sequences, tmp_path / "c", settings=replace(SETTINGS, seed=1))
     assert figures(tmp_path / "c") != figures(tmp_path / "a")
 
 
@@ -94,6 +128,19 @@ def test_nothing_but_what_is_documented_is_written(
     assert capfd.readouterr() == ("", "")
 
 
+def test_steps_are_counted_and_epochs_told(sequences: Sequences, tmp_path: Path) -> None:
+    listener = Stop(-1, lambda: None)
+    train(sequences, tmp_path / "run", listener)
+    assert listener.counted == (16, 16)
+    [row, *_] = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    losses = f"loss {float(row['train_loss']):.3f}, validation loss {float(row['val_loss']):.3f}"
+    assert listener.notes[0] == f"epoch 1 of 4: {losses}, accuracy {float(row['val_accuracy']):.1%} (best so far)"
+    assert len(listener.notes) == 4
+
+
+# ------------------------------------------------------------------------------------- interruptions, and going on
+
+
 @pytest.mark.parametrize("epochs", [0, 1, 3])
 def test_ctrl_c_keeps_what_was_done_and_resuming_ends_as_if_it_had_not_been(
     sequences: Sequences, tmp_path: Path, epochs: int
@@ -105,40 +152,283 @@ def test_ctrl_c_keeps_what_was_done_and_resuming_ends_as_if_it_had_not_been(
     assert signal.getsignal(signal.SIGINT) is handler
     assert (tmp_path / "cut" / "best.ckpt").exists() is (epochs > 0)
     assert figures(tmp_path / "cut") == figures(tmp_path / "whole")[:epochs]
-    again, resumed = train(sequences, tmp_path / "cut", resume=True)
+    listener = Stop(-1, lambda: None)
+    again, resumed = train(sequences, tmp_path / "cut", listener, resume=True)
     assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
-    assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in best.items() if k != "seconds"}
+    assert without_seconds(again) == without_seconds(best)
     assert same_weights(whole, resumed)
+    assert len(listener.notes) == 4 - epochs and listener.counted == (16, 16)
+
+
+@pytest.mark.parametrize("write", [0, 1, 2, 3, 4, 16, 17])
+def test_an_end_between_any_two_files_loses_at_most_an_epoch(
+    sequences: Sequences, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: int
+) -> None:
+    """The first write is that of an empty metrics.csv; then three, or two, an epoch."""
+    best, whole = train(sequences, tmp_path / "whole", settings=MISLED)
+    left, write_file = [write], checkpoints.write_file
+
+    def cut(path: Path, data: bytes) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write_file(path, data)
+
+    monkeypatch.setattr(checkpoints, "write_file", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(sequences, tmp_path / "cut", settings=MISLED)
+    monkeypatch.undo()
+    again, resumed = train(sequences, tmp_path / "cut", settings=MISLED, resume=True)
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+    assert without_seconds(again) == without_seconds(best) and same_weights(whole, resumed)
 
 
 def test_resuming_after_the_last_epoch_changes_nothing(sequences: Sequences, tmp_path: Path) -> None:
-    best, module = train(sequences, tmp_path / "run")
+    best, model = train(sequences, tmp_path / "run")
     before = (tmp_path / "run" / "metrics.csv").read_bytes()
     again, resumed = train(sequences, tmp_path / "run", resume=True)
-    assert again == best and same_weights(module, resumed)
+    assert again == best and same_weights(model, resumed)
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == before
 
 
-def test_sigterm_ends_with_its_own_exit_code(sequences: Sequences, tmp_path: Path) -> None:
+def test_sigterm_ends_with_its_own_exit_code_and_keeps_what_was_done(sequences: Sequences, tmp_path: Path) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
         train(sequences, tmp_path / "run", Stop(1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    assert ended.value.code == 143
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is handler
+    assert len(load_checkpoint(tmp_path / "run" / "last.ckpt")["rows"]) == len(figures(tmp_path / "run")) == 1
 
 
-def test_the_best_epoch_has_the_lowest_validation_loss(sequences: Sequences, tmp_path: Path) -> None:
+# -------------------------------------------------------------------------------------------------- the best epoch
+
+
+def test_the_best_epoch_s_weights_are_kept_and_not_the_last_s(sequences: Sequences, tmp_path: Path) -> None:
     listener = Stop(-1, lambda: None)
-    best, module = train(sequences, tmp_path / "run", listener)
-    rows = [row for row, _ in listener.told]
-    assert best == min(rows, key=lambda row: row["val_loss"])
-    marked = [row for row, is_best in listener.told if is_best]
-    assert marked[0] == rows[0] and marked[-1] == best
-    state = load_checkpoint(tmp_path / "run" / "best.ckpt")["state_dict"]
-    assert all(torch.equal(v, state[k]) for k, v in module.state_dict().items())
+    best, model = train(sequences, tmp_path / "run", listener, MISLED)
+    losses = [float(row[3]) for row in figures(tmp_path / "run")]
+    assert 1 < best["epoch"] < 6 and len(losses) == 7 and best["val_loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert losses.index(min(losses)) == best["epoch"] - 1
+    marked = [i for i, note in enumerate(listener.notes) if note.endswith("(best so far)")]
+    assert marked == [i for i, loss in enumerate(losses) if loss == min(losses[: i + 1])]
+    kept = load_checkpoint(tmp_path / "run" / "best.ckpt")["state_dict"]
+    last = load_checkpoint(tmp_path / "run" / "last.ckpt")["state_dict"]
+    assert same(kept, dict(model.state_dict())) and not same(kept, last)
+    # The weights are those that the best epoch's figures were measured with, and the last epoch's are the last's.
+    _, held_out = batches_of(sequences, MISLED)
+    assert own_figures(model, held_out) == pytest.approx((best["val_loss"], best["val_accuracy"]), rel=1e-5)
+    model.load_state_dict(last)
+    assert own_figures(model, held_out)[0] == pytest.approx(losses[-1], rel=1e-5)
+
+
+def test_resuming_keeps_the_best_epoch_of_before(sequences: Sequences, tmp_path: Path) -> None:
+    best, whole = train(sequences, tmp_path / "whole", settings=MISLED)
+    with pytest.raises(KeyboardInterrupt):
+        train(sequences, tmp_path / "cut", Stop(6, lambda: os.kill(os.getpid(), signal.SIGINT)), MISLED)
+    kept = (tmp_path / "cut" / "best.ckpt").read_bytes()
+    again, resumed = train(sequences, tmp_path / "cut", settings=MISLED, resume=True)
+    assert without_seconds(again) == without_seconds(best) and same_weights(whole, resumed)
+    assert (tmp_path / "cut" / "best.ckpt").read_bytes() == kept
+    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
+
+
+def own_figures(model: nn.Module, batches: list[Batch]) -> tuple[float, float]:
+    """Cross-entropy and accuracy, clip by clip."""
+    model.eval()
+    losses, right = [], []
+    with torch.inference_mode():
+        for inputs, mask, labels in batches:
+            for clip in range(len(labels)):
+                logits = model(inputs[clip : clip + 1], mask[clip : clip + 1])
+                losses.append(float(F.cross_entropy(logits, labels[clip : clip + 1])))
+                right.append(int(logits.argmax()) == int(labels[clip]))
+    return float(np.mean(losses)), float(np.mean(right))
 
 
 def test_it_learns_the_order_of_frames(sequences: Sequences, tmp_path: Path) -> None:
     best, _ = train(sequences, tmp_path / "run", settings=TrainSettings(epochs=25, frames=6, batch_size=8, lr=5e-3))
     assert best["val_accuracy"] > 0.9
+
+
+# ------------------------------------------------------------------------------------------- a step, number by number
+
+
+class Few:
+    """Ready batches of unequal size, the same in every epoch; one of them may be empty."""
+
+    epoch = 0
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.batches = [
+            Batch(
+                torch.randn(n, 5, generator=generator),
+                torch.ones(n, 1, dtype=torch.bool),
+                torch.randint(3, (n,), generator=generator),
+            )
+            for n in sizes
+        ]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+class Linear(nn.Module):
+    """Logits without any randomness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        return self.layer(inputs)
+
+
+def fit_linear(settings: TrainSettings, batches: Few, run: Path, accumulate: int = 1) -> tuple[Trainer, Row]:
+    run.mkdir(exist_ok=True)
+    model = Linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr)
+    steps = settings.epochs * -(-len(batches) // accumulate)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(steps, settings.warmup))
+    trainer = Trainer(model, optimizer, scheduler, settings, accumulate)
+    return trainer, trainer.fit(batches, batches, run, Progress(), resume=False)
+
+
+def test_figures_are_means_over_clips_and_not_over_batches(tmp_path: Path) -> None:
+    batches, model = Few((7, 1, 0, 2)), Linear()
+    settings = TrainSettings(epochs=1, lr=1e-12, label_smoothing=0.3, ema=0.0)
+    _, row = fit_linear(settings, batches, tmp_path)
+    full = [batch for batch in batches.batches if len(batch.labels)]
+    expected = own_figures(model, full)
+    assert (row["val_loss"], row["val_accuracy"]) == pytest.approx(expected)
+    assert (row["train_loss"], row["train_accuracy"]) == pytest.approx(expected)
+    by_batch = np.mean([own_figures(model, [batch]) for batch in full], 0)
+    assert (np.abs(by_batch - expected) > 0.01).all()
+
+
+def test_a_window_is_divided_by_the_batches_that_it_has(tmp_path: Path) -> None:
+    batches, expected = Few((4, 4, 4, 2, 4)), Linear()
+    settings = TrainSettings(epochs=1, lr=0.5, warmup=1.0, ema=0.0, label_smoothing=0.1)
+    trainer, _ = fit_linear(settings, batches, tmp_path, accumulate=2)
+    for step, window in enumerate(([0, 1], [2, 3], [4])):
+        expected.zero_grad()
+        losses = [
+            F.cross_entropy(expected(batch.inputs, batch.mask), batch.labels, label_smoothing=0.1)
+            for batch in (batches.batches[i] for i in window)
+        ]
+        torch.stack(losses).mean().backward()
+        nn.utils.clip_grad_norm_(expected.parameters(), 1.0)
+        with torch.no_grad():
+            for parameter in expected.parameters():
+                parameter -= 0.5 * (step + 1) / 3 * parameter.grad
+    for ours, theirs in zip(trainer.model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    batches = Few((4,))
+    batches.batches[0].inputs.mul_(1e4)
+    before = Linear()
+    trainer, _ = fit_linear(TrainSettings(epochs=1, lr=0.5, warmup=0.0, ema=0.0), batches, tmp_path)
+    pairs = zip(before.parameters(), trainer.model.parameters(), strict=True)
+    assert sum(float((a - b).detach().square().sum()) for a, b in pairs) ** 0.5 == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_average_forgets_fast_at_first(tmp_path: Path) -> None:
+    """What is kept is the average, and what a step leaves of it is (1 + step) / (10 + step), at most `ema`."""
+    batches = Few((4, 4, 4, 4))
+    settings = TrainSettings(epochs=1, lr=0.5, warmup=0.0, ema=0.25)
+    plain, _ = fit_linear(replace(settings, ema=0.0), batches, tmp_path / "plain")
+    trainer, row = fit_linear(settings, batches, tmp_path / "run")
+    raw = load_checkpoint(tmp_path / "run" / "last.ckpt")["model"]
+    assert same(raw, dict(plain.model.state_dict()))  # the average changes nothing of the training
+
+    expected = Linear().requires_grad_(False)
+    model, seen = Linear(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(4, 0.0))
+    for inputs, mask, labels in batches.batches:
+        optimizer.zero_grad()
+        F.cross_entropy(model(inputs, mask), labels, label_smoothing=settings.label_smoothing).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        seen.append([parameter.detach().clone() for parameter in model.parameters()])
+    for step, kept in enumerate((0.0, 2 / 11, 0.25, 0.25)):
+        for average, parameter in zip(expected.parameters(), seen[step], strict=True):
+            average.copy_(kept * average + (1 - kept) * parameter)
+    for ours, theirs in zip(trainer.model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(ours.detach(), theirs)
+    assert row["val_loss"] == pytest.approx(own_figures(expected, batches.batches)[0])
+
+
+def test_averaging_can_be_left_out(tmp_path: Path) -> None:
+    trainer, _ = fit_linear(TrainSettings(epochs=1, ema=0.0), Few((4, 4)), tmp_path)
+    assert trainer.averaged is trainer.model
+
+
+def test_statistics_of_norms_are_kept_as_they_are(tmp_path: Path) -> None:
+    class Normed(Linear):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(5)
+
+        def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+            return self.layer(self.norm(inputs))
+
+    model, batches = Normed(), Few((4, 4, 4))
+    trainer = head_trainer(model, TrainSettings(epochs=1, ema=0.9), 3)
+    trainer.fit(batches, batches, tmp_path, Progress(), resume=False)
+    raw = load_checkpoint(tmp_path / "last.ckpt")["model"]
+    assert int(raw["norm.num_batches_tracked"]) == 3 and raw["norm.running_mean"].any()
+    assert all(torch.equal(raw[name], value) for name, value in model.named_buffers())
+    assert not torch.equal(raw["layer.weight"], model.layer.weight)
+
+
+def test_random_numbers_are_those_of_the_seed_and_the_epoch(tmp_path: Path) -> None:
+    class Drawing(Linear):
+        def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+            if self.training:
+                drawn.append(float(torch.rand(())))
+            return self.layer(inputs)
+
+    runs = []
+    for seed in (0, 0, 1):
+        drawn: list[float] = []
+        batches = Few((4, 4))
+        torch.rand(len(runs))
+        head_trainer(Drawing(), TrainSettings(epochs=2, seed=seed), 2).fit(
+            batches, batches, tmp_path, Progress(), False
+        )
+        runs.append(drawn)
+    assert runs[0] == runs[1] and len({*runs[0], *runs[2]}) == 8
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    head = Head(3, HeadSettings())
+    decayed, others = parameter_groups(head, 0.1)
+    assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0
+    assert {p.ndim for p in others["params"]} == {1}
+    assert len(decayed["params"]) + len(others["params"]) == len(list(head.parameters()))
+
+
+def test_without_gradients_a_step_shrinks_weights_alone(sequences: Sequences, tmp_path: Path) -> None:
+    """What `parameter_groups` says is what the optimizer does."""
+    settings = replace(SETTINGS, weight_decay=0.5, lr=0.1)
+    trainer = trainer_of(settings, 4)
+    before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    (optimizer,) = [part for part in vars(trainer).values() if isinstance(part, torch.optim.AdamW)]
+    for parameter in trainer.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    changed = {name for name, parameter in trainer.model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed == {name for name, parameter in before.items() if parameter.ndim > 1}
+
+
+# ---------------------------------------------------------------------------------------------------------- bad input
 
 
 class Bomb:
@@ -170,24 +460,33 @@ def test_a_damaged_checkpoint_is_refused(sequences: Sequences, tmp_path: Path, c
         train(sequences, tmp_path / "run", resume=True)
 
 
-def test_a_checkpoint_of_something_else_is_refused(sequences: Sequences, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weights": torch.zeros(2)}, "is no checkpoint"),
+        ([torch.zeros(2)], "is no checkpoint"),
+        ({"pytorch-lightning_version": "2.6.6", "state_dict": {}, "epoch": 2}, "another version.*--overwrite"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    sequences: Sequences, tmp_path: Path, content: object, message: str
+) -> None:
     (tmp_path / "run").mkdir()
-    torch.save({"weights": torch.zeros(2)}, tmp_path / "run" / "last.ckpt")
-    with pytest.raises(HarCacheError, match="is no checkpoint"):
+    torch.save(content, tmp_path / "run" / "last.ckpt")
+    with pytest.raises(HarCacheError, match=message):
+        train(sequences, tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_of_another_model_is_refused(sequences: Sequences, tmp_path: Path) -> None:
+    fit_linear(TrainSettings(epochs=1), Few((4,)), tmp_path / "run")
+    with pytest.raises(HarCacheError, match=r"last\.ckpt: does not fit.*--overwrite"):
         train(sequences, tmp_path / "run", resume=True)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(sequences: Sequences, tmp_path: Path) -> None:
     with pytest.raises(HarCacheError, match=r"not finite.*--lr"):
         train(sequences, tmp_path / "run", settings=TrainSettings(epochs=3, frames=6, batch_size=8, lr=1e30))
-
-
-def test_biases_and_norms_do_not_decay() -> None:
-    head = Head(3, HeadSettings())
-    decayed, others = parameter_groups(head, 0.1)
-    assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0
-    assert {p.ndim for p in others["params"]} == {1}
-    assert len(decayed["params"]) + len(others["params"]) == len(list(head.parameters()))
+    assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize(

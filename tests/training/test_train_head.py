@@ -13,11 +13,10 @@ from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import TEST, TRAIN
 from har_cache.errors import HarCacheError
 from har_cache.model.run import Run, split_runs
-from har_cache.progress import Progress as Silence
+from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
 from har_cache.training.batches import Sequences, predict
-from har_cache.training.journal import Row
 from har_cache.training.train_head import hold_out, train_head
 
 from ..helpers.caches import action_embeddings, write_cache
@@ -34,8 +33,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
 def settings(cache: FeatureCache, tmp_path: Path) -> Settings:
     """Small and quick, but enough to learn."""
     return Settings(
-        cache.path,
-        tmp_path / "run",
+        cache=cache.path,
+        run=tmp_path / "run",
         head=HeadSettings(hidden=16, width=16),
         training=TrainSettings(epochs=30, frames=8, batch_size=8, lr=5e-3),
         device="cpu",
@@ -46,12 +45,14 @@ def quick(settings: Settings, **changes: object) -> Settings:
     return replace(settings, training=replace(settings.training, epochs=2), **changes)  # type: ignore[arg-type]
 
 
-class StopAt(Silence):
+class StopAt(Progress):
+    """Interrupts once an epoch is done."""
+
     def __init__(self, epoch: int) -> None:
         self.last = epoch
 
-    def epoch(self, row: Row, best: bool) -> None:
-        if row["epoch"] == self.last:
+    def advance(self, count: int = 1, note: str = "") -> None:
+        if note.startswith(f"epoch {self.last} of "):
             raise KeyboardInterrupt
 
 
@@ -64,7 +65,7 @@ def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, c
     assert {p.name for p in settings.run.iterdir()} == names | {"encoder.safetensors"}
     assert (settings.run / "encoder.safetensors").read_bytes() == (cache.path / "encoder.safetensors").read_bytes()
     config = json.loads((settings.run / "config.json").read_text())
-    assert config == run.config and config["fingerprint"] == cache.fingerprint
+    assert config == run.config.to_dict() and config["fingerprint"] == cache.fingerprint
     assert (config["stage"], config["split"], config["cache"]) == ("head", 1, str(settings.cache))
     assert config["classes"] == list(cache.classes) and config["projection_fit"] == cache.recipe.projection_fit
     assert config["head"]["hidden"] == 16 and config["training"]["frames"] == 8
@@ -94,7 +95,7 @@ def test_the_mean_and_deviation_are_those_of_training_clips(settings: Settings, 
 def test_all_splits_are_trained_each_in_its_own_directory(settings: Settings) -> None:
     everything = quick(settings, split="all")
     runs = train_head(everything)
-    assert [run.config["split"] for run in runs] == [1, 2, 3]
+    assert [run.config.split for run in runs] == [1, 2, 3]
     assert split_runs(settings.run) == {k: settings.run / f"split{k}" for k in (1, 2, 3)}
     with pytest.raises(HarCacheError, match="split1: holds a finished run"):
         train_head(everything)
@@ -153,7 +154,7 @@ def test_resuming_with_other_settings_names_them(settings: Settings) -> None:
 
 
 def test_resuming_where_nothing_is_starts(settings: Settings) -> None:
-    assert train_head(quick(settings, resume=True))[0].config["best"]
+    assert train_head(quick(settings, resume=True))[0].config.best
 
 
 def test_other_files_are_left_alone(settings: Settings) -> None:

@@ -1,0 +1,56 @@
+"""What a training leaves behind after each epoch: metrics.csv, best.ckpt and last.ckpt, each of them always whole."""
+
+import io
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import RunError
+from ..files import read_file, to_csv, write_file
+from ..model.run import METRICS
+
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
+_SCHEMA = "har-checkpoint/1"
+
+Row = dict[str, float]  # a line of metrics.csv
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """The epoch of the lowest validation loss: of a few hundred clips the accuracy says less."""
+    return min(rows, key=lambda row: row["val_loss"])
+
+
+def write_metrics(run: Path, rows: Sequence[Row]) -> None:
+    """Commit metrics.csv."""
+    write_file(run / METRICS, to_csv(COLUMNS, ([_figure(row[name]) for name in COLUMNS] for row in rows)))
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Commit a checkpoint: `state`, which holds tensors and plain values."""
+    data = io.BytesIO()
+    torch.save({"schema": _SCHEMA, **state}, data)
+    write_file(path, data.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's state, on the CPU. Raises RunError on one that is damaged, or holds code: it is not run."""
+    try:
+        state = torch.load(io.BytesIO(read_file(path)), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise RunError(
+            f"{path}: refused: it is damaged, or holds more than tensors; start over with --overwrite"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise RunError(f"{path}: damaged, cannot be read as a checkpoint; start over with --overwrite") from error
+    if not isinstance(state, dict) or "state_dict" not in state:
+        raise RunError(f"{path}: is no checkpoint of a training; start over with --overwrite")
+    if state.get("schema") != _SCHEMA:
+        raise RunError(f"{path}: is of another version of har-cache; start over with --overwrite")
+    return state
+
+
+def _figure(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
