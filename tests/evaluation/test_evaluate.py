@@ -1,16 +1,18 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import TEST, TRAIN
-from har_cache.errors import CacheError, HarCacheError
+from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
-from har_cache.evaluation.evaluate import Evaluation, evaluate, summarise
+from har_cache.evaluation.evaluate import Evaluation, summarise
 from har_cache.evaluation.summary import lines
+from har_cache.settings import EvaluateSettings
 
 from ..helpers import caches
 from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets, small_subsets, write_cache, write_run
@@ -50,8 +52,12 @@ def no_network(monkeypatch):
         return from_cache(cache, device)
 
     monkeypatch.setattr(module.Sequences, "from_cache", remember)
-    monkeypatch.setattr(module.Run, "load_head", lambda run: NearestMean(opened["cache"], run.config["split"]))
+    monkeypatch.setattr(module.Run, "load_head", lambda run: NearestMean(opened["cache"], run.config.split))
     monkeypatch.setattr(module, "predict", lambda head, sequences, clips, frames: head(clips))
+
+
+def evaluate(run: Path, **settings: Any) -> list[Evaluation]:
+    return module.evaluate(EvaluateSettings(run=run, **settings))
 
 
 @pytest.fixture
@@ -170,7 +176,7 @@ def test_a_class_that_the_run_does_not_know_is_refused(tmp_path, cache):
 
 @pytest.mark.parametrize("split", [0, 4, -1])
 def test_there_are_three_splits(run, split):
-    with pytest.raises(HarCacheError, match="expected 1, 2 or 3"):
+    with pytest.raises(SettingError, match=rf"--split {split}: expected at least 1 and at most 3"):
         evaluate(run, split=split)
 
 

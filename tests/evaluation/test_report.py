@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from har_cache.errors import HarCacheError
-from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.filmstrip import filmstrip
 from har_cache.evaluation.page import element, html, table
 from har_cache.evaluation.report import report
@@ -14,7 +13,7 @@ from har_cache.plots import plot_curves
 
 from ..helpers.synthetic import small_subsets, write_cache, write_run
 from ..helpers.videos import moving_frames, write_video
-from .test_evaluate import no_network  # noqa: F401
+from .test_evaluate import evaluate, no_network  # noqa: F401
 
 
 class Page(HTMLParser):
