@@ -11,20 +11,19 @@ import torch
 from safetensors.torch import load_file
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.index import TEST, read_index
+from har_cache.data.index import read_index
 from har_cache.errors import HarCacheError
 from har_cache.evaluation.evaluate import evaluate
-from har_cache.evaluation.gain import compare
-from har_cache.evaluation.inference import predict_raw
+from har_cache.evaluation.metrics import StartComparison
 from har_cache.evaluation.summary import lines
 from har_cache.extraction.extract import extract
 from har_cache.model.load import labels_for, load_network
 from har_cache.model.run import Run
 from har_cache.progress import Progress as Silence
-from har_cache.settings import ExtractSettings, HeadSettings, TrainSettings, TuneSettings
+from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, TrainSettings, TuneSettings
 from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
-from har_cache.training.batches import Sequences, predict
+from har_cache.training.batches import Sequences
 from har_cache.training.finetune import finetune, hand_over
 from har_cache.training.journal import Row
 from har_cache.training.raw_batches import Footage
@@ -192,12 +191,12 @@ def test_a_clip_that_fails_in_the_middle_is_left_out_named_and_counted(
 
 def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before, tuned: Tuned, tmp_path: Path) -> None:
     run = tuned[2]
-    (raw,) = evaluate(run.path, device="cpu", workers=1)
-    assert raw.metrics["stage"] == "finetune" and raw.metrics["leakage"]["clean"]["clips"] == raw.metrics["clips"]
-    compared = raw.metrics["stage_two"]
-    assert compared["run"] == str(before.run)
-    gained = (compared["fixed"] - compared["broken"]) / raw.metrics["clips"]
-    assert raw.metrics["top1"] - compared["top1"] == pytest.approx(gained)
+    (raw,) = evaluate(EvaluateSettings(run=run.path, device="cpu", workers=1))
+    assert raw.metrics.stage == "finetune" and raw.metrics.leakage.clean.clips == raw.metrics.clips
+    compared = raw.metrics.stage_two
+    assert isinstance(compared, StartComparison) and compared.run == str(before.run)
+    gained = (compared.fixed - compared.broken) / raw.metrics.clips
+    assert raw.metrics.top1 - compared.top1 == pytest.approx(gained)
     assert any(line.startswith(f"Stage two ({before.run}) on the same clips") for line in lines(raw.metrics))
 
     settings = ExtractSettings(before.data, tmp_path / "cache", weights=str(run.path), precision="fp32", workers=1)
@@ -208,36 +207,18 @@ def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before
     assert recipe.weights == f"random, fine-tuned ({run.config['model_sha256'][:12]})" and recipe.trained_split == 1
     assert recipe.projection_fit == run.config["projection_fit"]
     probabilities = np.loadtxt(raw.folder / "predictions.csv", str, delimiter=",", skiprows=1)[:, 3].astype(float)
-    (cached,) = evaluate(run.path, cache=cache.path, device="cpu")
+    (cached,) = evaluate(EvaluateSettings(run=run.path, cache=cache.path, device="cpu"))
     again = np.loadtxt(cached.folder / "predictions.csv", str, delimiter=",", skiprows=1)[:, 3].astype(float)
     np.testing.assert_allclose(probabilities, again, atol=2e-4)
-    assert cached.metrics["stage_two"] == compared
+    assert cached.metrics.stage_two == compared
 
     with pytest.raises(HarCacheError, match=r"fine-tuned on the training list of split 1.*--split 1"):
         train_head(HeadTraining(cache.path, tmp_path / "head", split="2"))
     with pytest.raises(HarCacheError, match="other embeddings than the model knows"):
-        evaluate(before.run, cache=cache.path)
+        evaluate(EvaluateSettings(run=before.run, cache=cache.path))
     (head,) = train_head(HeadTraining(cache.path, tmp_path / "head", training=TrainSettings(epochs=1)))
     assert Run.open(tmp_path / "head").config["recipe"]["trained_split"] == 1
     assert not load_network(head).training
-
-
-def test_raw_predictions_are_those_of_the_cache(before: Before) -> None:
-    run, cache = Run.open(before.run), FeatureCache(before.cache)
-    clips = np.flatnonzero(cache.subsets[:, 0] == TEST)
-    with Picker(24, 1, 2) as picker:
-        footage = Footage.of_cache(cache, cache.labels, read_index(before.data), picker, "cpu", pytest.fail)
-        found = predict_raw(load_network(run), footage, clips, 8, views=1)
-    expected = predict(run.load_head(), Sequences.from_cache(cache), clips, 8)
-    assert list(found) == clips.tolist()
-    np.testing.assert_allclose(np.stack(list(found.values())), expected, atol=2e-4)
-
-
-def test_a_stage_two_run_that_is_gone_is_not_compared_with(tuned: Tuned, tmp_path: Path) -> None:
-    run = replace(tuned[2], config={**tuned[2].config, "started_from": {"run": str(tmp_path / "gone")}})
-    cache = FeatureCache(Path(run.config["cache"]))
-    found = compare(run, [cache.keys[0]], np.array([True]), cache, Sequences.from_cache(cache))
-    assert "no such directory" in found["unknown"]
 
 
 # --------------------------------------------------------------------------------------------------- bad input
