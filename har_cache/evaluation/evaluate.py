@@ -26,9 +26,8 @@ from ..training.raw_batches import Footage
 from ..workers.prefetch import FramePrefetcher
 from .inference import PLACES, probabilities, raw_probabilities
 from .linear_probe import linear_on_mean, mean_embeddings
-from .metrics import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison
+from .metrics import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
 from .scores import PER_CLASS_HEADER, PREDICTIONS_HEADER, ScoredClips, interval, per_class
-from .splits import summarise
 
 PREDICTIONS, PER_CLASS, CONFUSION = "predictions.csv", "per_class.csv", "confusion.png"
 

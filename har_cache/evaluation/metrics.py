@@ -1,13 +1,14 @@
 """The figures of an evaluation, as they stand in its metrics.json. Accuracies are shares of 1, not percent."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
-from ..errors import FileError, RunError
+from ..cache.parsing import parse
+from ..errors import CacheError, FileError, RunError
 from ..files import read_json
 
 SCHEMA = "har-evaluation/1"
@@ -134,11 +135,11 @@ class Metrics:
         return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Metrics":
-        """The reverse of `to_dict`. Raises RunError where a value is missing or of another type."""
-        if values.get("schema") != SCHEMA:
-            raise RunError("of another version of har-cache")
-        return _parse(cls, values, "")
+    def from_dict(cls, content: Mapping[str, Any], where: object) -> "Metrics":
+        """The reverse of `to_dict`. Raises CacheError, naming `where`, if a value is missing or of another type."""
+        if content.get("schema") != SCHEMA:
+            raise CacheError(f"{where}: of another version of har-cache")
+        return parse(cls, content, where)
 
 
 @dataclass(frozen=True)
@@ -153,43 +154,66 @@ def read_evaluation(folder: Path) -> Evaluation:
     """The evaluation in this folder. Raises RunError where its metrics.json cannot be read, or was changed."""
     path = folder / METRICS
     try:
-        return Evaluation(folder, Metrics.from_dict(read_json(path)))
-    except RunError as error:
-        raise RunError(f"{path}: {error}; run `har-cache evaluate` again") from error
-    except FileError as error:
+        return Evaluation(folder, Metrics.from_dict(read_json(path), path))
+    except (CacheError, FileError) as error:
         raise RunError(f"{error}; run `har-cache evaluate` again") from error
 
 
-def _parse(kind: Any, value: Any, name: str) -> Any:
-    """A value of JSON as the type that its field is declared with. Raises RunError, naming the field."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        return _parse_union(parts, value, name)
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _parse(parts[1], part, name) for key, part in value.items()}
-    if origin is tuple and isinstance(value, list):
-        kinds = parts[:1] * len(value) if parts[-1] is ... else parts
-        if len(kinds) == len(value):
-            return tuple(_parse(part, element, name) for part, element in zip(kinds, value, strict=True))
-    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        return _parse_fields(kind, value, f"{name}." if name else "")
-    if type(value) in ((int, float) if kind is float else (kind,)):
-        return value
-    raise RunError(f"damaged ({name} is missing or wrong)")
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of a figure over several splits."""
+
+    mean: float
+    std: float
 
 
-def _parse_union(kinds: Sequence[Any], value: Any, name: str) -> Any:
-    errors = []
-    for kind in kinds:
-        try:
-            return _parse(kind, value, name)
-        except RunError as error:
-            errors.append(error)
-    raise errors[0]
+@dataclass(frozen=True)
+class SplitScore:
+    """Accuracy of the model of one split."""
+
+    trained_on: int
+    tested_on: int
+    top1: float
 
 
-def _parse_fields(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    kinds = get_type_hints(kind)
-    needed = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
-    names = [name for name in kinds if name in values or name in needed]
-    return kind(**{name: _parse(kinds[name], values.get(name, dataclasses.MISSING), prefix + name) for name in names})
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The models of several splits together. `leaking`: how many of them know clips, or siblings of clips, that they
+    are scored on.
+    """
+
+    splits: tuple[SplitScore, ...]
+    chance: float
+    top1: Spread | None
+    top5: Spread | None
+    loss: Spread | None
+    macro_f1: Spread | None
+    mean_class_accuracy: Spread | None
+    leaking: int
+    clean_top1: Spread | None
+    linear_on_mean: Spread | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+
+
+def summarise(all_metrics: Sequence[Metrics]) -> Summary:
+    """What several models have in common; a figure that fewer than two of them have is None."""
+    return Summary(
+        splits=tuple(SplitScore(m.trained_on, m.split, m.top1) for m in all_metrics),
+        chance=all_metrics[0].chance,
+        top1=_spread(m.top1 for m in all_metrics),
+        top5=_spread(m.top5 for m in all_metrics),
+        loss=_spread(m.loss for m in all_metrics),
+        macro_f1=_spread(m.macro_f1 for m in all_metrics),
+        mean_class_accuracy=_spread(m.mean_class_accuracy for m in all_metrics),
+        leaking=sum(m.leakage.leaks for m in all_metrics),
+        clean_top1=_spread(m.leakage.clean.top1 for m in all_metrics),
+        linear_on_mean=_spread(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics),
+    )
+
+
+def _spread(values: Iterable[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return Spread(statistics.mean(known), statistics.stdev(known)) if len(known) > 1 else None

@@ -19,12 +19,11 @@ from ..errors import ClipError, FileError, HarCacheError, RunError
 from ..files import read_csv, read_file, write_file
 from ..model.run import CURVES, EVALUATIONS, REPORT, Run, split_runs
 from ..progress import Progress
-from ..video.decode import read_frames
+from ..video.decode import read_frames, spread
 from . import summary
 from .evaluate import CONFUSION, PER_CLASS, PREDICTIONS
-from .metrics import METRICS, Evaluation, Interval, Metrics, read_evaluation
+from .metrics import METRICS, Evaluation, Interval, Metrics, read_evaluation, summarise
 from .scores import PER_CLASS_HEADER, PREDICTIONS_HEADER, ClassScores
-from .splits import summarise
 from .summary import TAG_TITLES, percent
 
 _MISTAKES = 12
@@ -176,9 +175,8 @@ def _strips(mistakes: Sequence[Mistake], videos: Mapping[str, Path] | None, prog
 def _strip(video: Path | None, frames: int) -> FilmStrip:
     if video is None:
         return FilmStrip(reason="Not in this data set")
-    numbers = np.linspace(0, frames - 1, min(_PICTURES, frames)).round().astype(int).tolist()
     try:
-        return FilmStrip([_jpeg(frame) for frame in read_frames(video, numbers)])
+        return FilmStrip([_jpeg(frame) for frame in read_frames(video, spread(frames, _PICTURES))])
     except ClipError as error:
         return FilmStrip(reason=f"Cannot be decoded: {error}")
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from .metrics import Evaluation, Interval, Metrics, NotCompared
-from .splits import Spread, Summary, summarise
+from .metrics import Evaluation, Interval, Metrics, NotCompared, Spread, Summary, summarise
 
 TAG_TITLES = {
     "body": "visible body",

@@ -12,9 +12,8 @@ from har_cache.data.index import TEST, TRAIN
 from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.evaluate import compare_with_start
-from har_cache.evaluation.metrics import Evaluation, NotCompared, StartComparison
+from har_cache.evaluation.metrics import Evaluation, NotCompared, StartComparison, summarise
 from har_cache.evaluation.scores import ScoredClips
-from har_cache.evaluation.splits import summarise
 from har_cache.evaluation.summary import lines
 from har_cache.model.config import Start
 from har_cache.model.run import Run
