@@ -4,7 +4,7 @@ import numpy as np
 
 from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.report import report
-from har_cache.settings import HeadSettings, TrainSettings
+from har_cache.settings import EvaluateSettings, HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
 from har_cache.training.train_head import train_head
 
@@ -14,20 +14,22 @@ from .helpers import caches
 def test_order_is_learnt_and_the_figures_say_so(tmp_path):
     caches.write_cache(tmp_path / "cache", caches.action_embeddings(sources=9), shard_clips=24)
     training = TrainSettings(epochs=8, frames=8, batch_size=8)
-    train_head(Settings(tmp_path / "cache", tmp_path / "run", head=HeadSettings(hidden=16), training=training))
+    train_head(
+        Settings(cache=tmp_path / "cache", run=tmp_path / "run", head=HeadSettings(hidden=16), training=training)
+    )
 
-    (evaluation,) = evaluate(tmp_path / "run", device="cpu")
+    (evaluation,) = evaluate(EvaluateSettings(run=tmp_path / "run", device="cpu"))
     metrics = evaluation.metrics
-    assert (metrics["train_clips"], metrics["val_clips"]) == _counts(tmp_path / "run" / "clips.csv")
-    assert metrics["leakage"]["clean"]["clips"] == metrics["clips"] == 24
-    assert metrics["top1"] > 0.9
-    assert metrics["linear_on_mean"]["top1"] < 0.75  # the classes of a pair differ in order alone
+    assert (metrics.train_clips, metrics.val_clips) == _counts(tmp_path / "run" / "clips.csv")
+    assert metrics.leakage.clean.clips == metrics.clips == 24
+    assert metrics.top1 > 0.9
+    assert metrics.linear_on_mean.top1 < 0.75  # the classes of a pair differ in order alone
 
-    (other,) = evaluate(tmp_path / "run", split=2, device="cpu")
-    assert other.metrics["leakage"]["seen"]["clips"] == 24
+    (other,) = evaluate(EvaluateSettings(run=tmp_path / "run", split=2, device="cpu"))
+    assert other.metrics.leakage.seen.clips == 24
     page = report(tmp_path / "run").read_text("utf-8")
     assert "Leakage: 0 seen, 0 siblings" in page
-    assert metrics["fingerprint"] in page
+    assert metrics.fingerprint in page
 
 
 def _counts(path):

@@ -1,5 +1,6 @@
 """JSON from disk into dataclasses: every field is there and of its type, or the error says which is not."""
 
+import contextlib
 import dataclasses
 import types
 from collections.abc import Collection, Mapping
@@ -10,7 +11,14 @@ from ..errors import CacheError, FileError
 from ..files import read_file, unseal
 
 T = TypeVar("T")
-_NAMES = {str: "a text", int: "a whole number", float: "a number", tuple: "a list", Mapping: "an object"}
+_NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list",
+    Mapping: "an object",
+}
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -54,7 +62,7 @@ def _value(kind: Any, value: Any) -> Any:
         return kind.from_dict(value) if hasattr(kind, "from_dict") else _dataclass(kind, value)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is types.UnionType:
-        return None if value is None else _value(arguments[0], value)
+        return None if value is None else _either(arguments, value)
     if origin is tuple and isinstance(value, list):
         length = len(value) if arguments[-1] is Ellipsis else len(arguments)
         if len(value) == length:
@@ -64,6 +72,15 @@ def _value(kind: Any, value: Any) -> Any:
     if type(value) is kind or (kind is float and type(value) is int):
         return value
     raise ValueError(f"expected {_NAMES[origin or kind]}, found {_shown(value)}")
+
+
+def _either(kinds: tuple[Any, ...], value: Any) -> Any:
+    """A value of one of several types; what is wrong is said of the first."""
+    first, *others = (kind for kind in kinds if kind is not types.NoneType)
+    for kind in others:
+        with contextlib.suppress(ValueError):
+            return _value(kind, value)
+    return _value(first, value)
 
 
 def _has_default(field: "dataclasses.Field[Any]") -> bool:

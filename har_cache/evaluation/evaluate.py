@@ -1,11 +1,8 @@
 """A trained run on a test list: honest figures, in RUN/evaluate/split<k>/."""
 
-import csv
-import io
 import json
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +10,26 @@ import numpy as np
 
 from ..cache.reader import FeatureCache
 from ..data.index import TEST, read_index
-from ..data.leakage import CLEAN, SEEN, SIBLING, groups
+from ..data.leakage import groups
 from ..errors import HarCacheError
-from ..files import make_directory, write_file
+from ..files import make_directory, to_csv, write_file
 from ..model.config import FINETUNED
-from ..model.load import labels_for, load_network, made_with, open_cache
-from ..model.run import Run, split_runs
+from ..model.load import is_encoder_of, labels_for, load_network, open_cache
+from ..model.network import CNNBidirectionalRNN
+from ..model.run import EVALUATIONS, Run, split_runs
 from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
 from ..system import default_workers, resolve_device
-from ..training.batches import Sequences, predict
+from ..training.batches import Sequences
 from ..training.raw_batches import Footage
-from ..workers.prefetch import FramePrefetcher as Picker
-from .gain import compare
-from .inference import OFFSETS, predict_raw
+from ..workers.prefetch import FramePrefetcher
+from .inference import PLACES, probabilities, raw_probabilities
 from .linear_probe import linear_on_mean, mean_embeddings
-from .metrics import accuracy
-from .scored import Scored
+from .metrics import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
+from .scores import PER_CLASS_HEADER, PREDICTIONS_HEADER, ScoredClips, interval, per_class
 
-SCHEMA = "har-evaluation/1"
-METRICS, PREDICTIONS, PER_CLASS, CONFUSION = "metrics.json", "predictions.csv", "per_class.csv", "confusion.png"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one model makes of one test list: the folder with the files, and the content of its metrics.json."""
-
-    folder: Path
-    metrics: dict[str, Any]
+PREDICTIONS, PER_CLASS, CONFUSION = "predictions.csv", "per_class.csv", "confusion.png"
 
 
 def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> list[Evaluation]:
@@ -53,104 +41,87 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
     the cache.
     """
     settings.check()
-    split = settings.split
     runs = [Run.open(path) for path in split_runs(settings.run).values()]
-    features = open_cache(runs, settings.cache)
-    sequences = Sequences.from_cache(features, resolve_device(settings.device))
-    means = mean_embeddings(sequences)
-    raw = _Raw(settings.data, settings.workers or default_workers(), progress)
-    evaluations = [_evaluate(run, split or run.config.split, features, sequences, means, raw) for run in runs]
+    cache = open_cache(runs, settings.cache)
+    sequences = Sequences.from_cache(cache, resolve_device(settings.device))
+    test_lists = _TestLists(cache, sequences, mean_embeddings(sequences), settings, progress)
+    evaluations = [test_lists.evaluate(run) for run in runs]
     if len(evaluations) > 1:
-        folder = settings.run / "evaluate"
+        folder = settings.run / EVALUATIONS
         make_directory(folder)
-        name = f"summary-split{split}.json" if split else "summary.json"
-        write_file(folder / name, _json(summarise(evaluations)))
+        name = f"summary-split{settings.split}.json" if settings.split else "summary.json"
+        write_file(folder / name, _json(summarise([found.metrics for found in evaluations]).to_dict()))
     return evaluations
 
 
-def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Mean and sample standard deviation over several evaluations of what each of them measured."""
-
-    def spread(values: list[float | None]) -> dict[str, float] | None:
-        known = [value for value in values if value is not None]
-        return {"mean": statistics.mean(known), "std": statistics.stdev(known)} if len(known) > 1 else None
-
-    all_metrics = [evaluation.metrics for evaluation in evaluations]
-    names = ("top1", "top5", "loss", "macro_f1", "mean_class_accuracy")
-    return {
-        "schema": SCHEMA,
-        "splits": [{"trained_on": m["trained_on"], "tested_on": m["split"], "top1": m["top1"]} for m in all_metrics],
-        "chance": all_metrics[0]["chance"],
-        **{name: spread([m[name] for m in all_metrics]) for name in names},
-        "leaking": sum(any(m["leakage"][group]["clips"] for group in (SEEN, SIBLING)) for m in all_metrics),
-        "clean_top1": spread([m["leakage"][CLEAN]["top1"] for m in all_metrics]),
-        "linear_on_mean": spread([(m["linear_on_mean"] or {}).get("top1") for m in all_metrics]),
-    }
-
-
 @dataclass(frozen=True)
-class _Raw:
-    """Where raw clips are, if not where they were, and how many processes decode them."""
+class _TestLists:
+    """The test lists of a cache: its embeddings on the device, and the mean of each clip's, float32 (clips, 256)."""
 
-    data: Path | None
-    workers: int
+    cache: FeatureCache
+    sequences: Sequences
+    means: np.ndarray
+    settings: EvaluateSettings
     progress: Progress
 
-
-def _evaluate(
-    run: Run, split: int, cache: FeatureCache, sequences: Sequences, means: np.ndarray, raw: _Raw
-) -> Evaluation:
-    test = np.flatnonzero(cache.subsets[:, split - 1] == TEST)
-    if not len(test):
-        raise HarCacheError(f"{cache.path} holds no clip of the test list of split {split}; choose another --split")
-    labels = _labels(run, cache, test)
-    failed: dict[str, str] = {}
-    if run.config.stage == FINETUNED and not made_with(cache, run):
-        test, probabilities, failed = _from_frames(run, cache, labels, test, sequences.device.type, raw)
-    else:
-        probabilities = predict(run.load_head(), sequences, test, run.config.training.frames)
-    if not np.isfinite(probabilities).all():
-        raise HarCacheError(f"{run.path}: the model's probabilities are not finite; train it again")
-    keys = [cache.keys[i] for i in test]
-    scored = Scored(
-        classes=run.config.classes,
-        keys=keys,
-        sources=[cache.sources[i] for i in test],
-        frames=cache.frames[test],
-        true=labels[test],
-        probabilities=probabilities,
-        groups=groups(run.clips, keys),
-    )
-    content = {
-        **_about(run, split, cache, len(test)),
-        **scored.figures(),
-        "linear_on_mean": _baseline(run, cache, means, labels, test),
-        "missing": {**_missing(cache, split), **{key: f"failed: {reason}" for key, reason in failed.items()}},
-    }
-    if run.config.stage == FINETUNED:
-        right = probabilities.argmax(1) == labels[test]
-        content["stage_two"] = compare(run, keys, right, cache, sequences)
-    folder = run.path / "evaluate" / f"split{split}"
-    _write(folder, content, scored)
-    return Evaluation(folder, content)
-
-
-def _from_frames(
-    run: Run, cache: FeatureCache, labels: np.ndarray, test: np.ndarray, device: str, raw: _Raw
-) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """The clips that decode, their probabilities by the whole network, and the others with the reason."""
-    index = read_index(raw.data or Path(run.config.data or ""))
-    frames = run.config.training.frames
-    with Picker(OFFSETS * frames, raw.workers, 2 * raw.workers) as picker:
-        footage = Footage.of_cache(cache, labels, index, picker, device, lambda *_: None)
-        with raw.progress.task("Evaluating raw frames", "clip", len(test)):
-            found = predict_raw(load_network(run), footage, test, frames, len(cache.views), raw.progress)
-    if not found:
-        key, reason = next(iter(footage.failures.items()))
-        raise HarCacheError(
-            f"{index.root}: no clip of the test list can be decoded; {key}: {reason}; choose its --data"
+    def evaluate(self, run: Run) -> Evaluation:
+        """Score a run on those clips of the list that the cache holds, and write the files."""
+        cache, split = self.cache, self.settings.split or run.config.split
+        test = np.flatnonzero(cache.subsets[:, split - 1] == TEST)
+        if not len(test):
+            raise HarCacheError(f"{cache.path} holds no clip of the test list of split {split}; choose another --split")
+        labels = _labels(run, cache, test)
+        failed: dict[str, str] = {}
+        network = load_network(run) if run.config.stage == FINETUNED else None
+        if network and not is_encoder_of(network.encoder, cache):
+            test, found, failed = self._score_frames(run, network, labels, test)
+        else:
+            head = network.head if network else run.load_head()
+            found = probabilities(head, self.sequences, test, run.config.training.frames)
+        if not np.isfinite(found).all():
+            raise HarCacheError(f"{run.path}: the model's probabilities are not finite; train it again")
+        scored = _scored(run, cache, test, labels, found)
+        metrics = Metrics(
+            **_provenance(run, split, cache),
+            clips=len(test),
+            **scored.figures(),
+            linear_on_mean=self._linear_probe(run, labels, test),
+            missing=_missing(cache, split) | {key: f"failed: {reason}" for key, reason in failed.items()},
+            stage_two=compare_with_start(run, scored, self.sequences, cache) if network else None,
         )
-    return np.array(list(found)), np.stack(list(found.values())), footage.failures
+        folder = run.path / EVALUATIONS / f"split{split}"
+        _write(folder, metrics, scored)
+        return Evaluation(folder, metrics)
+
+    def _score_frames(
+        self, run: Run, network: CNNBidirectionalRNN, labels: np.ndarray, test: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+        """The clips of `test`, int64 (n), that decode, int64 (m); their probabilities by the whole network, float32
+        (m, classes); and why the others do not, by key.
+        """
+        index = read_index(self.settings.data or Path(run.config.data or ""))
+        frames, workers = run.config.training.frames, self.settings.workers or default_workers()
+        with FramePrefetcher(len(PLACES) * frames, workers, 2 * workers) as prefetcher:
+            device = self.sequences.device.type
+            footage = Footage.of_cache(self.cache, labels, index, prefetcher, device, lambda *_: None)
+            with self.progress.task("Evaluating raw frames", "clip", len(test)):
+                found = raw_probabilities(network, footage, test, frames, len(self.cache.views), self.progress)
+        if not found:
+            key, reason = next(iter(footage.failures.items()))
+            raise HarCacheError(
+                f"{index.root}: no clip of the test list can be decoded; {key}: {reason}; choose its --data"
+            )
+        return np.array(list(found)), np.stack(list(found.values())), footage.failures
+
+    def _linear_probe(self, run: Run, labels: np.ndarray, test: np.ndarray) -> LinearProbe | None:
+        subset = np.array([run.clips.get(key, "") for key in self.cache.keys])
+        train, val = np.flatnonzero(subset == "train"), np.flatnonzero(subset == "val")
+        outcome = linear_on_mean(self.means, labels, train, val, test)
+        if outcome is None:
+            return None
+        predicted, strength = outcome
+        correct = predicted == labels[test]
+        return LinearProbe(float(correct.mean()), interval(correct, [self.cache.sources[i] for i in test]), strength)
 
 
 def _labels(run: Run, cache: FeatureCache, test: np.ndarray) -> np.ndarray:
@@ -165,10 +136,25 @@ def _labels(run: Run, cache: FeatureCache, test: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _about(run: Run, split: int, cache: FeatureCache, clips: int) -> dict[str, Any]:
+def _scored(
+    run: Run, cache: FeatureCache, clips: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+) -> ScoredClips:
+    keys = [cache.keys[i] for i in clips]
+    return ScoredClips(
+        classes=run.config.classes,
+        keys=keys,
+        sources=[cache.sources[i] for i in clips],
+        frames=cache.frames[clips],
+        true=labels[clips],
+        probabilities=probabilities,
+        groups=groups(run.clips, keys),
+    )
+
+
+def _provenance(run: Run, split: int, cache: FeatureCache) -> dict[str, Any]:
+    """The fields of `Metrics` that say what was trained on what."""
     subsets = list(run.clips.values())
     return {
-        "schema": SCHEMA,
         "stage": run.config.stage,
         "split": split,
         "trained_on": run.config.split,
@@ -179,23 +165,9 @@ def _about(run: Run, split: int, cache: FeatureCache, clips: int) -> dict[str, A
         "model_sha256": run.model_sha256,
         "projection_fit": cache.recipe.projection_fit,
         "projection_saw_test_clips": "test clips included" in cache.recipe.projection_fit,
-        "clips": clips,
         "classes": len(run.config.classes),
         "chance": 1 / len(run.config.classes),
     }
-
-
-def _baseline(
-    run: Run, cache: FeatureCache, means: np.ndarray, labels: np.ndarray, test: np.ndarray
-) -> dict[str, Any] | None:
-    subset = [run.clips.get(key) for key in cache.keys]
-    train, val = (np.array([i for i, name in enumerate(subset) if name == part], int) for part in ("train", "val"))
-    outcome = linear_on_mean(means, labels, train, val, test)
-    if outcome is None:
-        return None
-    correct = outcome[0] == labels[test]
-    figures = accuracy(correct, [cache.sources[i] for i in test])
-    return {"top1": figures["top1"], "interval": figures["interval"], "C": outcome[1]}
 
 
 def _missing(cache: FeatureCache, split: int) -> dict[str, str]:
@@ -205,21 +177,52 @@ def _missing(cache: FeatureCache, split: int) -> dict[str, str]:
     return {key: failed.get(key, "not on disk when the cache was made") for key in sorted(keys)}
 
 
-def _write(folder: Path, content: Mapping[str, Any], scored: Scored) -> None:
+def compare_with_start(
+    run: Run, scored: ScoredClips, sequences: Sequences, cache: FeatureCache
+) -> StartComparison | NotCompared:
+    """What fine-tuning has changed: the run against the run of stage two that it came from, on the clips `scored`.
+
+    `cache`, `sequences`: used where they hold the embeddings that stage two learnt from, else its own cache is opened.
+    """
+    assert run.config.started_from is not None  # of a fine-tuned run
+    name = run.config.started_from.run
+    try:
+        before = _correct_before(run, scored.keys, sequences, cache)
+    except HarCacheError as error:
+        return NotCompared(name, str(error))
+    now = scored.correct
+    return StartComparison(name, float(before.mean()), int((now & ~before).sum()), int((before & ~now).sum()))
+
+
+def _correct_before(run: Run, keys: Sequence[str], sequences: Sequences, cache: FeatureCache) -> np.ndarray:
+    """Which clips the stage-two run has right, bool (clips)."""
+    start = run.config.started_from
+    assert start is not None
+    before = Run.open(Path(start.run))
+    if before.model_sha256 != start.model_sha256:
+        raise HarCacheError(f"{start.run} has been trained again since")
+    if cache.fingerprint != before.config.fingerprint:
+        cache = FeatureCache(Path(before.config.cache))
+        if cache.fingerprint != before.config.fingerprint:
+            raise HarCacheError(f"{cache.path} is not the cache of {start.run} any more")
+        sequences = Sequences.from_cache(cache, sequences.device.type)
+    place = {key: i for i, key in enumerate(cache.keys)}
+    lost = [key for key in keys if key not in place]
+    if lost:
+        raise HarCacheError(f"{cache.path} lacks {len(lost)} of these clips")
+    clips = np.array([place[key] for key in keys])
+    found = probabilities(before.load_head(), sequences, clips, before.config.training.frames)
+    return found.argmax(1) == labels_for(before, cache)[clips]
+
+
+def _write(folder: Path, metrics: Metrics, scored: ScoredClips) -> None:
     make_directory(folder)
-    write_file(folder / PREDICTIONS, _csv(scored.predictions()))
-    write_file(folder / PER_CLASS, _csv(scored.per_class()))
-    title = f"Test list of split {content['split']}: {content['clips']:,} clips, {content['top1']:.1%} right"
+    write_file(folder / PREDICTIONS, to_csv(PREDICTIONS_HEADER, scored.predictions()))
+    classes = per_class(scored.confusions, scored.classes)
+    write_file(folder / PER_CLASS, to_csv(PER_CLASS_HEADER, map(astuple, classes)))
+    title = f"Test list of split {metrics.split}: {metrics.clips:,} clips, {metrics.top1:.1%} right"
     plot_confusion(scored.confusions, scored.classes, folder / CONFUSION, title)
-    write_file(folder / METRICS, _json(content))
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    write_file(folder / METRICS, _json(metrics.to_dict()))
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -1,23 +1,41 @@
-"""What a whole network makes of raw clips: `sequences.predict`, without a cache of its embeddings."""
+"""Class probabilities of clips, from a cache's embeddings or from raw frames."""
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..encoder.encoder import true_fp32
 from ..errors import ClipError
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
 from ..training.augment import centred
-from ..training.batches import draw_frames
+from ..training.batches import Sequences, draw_frames
 from ..training.raw_batches import Footage
-from ..workers.prefetch import LoaderStats as Clock
+from ..workers.prefetch import LoaderStats
 
-OFFSETS = 3
+# Where in its segment a frame is taken from: the middles of the thirds. Probabilities are averaged over them.
+PLACES = tuple((k + 0.5) / 3 for k in range(3))
+_BATCH = 256  # clips
 
 
 @torch.inference_mode()
-def predict_raw(
+def probabilities(head: nn.Module, sequences: Sequences, clips: np.ndarray, frames: int) -> np.ndarray:
+    """Class probabilities, float32 (n, classes), of the clips with these indices.
+
+    Averaged over the views, and over three ways to take one frame from each of `frames` segments. `head` is moved to
+    the device of `sequences`, and left in eval mode.
+    """
+    head = head.to(sequences.device).eval()
+    ways = [(place, view) for place in PLACES for view in range(sequences.views)]
+    found = []
+    for part in torch.from_numpy(clips).to(sequences.device).split(_BATCH):
+        batches = (sequences.eval_batch(part, frames, place, view) for place, view in ways)
+        found.append(sum(head(batch.inputs, batch.mask).float().softmax(1) for batch in batches) / len(ways))
+    return torch.cat(found).cpu().numpy()
+
+
+@torch.inference_mode()
+def raw_probabilities(
     network: CNNBidirectionalRNN,
     footage: Footage,
     clips: np.ndarray,
@@ -27,18 +45,17 @@ def predict_raw(
 ) -> dict[int, np.ndarray]:
     """Class probabilities, float32 (classes), by the index of the clip; those of clips that fail are not there.
 
-    Averaged as `sequences.predict` does: over 3 ways to take one frame from each of `frames` segments, and over
-    mirrored frames too where `views` is 2. A frame is decoded and embedded once for all of them.
+    Averaged as `probabilities` does, over mirrored frames too where `views` is 2. A frame is decoded and embedded once
+    for all ways to take it.
     """
     network = network.to(footage.device).eval()
     lengths = footage.lengths[torch.from_numpy(clips)]
-    places = [torch.tensor((k + 0.5) / OFFSETS) for k in range(OFFSETS)]
-    ways = [draw_frames(lengths, frames, place) for place in places]
+    ways = [draw_frames(lengths, frames, torch.tensor(place)) for place in PLACES]
     chosen = [torch.cat([steps[i][mask[i]] for steps, mask in ways]).unique() for i in range(len(clips))]
     requests = ((footage.paths[clip], tuple(numbers.tolist())) for clip, numbers in zip(clips, chosen, strict=True))
     found = {}
     with true_fp32(footage.device):
-        for i, array in enumerate(footage.picker.read(requests, Clock())):
+        for i, array in enumerate(footage.picker.read(requests, LoaderStats())):
             progress.advance()
             if isinstance(array, ClipError):
                 footage.fail(footage.keys[clips[i]], str(array))
@@ -46,11 +63,11 @@ def predict_raw(
             steps = torch.stack([torch.searchsorted(chosen[i], steps[i]) for steps, _ in ways])
             mask = torch.stack([mask[i] for _, mask in ways])
             pixels = torch.from_numpy(array).to(footage.device)
-            found[int(clips[i])] = _one(network, pixels, steps.to(footage.device), mask.to(footage.device), views)
+            found[int(clips[i])] = _of_clip(network, pixels, steps.to(footage.device), mask.to(footage.device), views)
     return found
 
 
-def _one(network: CNNBidirectionalRNN, pixels: Tensor, steps: Tensor, mask: Tensor, views: int) -> np.ndarray:
+def _of_clip(network: CNNBidirectionalRNN, pixels: Tensor, steps: Tensor, mask: Tensor, views: int) -> np.ndarray:
     """uint8 (n, 256, 256, 3), and which of them are taken, int64 and bool (ways, t) -> probabilities (classes)."""
     images = centred(pixels[None])[0]
     total = torch.zeros((), device=pixels.device)

@@ -1,128 +1,219 @@
-"""Probabilities and true classes -> figures. Accuracies are shares of 1, not percent."""
+"""The figures of an evaluation, as they stand in its metrics.json. Accuracies are shares of 1, not percent."""
 
-from collections.abc import Sequence
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
+from ..cache.parsing import parse
+from ..errors import CacheError, FileError, RunError
+from ..files import read_json
 
-from ..data.hmdb51 import TAG_WORDS, parse_tags
+SCHEMA = "har-evaluation/1"
+METRICS = "metrics.json"
 
-_DRAWS = 2000
-_TAIL = 0.025
-
-
-def ranked(probabilities: np.ndarray) -> np.ndarray:
-    """int64 (clips, classes): the classes of each clip, the likeliest first; equals in the order of the classes."""
-    return np.argsort(-probabilities, axis=1, kind="stable")
+Interval = tuple[float, float]
 
 
-def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """top1, top5, loss (nats), macro_f1, mean_class_accuracy; the last two over the classes that have clips.
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy on a group of clips; `top1` is None for an empty one, its 95% interval for fewer than two sources."""
 
-    true: int (clips), at least one; probabilities: float (clips, classes).
+    clips: int
+    top1: float | None
+    interval: Interval | None
+    share: float  # of all clips that were scored
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Accuracy by what the model knew before: the clip itself, another one of its source, neither."""
+
+    seen: Accuracy
+    sibling: Accuracy
+    clean: Accuracy
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the model knew any clip, or a sibling of one."""
+        return self.seen.clips > 0 or self.sibling.clips > 0
+
+
+@dataclass(frozen=True)
+class TagAccuracy:
+    """Accuracy on the clips that HMDB51's annotators gave this value of a tag, in words."""
+
+    tag: str
+    value: str
+    clips: int
+    top1: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """How many clips of one class were taken for another, and their share of the true class's clips."""
+
+    true: str
+    predicted: str
+    clips: int
+    share: float
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Accuracy of logistic regression on each clip's mean embedding, and its inverse regularisation strength."""
+
+    top1: float
+    interval: Interval | None
+    C: float
+
+
+@dataclass(frozen=True)
+class StartComparison:
+    """The run that a fine-tuned one started from, on the same clips, and how many of them fine-tuning put right
+    (`fixed`) and wrong (`broken`).
     """
-    order = ranked(probabilities)
-    hits = order == true[:, None]
-    exact = probabilities.astype(np.float64)
-    exact /= exact.sum(1, keepdims=True)
-    present = np.unique(true)
-    predicted = order[:, 0]
-    return {
-        "top1": float(hits[:, 0].mean()),
-        "top5": float(hits[:, :5].any(1).mean()),
-        "loss": float(log_loss(true, exact, labels=range(exact.shape[1]))),
-        "macro_f1": float(f1_score(true, predicted, labels=present, average="macro", zero_division=0)),
-        "mean_class_accuracy": float(recall_score(true, predicted, labels=present, average="macro", zero_division=0)),
-    }
+
+    run: str
+    top1: float
+    fixed: int
+    broken: int
 
 
-def interval(correct: np.ndarray, sources: Sequence[str], seed: int = 0) -> tuple[float, float] | None:
-    """A 95% interval of the accuracy, by bootstrap; None for fewer than two sources.
+@dataclass(frozen=True)
+class NotCompared:
+    """The run that a fine-tuned one started from, and why there is nothing to compare with."""
 
-    Whole sources are drawn, not clips: clips of one film are right or wrong together, and drawing them one by one
-    would give too narrow an interval. Where all clips are right, or none, every draw is the same and says nothing: the
-    open end is then the exact (Clopper-Pearson) one, each source counted once.
+    run: str
+    unknown: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """One model on one test list.
+
+    `split`: whose test list; `splits_from`: `lists`, or drawn by source. `loss` in nats; `macro_f1` and
+    `mean_class_accuracy` over the classes that have clips. `confused`: the pairs confused most often. `linear_on_mean`:
+    None where too few classes train. `missing`: why clips of the list were not scored, by key. `stage_two`: of a
+    fine-tuned run alone.
     """
-    names, place = np.unique(np.asarray(sources), return_inverse=True)
-    if len(names) < 2:
-        return None
-    if correct.all() or not correct.any():
-        end = _TAIL ** (1 / len(names))
-        return (end, 1.0) if correct.all() else (0.0, 1 - end)
-    hits, clips = np.bincount(place, correct), np.bincount(place)
-    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), _DRAWS)
-    low, high = np.quantile((draws @ hits) / (draws @ clips), (_TAIL, 1 - _TAIL))
-    return float(low), float(high)
+
+    stage: str
+    split: int
+    trained_on: int
+    splits_from: str
+    train_clips: int
+    val_clips: int
+    fingerprint: str
+    model_sha256: str
+    projection_fit: str
+    projection_saw_test_clips: bool
+    clips: int
+    classes: int
+    chance: float
+    top1: float
+    top5: float
+    loss: float
+    macro_f1: float
+    mean_class_accuracy: float
+    interval: Interval | None
+    leakage: Leakage
+    confused: tuple[ConfusedPair, ...]
+    tags: tuple[TagAccuracy, ...]
+    linear_on_mean: LinearProbe | None
+    missing: Mapping[str, str]
+    stage_two: StartComparison | NotCompared | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        values = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        if self.stage_two is None:
+            del values["stage_two"]
+        return values
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], where: object) -> "Metrics":
+        """The reverse of `to_dict`. Raises CacheError, naming `where`, if a value is missing or of another type."""
+        if content.get("schema") != SCHEMA:
+            raise CacheError(f"{where}: of another version of har-cache")
+        return parse(cls, content, where)
 
 
-def accuracy(correct: np.ndarray, sources: Sequence[str]) -> dict[str, Any]:
-    """clips, top1 and its interval, of any group of clips; top1 is None for an empty one."""
-    clips = len(correct)
-    return {
-        "clips": clips,
-        "top1": float(correct.mean()) if clips else None,
-        "interval": interval(correct, sources),
-    }
+@dataclass(frozen=True)
+class Evaluation:
+    """A folder with the files of an evaluation, and the figures in it."""
+
+    folder: Path
+    metrics: Metrics
 
 
-def confusions(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int64 (classes, classes): how many clips of each true class (row) were taken for each class (column)."""
-    return confusion_matrix(true, predicted, labels=range(classes))
+def read_evaluation(folder: Path) -> Evaluation:
+    """The evaluation in this folder. Raises RunError where its metrics.json cannot be read, or was changed."""
+    path = folder / METRICS
+    try:
+        return Evaluation(folder, Metrics.from_dict(read_json(path), path))
+    except (CacheError, FileError) as error:
+        raise RunError(f"{error}; run `har-cache evaluate` again") from error
 
 
-def per_class(matrix: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """For each class that has clips or was predicted: support, precision, recall, f1, and what it is mostly taken for.
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of a figure over several splits."""
 
-    The recall of a class is its accuracy; it is None for a class without clips, as is the precision of one that was
-    never predicted.
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class SplitScore:
+    """Accuracy of the model of one split."""
+
+    trained_on: int
+    tested_on: int
+    top1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The models of several splits together. `leaking`: how many of them know clips, or siblings of clips, that they
+    are scored on.
     """
-    rows = []
-    for i, name in enumerate(classes):
-        right, clips, named = int(matrix[i, i]), int(matrix[i].sum()), int(matrix[:, i].sum())
-        if not clips and not named:
-            continue
-        wrong = matrix[i].copy()
-        wrong[i] = 0
-        rows.append(
-            {
-                "class": name,
-                "support": clips,
-                "precision": right / named if named else None,
-                "recall": right / clips if clips else None,
-                "f1": 2 * right / (clips + named),
-                "mostly_taken_for": classes[wrong.argmax()] if wrong.any() else "",
-            }
-        )
-    return rows
+
+    splits: tuple[SplitScore, ...]
+    chance: float
+    top1: Spread | None
+    top5: Spread | None
+    loss: Spread | None
+    macro_f1: Spread | None
+    mean_class_accuracy: Spread | None
+    leaking: int
+    clean_top1: Spread | None
+    linear_on_mean: Spread | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {"schema": SCHEMA, **dataclasses.asdict(self)}
 
 
-def confused_pairs(matrix: np.ndarray, classes: Sequence[str], count: int = 10) -> list[dict[str, Any]]:
-    """The pairs of true and predicted class that are confused most often, with clips and share of the true class."""
-    wrong = matrix - np.diag(np.diag(matrix))
-    shares = wrong / np.maximum(matrix.sum(1), 1)[:, None]
-    pairs = sorted(np.argwhere(wrong).tolist(), key=lambda p: (-wrong[*p], -shares[*p], p))[:count]
-    return [
-        {"true": classes[a], "predicted": classes[b], "clips": int(wrong[a, b]), "share": float(shares[a, b])}
-        for a, b in pairs
-    ]
+def summarise(all_metrics: Sequence[Metrics]) -> Summary:
+    """What several models have in common; a figure that fewer than two of them have is None."""
+    return Summary(
+        splits=tuple(SplitScore(m.trained_on, m.split, m.top1) for m in all_metrics),
+        chance=all_metrics[0].chance,
+        top1=_spread(m.top1 for m in all_metrics),
+        top5=_spread(m.top5 for m in all_metrics),
+        loss=_spread(m.loss for m in all_metrics),
+        macro_f1=_spread(m.macro_f1 for m in all_metrics),
+        mean_class_accuracy=_spread(m.mean_class_accuracy for m in all_metrics),
+        leaking=sum(m.leakage.leaks for m in all_metrics),
+        clean_top1=_spread(m.leakage.clean.top1 for m in all_metrics),
+        linear_on_mean=_spread(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics),
+    )
 
 
-def by_tag(keys: Sequence[str], correct: np.ndarray, sources: Sequence[str]) -> list[dict[str, Any]]:
-    """Accuracy by what HMDB51's annotators marked: tag, value (its words), clips, top1, interval. Empty elsewhere."""
-    members: dict[tuple[str, Any], list[int]] = {}
-    for i, key in enumerate(keys):
-        if tags := parse_tags(*key.split("/", 1)):
-            for tag in (*TAG_WORDS, "people"):
-                members.setdefault((tag, getattr(tags, tag)), []).append(i)
-    values = [(tag, value) for tag, words in TAG_WORDS.items() for value in words]
-    values += sorted(member for member in members if member[0] == "people")
-    return [
-        {
-            "tag": tag,
-            "value": TAG_WORDS[tag][value] if tag in TAG_WORDS else str(value),
-            **accuracy(correct[members[tag, value]], [sources[i] for i in members[tag, value]]),
-        }
-        for tag, value in values
-        if (tag, value) in members
-    ]
+def _spread(values: Iterable[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return Spread(statistics.mean(known), statistics.stdev(known)) if len(known) > 1 else None

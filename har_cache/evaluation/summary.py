@@ -1,11 +1,8 @@
 """An evaluation in a few lines that cannot be misread: what was measured, on what, and what the model knew before."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from ..data.leakage import GROUPS, SEEN, SIBLING
-
-Metrics = Mapping[str, Any]
+from .metrics import Evaluation, Interval, Metrics, NotCompared, Spread, Summary, summarise
 
 TAG_TITLES = {
     "body": "visible body",
@@ -16,8 +13,16 @@ TAG_TITLES = {
 }
 
 
+def text(evaluations: Sequence[Evaluation]) -> str:
+    """All evaluations, each with where its files are; first the mean of several."""
+    parts = [_evaluation(evaluation) for evaluation in evaluations]
+    if len(evaluations) > 1:
+        parts.insert(0, _over_splits(summarise([evaluation.metrics for evaluation in evaluations])))
+    return "\n\n".join(parts)
+
+
 def lines(metrics: Metrics) -> list[str]:
-    """Warning (if there is cause), headline, protocol, leakage and comparison, from the content of a metrics.json."""
+    """Warning (if there is cause), headline, protocol, leakage, comparisons and notes."""
     return [
         *filter(None, [leak_warning(metrics)]),
         headline(metrics),
@@ -31,91 +36,89 @@ def lines(metrics: Metrics) -> list[str]:
 
 def headline(metrics: Metrics) -> str:
     """Top-1 and top-5, on which clips."""
-    top5 = f"; top-5 {percent(metrics['top5'])}" if metrics["classes"] > 5 else ""
+    top5 = f"; top-5 {percent(metrics.top5)}" if metrics.classes > 5 else ""
     return (
-        f"Top-1 {percent(metrics['top1'])}{_between(metrics['interval'])} on the test list of split "
-        f"{metrics['split']}: {metrics['clips']:,} clips of {metrics['classes']} classes{top5}"
+        f"Top-1 {percent(metrics.top1)}{_between(metrics.interval)} on the test list of split "
+        f"{metrics.split}: {metrics.clips:,} clips of {metrics.classes} classes{top5}"
     )
 
 
 def protocol(metrics: Metrics) -> str:
     """What was trained on, and how the best epoch was picked."""
-    lists = "the data set's split lists" if metrics["splits_from"] == "lists" else "splits drawn by source"
-    picked = f"; best epoch picked on {metrics['val_clips']:,} more, held out by source" if metrics["val_clips"] else ""
+    lists = "the data set's split lists" if metrics.splits_from == "lists" else "splits drawn by source"
+    picked = f"; best epoch picked on {metrics.val_clips:,} more, held out by source" if metrics.val_clips else ""
     return (
-        f"Protocol: trained on {metrics['train_clips']:,} clips of the training list of split "
-        f"{metrics['trained_on']}{picked}; {lists}"
+        f"Protocol: trained on {metrics.train_clips:,} clips of the training list of split "
+        f"{metrics.trained_on}{picked}; {lists}"
     )
 
 
 def leak_warning(metrics: Metrics) -> str | None:
     """The line that cannot be missed, where the model knows some of the clips or their sources; else None."""
-    seen, sibling, clean = (metrics["leakage"][group] for group in GROUPS)
-    clips = metrics["clips"]
+    seen, sibling, clean = metrics.leakage.seen, metrics.leakage.sibling, metrics.leakage.clean
+    of_all = f"of these {metrics.clips:,} clips"
     parts = []
-    if seen["clips"]:
-        parts.append(f"was trained on {seen['clips']:,} of these {clips:,} clips ({percent(seen['share'])})")
-    if sibling["clips"]:
-        more = "more" if seen["clips"] else f"of these {clips:,} clips"
-        parts.append(f"has seen the source of {sibling['clips']:,} {more} ({percent(sibling['share'])})")
+    if seen.clips:
+        parts.append(f"was trained on {seen.clips:,} {of_all} ({percent(seen.share)})")
+    if sibling.clips:
+        more = "more" if seen.clips else of_all
+        parts.append(f"has seen the source of {sibling.clips:,} {more} ({percent(sibling.share)})")
     if not parts:
         return None
-    alone = f"clean clips alone: {percent(clean['top1'])}" if clean["clips"] else "no clip is clean"
+    alone = f"clean clips alone: {percent(clean.top1)}" if clean.clips else "no clip is clean"
     return (
-        f"WARNING: the model {' and '.join(parts)}: {percent(metrics['top1'])} is not a test accuracy; "
-        f"{alone}{_between(clean['interval'])}"
+        f"WARNING: the model {' and '.join(parts)}: {percent(metrics.top1)} is not a test accuracy; "
+        f"{alone}{_between(clean.interval)}"
     )
 
 
 def leakage(metrics: Metrics) -> str:
     """How many clips are seen, siblings and clean, and the accuracy of each."""
-    groups = metrics["leakage"]
-    if not groups[SEEN]["clips"] and not groups[SIBLING]["clips"]:
-        return f"Leakage: 0 seen, 0 siblings: all {metrics['clips']:,} clips are of sources that the model never saw"
+    if not metrics.leakage.leaks:
+        return f"Leakage: 0 seen, 0 siblings: all {metrics.clips:,} clips are of sources that the model never saw"
     parts = [
-        f"{group} {figures['clips']:,} ({percent(figures['share'])})"
-        + (f" right {percent(figures['top1'])}" if figures["clips"] else "")
-        for group, figures in groups.items()
+        f"{name} {group.clips:,} ({percent(group.share)})" + (f" right {percent(group.top1)}" if group.clips else "")
+        for name, group in vars(metrics.leakage).items()
     ]
-    return f"Leakage: {', '.join(parts)} (seen counts the {metrics['val_clips']:,} validation clips too)"
+    return f"Leakage: {', '.join(parts)} (seen counts the {metrics.val_clips:,} validation clips too)"
 
 
 def comparison(metrics: Metrics) -> str:
     """What the figure has to be held against."""
-    linear = metrics["linear_on_mean"]
-    shown = f"; linear classifier on each clip's mean embedding {percent(linear['top1'])}" if linear else ""
-    return f"Beside it: chance {percent(metrics['chance'])}{shown}"
+    linear = metrics.linear_on_mean
+    shown = f"; linear probe on each clip's mean embedding {percent(linear.top1)}" if linear else ""
+    return f"Beside it: chance {percent(metrics.chance)}{shown}"
 
 
 def gain(metrics: Metrics) -> str | None:
     """What fine-tuning has changed, of a fine-tuned run; else None."""
-    before = metrics.get("stage_two")
+    before = metrics.stage_two
     if before is None:
         return None
-    if "unknown" in before:
-        return f"Not compared with the run of stage two that it came from: {before['unknown']}"
-    points = 100 * (metrics["top1"] - before["top1"])
+    if isinstance(before, NotCompared):
+        return f"Not compared with the run of stage two that it came from: {before.unknown}"
+    points = 100 * (metrics.top1 - before.top1)
     return (
-        f"Stage two ({before['run']}) on the same clips: {percent(before['top1'])}; fine-tuning {points:+.1f} points: "
-        f"{before['fixed']:,} clips put right, {before['broken']:,} put wrong"
+        f"Stage two ({before.run}) on the same clips: {percent(before.top1)}; fine-tuning {points:+.1f} points: "
+        f"{before.fixed:,} clips put right, {before.broken:,} put wrong"
     )
 
 
 def notes(metrics: Metrics) -> list[str]:
     """What else is to be known: clips that are missing, a projection fitted on test clips."""
     found = []
-    if missing := metrics["missing"]:
-        listed = metrics["clips"] + len(missing)
+    if missing := metrics.missing:
+        listed = metrics.clips + len(missing)
         failed = sum(reason.startswith("failed") for reason in missing.values())
         found.append(
             f"Missing: {len(missing):,} of the {listed:,} clips of the test list are not in the cache "
             f"({failed:,} failed, {len(missing) - failed:,} not on disk), and are not counted: "
             f"{', '.join(list(missing)[:3])}{', ...' if len(missing) > 3 else ''}"
         )
-    if metrics["projection_saw_test_clips"]:
+    if metrics.projection_saw_test_clips:
         found.append(
             "WARNING: the cache's projection was fitted on frames of test clips too (without labels): "
-            f"{metrics['projection_fit']}"
+            f"{metrics.projection_fit}"
         )
     return found
 
@@ -125,5 +128,42 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
 
-def _between(interval: tuple[float, float] | None) -> str:
-    return f" (95% interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
+def between(interval: Interval | None) -> str:
+    """An interval in percent; nothing where there is none."""
+    return f"95% interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+
+
+def _between(interval: Interval | None) -> str:
+    return f" ({between(interval)})" if interval else ""
+
+
+def _evaluation(evaluation: Evaluation) -> str:
+    metrics = evaluation.metrics
+    found = [
+        *lines(metrics),
+        f"Macro F1 {percent(metrics.macro_f1)}, mean class accuracy {percent(metrics.mean_class_accuracy)}, "
+        f"loss {metrics.loss:.3f}",
+    ]
+    if metrics.confused:
+        pairs = [f"{pair.true} as {pair.predicted} ({pair.clips})" for pair in metrics.confused[:5]]
+        found.append(f"Most confused: {', '.join(pairs)}")
+    tags: dict[str, list[str]] = {}
+    for row in metrics.tags:
+        tags.setdefault(row.tag, []).append(f"{row.value} {percent(row.top1)} ({row.clips})")
+    found += [f"By {TAG_TITLES[tag]}: {', '.join(values)}" for tag, values in tags.items()]
+    return "\n".join([*found, f"Files: {evaluation.folder}"])
+
+
+def _over_splits(summary: Summary) -> str:
+    def spread(found: Spread | None) -> str:
+        return f"{percent(found.mean)} (standard deviation {100 * found.std:.1f})" if found else "-"
+
+    each = ", ".join(f"{s.trained_on} on {s.tested_on}: {percent(s.top1)}" for s in summary.splits)
+    found = [
+        f"Top-1, mean over {len(summary.splits)} splits: {spread(summary.top1)}; {each}",
+        f"Clean clips alone: {spread(summary.clean_top1)}; linear probe on mean embeddings: "
+        f"{spread(summary.linear_on_mean)}; chance {percent(summary.chance)}",
+    ]
+    if summary.leaking:
+        found.insert(0, f"WARNING: {summary.leaking} of these models know clips of the list they are scored on")
+    return "\n".join(found)

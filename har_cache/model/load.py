@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 from torchvision.models import MNASNet
 
 from ..cache.reader import FeatureCache
@@ -93,7 +94,7 @@ def open_cache(runs: Sequence[Run], path: Path | None) -> FeatureCache:
         raise CacheError(f"{wanted}: the run's cache is not there any more; say with --cache where it is")
     cache = FeatureCache(wanted)
     for run in runs:
-        if cache.fingerprint != run.config.fingerprint and not made_with(cache, run):
+        if cache.fingerprint != run.config.fingerprint and not _made_with(cache, run):
             raise CacheError(
                 f"{wanted} has fingerprint {cache.fingerprint[:12]}, but {run.path} was trained on "
                 f"{run.config.fingerprint[:12]}: other embeddings than the model knows; choose its own with --cache"
@@ -101,11 +102,14 @@ def open_cache(runs: Sequence[Run], path: Path | None) -> FeatureCache:
     return cache
 
 
-def made_with(cache: FeatureCache, run: Run) -> bool:
+def _made_with(cache: FeatureCache, run: Run) -> bool:
     """Whether the embeddings are those of a fine-tuned run's own encoder."""
-    if run.config.stage != FINETUNED:
-        return False
-    return sha256(save_encoder(load_run_encoder(run))) == cache.recipe.encoder_sha256
+    return run.config.stage == FINETUNED and is_encoder_of(load_run_encoder(run), cache)
+
+
+def is_encoder_of(encoder: nn.Module, cache: FeatureCache) -> bool:
+    """Whether the cache's embeddings are this encoder's."""
+    return sha256(save_encoder(encoder)) == cache.recipe.encoder_sha256
 
 
 def labels_for(run: Run, cache: FeatureCache) -> np.ndarray:

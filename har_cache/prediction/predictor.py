@@ -13,13 +13,13 @@ from ..encoder.encoder import CPU_BATCH, Encoder
 from ..encoder.folded import fold
 from ..encoder.transform import crop
 from ..errors import HarCacheError
-from ..evaluation.metrics import ranked
+from ..evaluation.inference import probabilities
+from ..evaluation.scores import ranked
 from ..model.load import load_network
 from ..model.load import read_info as read_facts
 from ..model.run import Run
 from ..system import resolve_device
 from ..training.batches import Sequences
-from ..training.batches import predict as probabilities_of
 from ..video.decode import VideoInfo, probe, read_chunks
 
 _CHUNK_BYTES = 32 << 20  # of frames decoded at a time
@@ -88,7 +88,7 @@ class Predictor:
         """
         clip = torch.tensor([0, embeddings.shape[1]], device=self.device)
         sequences = Sequences(embeddings, clip, clip[:1])
-        found = probabilities_of(self._head, sequences, np.zeros(1, np.int64), self.facts.frames)[0]
+        found = probabilities(self._head, sequences, np.zeros(1, np.int64), self.facts.frames)[0]
         if not np.isfinite(found).all():
             raise HarCacheError(f"{self.run.path}: the model's probabilities are not finite; train it again")
         return found

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..cache.reader import FeatureCache
 from ..errors import CacheError
@@ -162,22 +162,6 @@ class EvalBatches:
 def derive_seed(*numbers: int) -> int:
     """A seed that these numbers decide: a seed and an epoch, say. Neighbours have nothing in common."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-@torch.inference_mode()
-def predict(head: nn.Module, sequences: Sequences, clips: np.ndarray, frames: int, offsets: int = 3) -> np.ndarray:
-    """Class probabilities, float32 (n, classes), of the clips with these indices.
-
-    Averaged over the views, and over `offsets` ways to take one frame from each of `frames` segments, evenly spread
-    over the segment. `head` is moved to the device of `sequences`, and left in eval mode.
-    """
-    head = head.to(sequences.device).eval()
-    ways = [((k + 0.5) / offsets, view) for k in range(offsets) for view in range(sequences.views)]
-    found = []
-    for part in torch.from_numpy(clips).to(sequences.device).split(_EVAL_BATCH):
-        batches = (sequences.eval_batch(part, frames, place, view) for place, view in ways)
-        found.append(sum(head(batch.inputs, batch.mask).float().softmax(1) for batch in batches) / len(ways))
-    return torch.cat(found).cpu().numpy()
 
 
 def _first_bad_row(embeddings: Tensor) -> int | None:

@@ -1,16 +1,23 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import TEST, TRAIN
-from har_cache.errors import CacheError, HarCacheError
+from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
-from har_cache.evaluation.evaluate import Evaluation, evaluate, summarise
+from har_cache.evaluation.evaluate import compare_with_start
+from har_cache.evaluation.metrics import Evaluation, NotCompared, StartComparison, summarise
+from har_cache.evaluation.scores import ScoredClips
 from har_cache.evaluation.summary import lines
+from har_cache.model.config import Start
+from har_cache.model.run import Run
+from har_cache.settings import EvaluateSettings
 
 from ..helpers import caches
 from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets, small_subsets, write_cache, write_run
@@ -50,8 +57,12 @@ def no_network(monkeypatch):
         return from_cache(cache, device)
 
     monkeypatch.setattr(module.Sequences, "from_cache", remember)
-    monkeypatch.setattr(module.Run, "load_head", lambda run: NearestMean(opened["cache"], run.config["split"]))
-    monkeypatch.setattr(module, "predict", lambda head, sequences, clips, frames: head(clips))
+    monkeypatch.setattr(module.Run, "load_head", lambda run: NearestMean(opened["cache"], run.config.split))
+    monkeypatch.setattr(module, "probabilities", lambda head, sequences, clips, frames: head(clips))
+
+
+def evaluate(run: Path, **settings: Any) -> list[Evaluation]:
+    return module.evaluate(EvaluateSettings(run=run, **settings))
 
 
 @pytest.fixture
@@ -73,7 +84,7 @@ def test_writes_its_files_and_they_agree(run):
     (evaluation,) = evaluate(run)
     assert evaluation.folder == run / "evaluate" / "split1"
     metrics = json.loads((evaluation.folder / "metrics.json").read_text())
-    assert metrics == json.loads(json.dumps(evaluation.metrics))
+    assert metrics == json.loads(json.dumps(evaluation.metrics.to_dict()))
     predictions = rows(evaluation.folder / "predictions.csv")
     assert len(predictions) == metrics["clips"] == 24
     right = [row["true"] == row["predicted"] for row in predictions]
@@ -91,9 +102,9 @@ def test_the_same_twice(run):
 
 def test_own_test_list_is_clean_and_another_is_not(run):
     (own,), (other,) = evaluate(run), evaluate(run, split=2)
-    assert {g: f["clips"] for g, f in own.metrics["leakage"].items()} == {"seen": 0, "sibling": 0, "clean": 24}
-    assert {g: f["clips"] for g, f in other.metrics["leakage"].items()} == {"seen": 24, "sibling": 0, "clean": 0}
-    assert other.metrics["top1"] == 1
+    assert {g: f.clips for g, f in vars(own.metrics.leakage).items()} == {"seen": 0, "sibling": 0, "clean": 24}
+    assert {g: f.clips for g, f in vars(other.metrics.leakage).items()} == {"seen": 24, "sibling": 0, "clean": 0}
+    assert other.metrics.top1 == 1
     assert "WARNING" not in "".join(lines(own.metrics))
     assert lines(other.metrics)[0].startswith("WARNING: the model was trained on 24 of these 24 clips (100.0%)")
     assert "100.0% is not a test accuracy; no clip is clean" in lines(other.metrics)[0]
@@ -109,9 +120,9 @@ def test_a_sibling_alone_is_warned_of_too(tmp_path):
 
 def test_chance_and_the_linear_baseline_stand_beside_the_figure(run):
     (evaluation,) = evaluate(run)
-    assert evaluation.metrics["chance"] == 1 / 4
-    assert 0 <= evaluation.metrics["linear_on_mean"]["top1"] <= 1
-    assert any("chance 25.0%; linear classifier" in line for line in lines(evaluation.metrics))
+    assert evaluation.metrics.chance == 1 / 4
+    assert 0 <= evaluation.metrics.linear_on_mean.top1 <= 1
+    assert any("chance 25.0%; linear probe" in line for line in lines(evaluation.metrics))
 
 
 def test_a_cache_with_another_fingerprint_is_refused(tmp_path, run):
@@ -133,7 +144,7 @@ def test_clips_of_the_list_that_are_missing_are_named_with_the_reason(tmp_path):
     elsewhere = next(key for key in subsets if subsets[key][1] == TEST)
     cache = write_cache(tmp_path / "cache", subsets, failed={failed: "no frame decodes"}, absent=[absent, elsewhere])
     (evaluation,) = evaluate(write_run(tmp_path / "run", cache))
-    assert evaluation.metrics["missing"] == {
+    assert evaluation.metrics.missing == {
         failed: "failed: no frame decodes",
         absent: "not on disk when the cache was made",
     }
@@ -156,10 +167,10 @@ def test_classes_are_matched_by_name_not_by_number(tmp_path, run, cache):
 
     (expected,) = evaluate(run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "predict", lambda head, sequences, clips, frames: head(clips)[:, ::-1])
+        patch.setattr(module, "probabilities", lambda head, sequences, clips, frames: head(clips)[:, ::-1])
         (found,) = evaluate(turned)
-    assert found.metrics["top1"] == expected.metrics["top1"]
-    assert found.metrics["linear_on_mean"]["top1"] == expected.metrics["linear_on_mean"]["top1"]
+    assert found.metrics.top1 == expected.metrics.top1
+    assert found.metrics.linear_on_mean.top1 == expected.metrics.linear_on_mean.top1
 
 
 def test_a_class_that_the_run_does_not_know_is_refused(tmp_path, cache):
@@ -170,7 +181,7 @@ def test_a_class_that_the_run_does_not_know_is_refused(tmp_path, cache):
 
 @pytest.mark.parametrize("split", [0, 4, -1])
 def test_there_are_three_splits(run, split):
-    with pytest.raises(HarCacheError, match="expected 1, 2 or 3"):
+    with pytest.raises(SettingError, match=rf"--split {split}: expected at least 1 and at most 3"):
         evaluate(run, split=split)
 
 
@@ -181,7 +192,9 @@ def test_a_list_without_a_clip_in_the_cache_is_refused(tmp_path):
 
 
 def test_probabilities_that_are_not_finite_are_refused(run, monkeypatch):
-    monkeypatch.setattr(module, "predict", lambda head, sequences, clips, frames: np.full((len(clips), 4), np.nan))
+    monkeypatch.setattr(
+        module, "probabilities", lambda head, sequences, clips, frames: np.full((len(clips), 4), np.nan)
+    )
     with pytest.raises(HarCacheError, match="not finite"):
         evaluate(run)
 
@@ -190,12 +203,62 @@ def test_three_splits_have_a_mean_and_a_standard_deviation(tmp_path, cache):
     for split in (1, 2, 3):
         write_run(tmp_path / "all" / f"split{split}", cache, split)
     evaluations = evaluate(tmp_path / "all")
-    top1 = [evaluation.metrics["top1"] for evaluation in evaluations]
+    top1 = [evaluation.metrics.top1 for evaluation in evaluations]
     summary = json.loads((tmp_path / "all" / "evaluate" / "summary.json").read_text())
     assert [(s["trained_on"], s["tested_on"]) for s in summary["splits"]] == [(1, 1), (2, 2), (3, 3)]
     assert summary["top1"] == pytest.approx({"mean": np.mean(top1), "std": np.std(top1, ddof=1)})
     assert summary["leaking"] == 0
-    assert summarise(evaluate(tmp_path / "all", split=3))["leaking"] == 2
+    assert summarise([found.metrics for found in evaluate(tmp_path / "all", split=3)]).leaking == 2
+
+
+@pytest.fixture
+def tuned(run) -> Run:
+    """As if it had been fine-tuned from `run`."""
+    start = Run.open(run)
+    return replace(start, config=replace(start.config, started_from=Start(str(run), start.model_sha256)))
+
+
+def test_fine_tuning_put_clips_right_and_wrong(cache, tuned, monkeypatch):
+    before, now = np.array([1, 1, 0, 0, 0], bool), np.array([1, 0, 1, 1, 0], bool)
+    labels = cache.labels[:5]
+    answers = {True: np.eye(4)[labels], False: np.eye(4)[(labels + 1) % 4]}
+    found = np.where(before[:, None], answers[True], answers[False])
+    monkeypatch.setattr(module, "probabilities", lambda head, sequences, clips, frames: found[clips])
+    scored = _scored(cache, np.where(now[:, None], answers[True], answers[False]))
+    compared = compare_with_start(tuned, scored, module.Sequences.from_cache(cache, "cpu"), cache)
+    assert compared == StartComparison(tuned.config.started_from.run, top1=2 / 5, fixed=2, broken=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda run: (run / "config.json").unlink(), "is no run"),
+        (lambda run: _edit(run / "config.json", "0" * 64, "1" * 64), "has been trained again since"),
+    ],
+)
+def test_a_stage_two_run_that_is_gone_is_not_compared_with(cache, run, tuned, change, reason):
+    change(run)
+    found = compare_with_start(tuned, _scored(cache, np.eye(4)[:2]), module.Sequences.from_cache(cache, "cpu"), cache)
+    assert isinstance(found, NotCompared)
+    assert (found.run, reason in found.unknown) == (str(run), True)
+
+
+def _scored(cache: FeatureCache, probabilities: np.ndarray) -> ScoredClips:
+    """The first clips of a cache."""
+    n = len(probabilities)
+    return ScoredClips(
+        cache.classes,
+        cache.keys[:n],
+        cache.sources[:n],
+        cache.frames[:n],
+        cache.labels[:n],
+        probabilities,
+        ["clean"] * n,
+    )
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
 
 
 @pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
@@ -210,9 +273,9 @@ def test_all_of_hmdb51_on_split_1_and_3(tmp_path):
     first = lines(third.metrics)[0]
     assert "trained on 1,150 of these 1,530 clips (75.2%)" in first
     assert "162 more (10.6%)" in first
-    assert third.metrics["top1"] > own.metrics["top1"] + 0.25
-    assert third.metrics["leakage"]["clean"]["top1"] == pytest.approx(own.metrics["top1"], abs=0.15)
+    assert third.metrics.top1 > own.metrics.top1 + 0.25
+    assert third.metrics.leakage.clean.top1 == pytest.approx(own.metrics.top1, abs=0.15)
 
 
 def _counts(evaluation: Evaluation) -> tuple[int, ...]:
-    return tuple(figures["clips"] for figures in evaluation.metrics["leakage"].values())
+    return tuple(group.clips for group in vars(evaluation.metrics.leakage).values())

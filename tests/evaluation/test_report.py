@@ -1,3 +1,4 @@
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -5,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from har_cache.errors import HarCacheError
-from har_cache.evaluation.evaluate import evaluate
-from har_cache.evaluation.filmstrip import filmstrip
-from har_cache.evaluation.page import element, html, table
+from har_cache.errors import HarCacheError, RunError
 from har_cache.evaluation.report import report
+from har_cache.evaluation.scores import PER_CLASS_HEADER, PREDICTIONS_HEADER
+from har_cache.files import read_csv, to_csv, write_file
 from har_cache.plots import plot_curves
+from har_cache.progress import Progress
 
 from ..helpers.synthetic import small_subsets, write_cache, write_run
 from ..helpers.videos import moving_frames, write_video
-from .test_evaluate import no_network  # noqa: F401
+from .test_evaluate import evaluate, no_network  # noqa: F401
 
 
 class Page(HTMLParser):
@@ -67,11 +68,11 @@ def test_the_page_needs_nothing_else(run):
 def test_the_page_says_what_the_figure_is(run):
     (evaluation,) = evaluate(run)
     text = Page(report(run)).text
-    assert f"{100 * evaluation.metrics['top1']:.1f}%" in text
+    assert f"{100 * evaluation.metrics.top1:.1f}%" in text
     assert "Leakage: 0 seen, 0 siblings" in text
     assert "Protocol: trained on" in text
     assert "WARNING" not in text
-    assert evaluation.metrics["fingerprint"] in text
+    assert evaluation.metrics.fingerprint in text
 
 
 def test_other_test_lists_stand_beside_with_their_leakage(run):
@@ -117,7 +118,7 @@ def test_a_damaged_evaluation_is_named(run):
     evaluate(run)
     for content in ("{", "[]", '{"schema": "har-evaluation/0"}'):
         (run / "evaluate" / "split1" / "metrics.json").write_text(content)
-        with pytest.raises(HarCacheError, match=r"metrics\.json .*again"):
+        with pytest.raises(HarCacheError, match=r"metrics\.json: .*again"):
             report(run)
 
 
@@ -152,27 +153,80 @@ def test_a_clip_that_does_not_decode_is_said_so(tmp_path, run):
     assert "Cannot be decoded" in Page(report(run, tmp_path / "data")).text
 
 
-def test_a_filmstrip_is_spread_over_the_clip(tmp_path):
-    path = write_video(tmp_path / "clip.avi", moving_frames(40))
-    assert len(set(filmstrip(path, 40))) == 6
-    assert len(filmstrip(path, 1)) == 1
-    assert len(filmstrip(path, 3)) == 3
+@pytest.mark.parametrize(("frames", "pictures"), [(40, 6), (3, 3), (1, 1)])
+def test_a_film_strip_is_spread_over_the_clip(tmp_path, run, frames, pictures):
+    evaluate(run)
+    predictions = run / "evaluate" / "split1" / "predictions.csv"
+    header, first, *_ = read_csv(predictions)
+    key, true = first[:2]
+    write_file(predictions, to_csv(header, [(key, true, "another", "0.9", true, "clean", frames)]))
+    (tmp_path / "data" / true).mkdir(parents=True)
+    write_video(tmp_path / "data" / key, moving_frames(frames))
+    progress = Counted()
+    page = Page(report(run, tmp_path / "data", progress))
+    strip = [image["src"] for image in page.elements["img"] if image["src"].startswith("data:image/jpeg")]
+    assert len(set(strip)) == len(strip) == pictures
+    assert progress.done == 1
 
 
-def test_hostile_names_stay_text(tmp_path):
-    bad = "<script>alert(1)</script>&\"'"
-    safe = str(element("td", bad, title=bad))
-    assert "<script>" not in safe
-    assert Page.__new__(Page).VOID  # the parser below sees one element, and the text as it was
-    (tmp_path / "page.html").write_text(safe)
-    page = Page(tmp_path / "page.html")
-    assert (page.text, page.elements) == (bad, {"td": [{"title": bad}]})
-    assert html(element("p", "a")) == "<p>a</p>"
-    assert "<script>" not in table(bad, {"name": bad}, [{"name": bad}])
+class Counted(Progress):
+    done = 0
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
 
 
-def test_tables_tell_numbers_from_text():
-    content = table("caption", {"name": "name", "share": "share", "n": "n"}, [{"name": "x", "share": None, "n": 1200}])
-    assert 'data-value=""' in content
-    assert 'data-value="1200"' in content
-    assert "1,200" in content
+def test_hostile_names_stay_text(tmp_path, run):
+    bad = "<script>alert(1)</script>&\"'{{ 7 * 7 }}"
+    evaluate(run)
+    folder = (run / "evaluate" / "split1").rename(tmp_path / "kept")
+    content = json.loads((folder / "metrics.json").read_text())
+    content["confused"] = [{"true": bad, "predicted": bad, "clips": 1, "share": 0.5}]
+    content["tags"] = [{"tag": bad, "value": bad, "clips": 1, "top1": 0.5, "interval": None}]
+    content["missing"] = {bad: "failed: no frame decodes"}
+    content["stage_two"] = {"run": bad, "unknown": bad}
+    (folder / "metrics.json").write_text(json.dumps(content))
+    write_file(folder / "per_class.csv", to_csv(PER_CLASS_HEADER, [(bad, 1, "", "", 0.0, bad)]))
+    write_file(folder / "predictions.csv", to_csv(PREDICTIONS_HEADER, [(f"a/{bad}", bad, "b", 0.5, bad, bad, 9)]))
+    run = run.rename(tmp_path / "<u>run & 'x'")
+    folder.rename(run / "evaluate" / "split1")
+    (run / "curves.png").unlink()
+    page = Page(report(run))
+    assert (len(page.elements["script"]), "u" in page.elements) == (1, False)
+    assert page.text.count(bad) == 11
+    assert page.text.count(run.name) == 3
+    assert page.open == []
+
+
+def test_tables_tell_numbers_from_text(run):
+    evaluate(run)
+    rows = [("x", 1200, 0.25, "", 0.5, ""), ("y", 0, "", "", 0.0, "x")]
+    write_file(run / "evaluate" / "split1" / "per_class.csv", to_csv(PER_CLASS_HEADER, rows))
+    page = report(run).read_text("utf-8")
+    assert '<td data-value="">-</td>' in page
+    assert '<td data-value="1200">1,200</td>' in page
+    assert '<td data-value="0.250000">' in page
+    assert '<td data-value="x" class="text">x</td>' in page
+    assert '<th scope="col" class="text">mostly taken for</th>' in page
+    assert '<th scope="col">precision</th>' in page
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "per_class.csv", "confusion.png"])
+def test_a_file_that_is_gone_or_damaged_is_named(run, name):
+    evaluate(run)
+    path = run / "evaluate" / "split1" / name
+    if name.endswith("csv"):
+        whole = path.read_text()
+        for content in (
+            "",
+            whole.replace("clip", "", 1).replace(",", ";"),
+            whole.replace("0", "none"),
+            whole + "a,b\n",
+        ):
+            path.write_text(content)
+            with pytest.raises(RunError, match=rf"{name}: damaged .*again") as raised:
+                report(run)
+            assert "\n" not in str(raised.value)
+    path.unlink()
+    with pytest.raises(RunError, match=rf"{name}: cannot be read.*evaluate` again"):
+        report(run)

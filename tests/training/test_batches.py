@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.errors import HarCacheError
-from har_cache.training.batches import Batch, EvalBatches, Sequences, TrainBatches, derive_seed, draw_frames, predict
+from har_cache.training.batches import Batch, EvalBatches, Sequences, TrainBatches, derive_seed, draw_frames
 
 from ..helpers.caches import random_embeddings, write_cache
 
@@ -147,27 +147,6 @@ def test_moments_are_those_of_the_clips_asked_for() -> None:
     mean, std = sequences.moments(torch.tensor([0, 2]))
     torch.testing.assert_close(mean.double(), rows.mean(0))
     torch.testing.assert_close(std.double(), rows.std(0, correction=0))
-
-
-class Tell(torch.nn.Module):
-    """Logits that say which frames of which view were given."""
-
-    def forward(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        seen = (embeddings.float()[:, :, 1:3] * mask[:, :, None]).sum(1)
-        return torch.stack([seen[:, 0] / 10, seen[:, 1], torch.zeros(len(mask))], 1)
-
-
-def test_predictions_average_probabilities_over_places_and_views() -> None:
-    sequences = numbered([7, 30, 12], views=2)
-    clips = np.array([2, 0])
-    ways = [
-        Tell()(*sequences.eval_batch(torch.from_numpy(clips), 5, place, view)[:2]).softmax(1)
-        for place in (0.25, 0.75)
-        for view in (0, 1)
-    ]
-    found = predict(Tell(), sequences, clips, frames=5, offsets=2)  # type: ignore[arg-type]
-    assert found.dtype == np.float32 and found.shape == (2, 3)
-    np.testing.assert_allclose(found, torch.stack(ways).mean(0).numpy(), rtol=1e-6)
 
 
 def test_a_cache_becomes_tensors(tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.index import TEST, read_index
+from har_cache.data.index import read_index
 from har_cache.encoder.transform import crop, normalise
 from har_cache.errors import HarCacheError
 from har_cache.evaluation.evaluate import evaluate
-from har_cache.evaluation.gain import compare
-from har_cache.evaluation.inference import predict_raw
+from har_cache.evaluation.metrics import StartComparison
 from har_cache.evaluation.summary import lines
 from har_cache.extraction.extract import extract
 from har_cache.model.config import Start
@@ -30,7 +29,7 @@ from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, 
 from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
 from har_cache.training.augment import centred
-from har_cache.training.batches import Batch, Sequences, predict
+from har_cache.training.batches import Batch, Sequences
 from har_cache.training.finetune import AugmentedBatches, CentredBatches, check_parity, finetune, network_trainer
 from har_cache.training.raw_batches import Footage, RawEvalBatches, RawTrainBatches
 from har_cache.training.train_head import train_head
@@ -305,11 +304,11 @@ def test_only_training_changes_the_frames(before: Before, augment: bool) -> None
 def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before, tuned: Tuned, tmp_path: Path) -> None:
     run = tuned[2]
     (raw,) = evaluate(EvaluateSettings(run=run.path, device="cpu", workers=1))
-    assert raw.metrics["stage"] == "finetune" and raw.metrics["leakage"]["clean"]["clips"] == raw.metrics["clips"]
-    compared = raw.metrics["stage_two"]
-    assert compared["run"] == str(before.run)
-    gained = (compared["fixed"] - compared["broken"]) / raw.metrics["clips"]
-    assert raw.metrics["top1"] - compared["top1"] == pytest.approx(gained)
+    assert raw.metrics.stage == "finetune" and raw.metrics.leakage.clean.clips == raw.metrics.clips
+    compared = raw.metrics.stage_two
+    assert isinstance(compared, StartComparison) and compared.run == str(before.run)
+    gained = (compared.fixed - compared.broken) / raw.metrics.clips
+    assert raw.metrics.top1 - compared.top1 == pytest.approx(gained)
     assert any(line.startswith(f"Stage two ({before.run}) on the same clips") for line in lines(raw.metrics))
 
     settings = ExtractSettings(
@@ -325,7 +324,7 @@ def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before
     (cached,) = evaluate(EvaluateSettings(run=run.path, cache=cache.path, device="cpu"))
     again = np.loadtxt(cached.folder / "predictions.csv", str, delimiter=",", skiprows=1)[:, 3].astype(float)
     np.testing.assert_allclose(probabilities, again, atol=2e-4)
-    assert cached.metrics["stage_two"] == compared
+    assert cached.metrics.stage_two == compared
 
     with pytest.raises(HarCacheError, match=r"fine-tuned on the training list of split 1.*--split 1"):
         train_head(HeadTraining(cache=cache.path, run=tmp_path / "head", split="2"))
@@ -334,24 +333,6 @@ def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before
     (head,) = train_head(HeadTraining(cache=cache.path, run=tmp_path / "head", training=TrainSettings(epochs=1)))
     assert Run.open(tmp_path / "head").config.recipe.trained_split == 1
     assert not load_network(head).training
-
-
-def test_raw_predictions_are_those_of_the_cache(before: Before) -> None:
-    run, cache = Run.open(before.run), FeatureCache(before.cache)
-    clips = np.flatnonzero(cache.subsets[:, 0] == TEST)
-    with Picker(24, 1, 2) as picker:
-        footage = Footage.of_cache(cache, cache.labels, read_index(before.data), picker, "cpu", pytest.fail)
-        found = predict_raw(load_network(run), footage, clips, 8, views=1)
-    expected = predict(run.load_head(), Sequences.from_cache(cache), clips, 8)
-    assert list(found) == clips.tolist()
-    np.testing.assert_allclose(np.stack(list(found.values())), expected, atol=2e-4)
-
-
-def test_a_stage_two_run_that_is_gone_is_not_compared_with(tuned: Tuned, tmp_path: Path) -> None:
-    run = replace(tuned[2], config=replace(tuned[2].config, started_from=Start(str(tmp_path / "gone"), "")))
-    cache = FeatureCache(Path(run.config.cache))
-    found = compare(run, [cache.keys[0]], np.array([True]), cache, Sequences.from_cache(cache))
-    assert "no such directory" in found["unknown"]
 
 
 # --------------------------------------------------------------------------------------------------- bad input

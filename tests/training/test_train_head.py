@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import TEST, TRAIN
 from har_cache.errors import HarCacheError
+from har_cache.evaluation.inference import probabilities
 from har_cache.model.run import Run, split_runs
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
-from har_cache.training.batches import Sequences, predict
+from har_cache.training.batches import Sequences
 from har_cache.training.train_head import hold_out, train_head
 
 from ..helpers.caches import action_embeddings, write_cache
@@ -73,7 +74,7 @@ def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, c
     best = metrics[int(config["best"]["epoch"]) - 1]
     assert float(best["val_accuracy"]) == pytest.approx(config["best"]["val_accuracy"], rel=1e-5)
     test = np.flatnonzero(cache.subsets[:, 0] == TEST)
-    found = predict(run.load_head(), Sequences.from_cache(cache, "cpu"), test, 8)
+    found = probabilities(run.load_head(), Sequences.from_cache(cache, "cpu"), test, 8)
     assert (found.argmax(1) == cache.labels[test]).mean() > 0.9
 
 

@@ -1,0 +1,192 @@
+"""Probabilities and true classes -> figures and tables. Accuracies are shares of 1, not percent."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
+
+from ..data.hmdb51 import TAG_WORDS, parse_tags
+from ..data.leakage import GROUPS
+from .metrics import Accuracy, ConfusedPair, Interval, Leakage, TagAccuracy
+
+PREDICTIONS_HEADER = ("key", "true", "predicted", "probability", "top5", "subset", "frames")
+PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
+_PAIRS = 10
+_DRAWS = 2000
+_TAIL = 0.025
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """One class: its clips, precision, recall, f1, and the class that it is mostly taken for, or "".
+
+    The recall of a class is its accuracy; it is None for a class without clips, as is the precision of one that was
+    never predicted.
+    """
+
+    name: str
+    support: int
+    precision: float | None
+    recall: float | None
+    f1: float
+    mostly_taken_for: str
+
+
+@dataclass(frozen=True)
+class ScoredClips:
+    """The clips of a test list, what they are, and what the model takes them for; all in one order.
+
+    frames: int (clips); true: int (clips), indices into `classes`; probabilities: float (clips, classes); groups: what
+    the model knew of each clip before, seen, sibling or clean.
+    """
+
+    classes: Sequence[str]
+    keys: Sequence[str]
+    sources: Sequence[str]
+    frames: np.ndarray
+    true: np.ndarray
+    probabilities: np.ndarray
+    groups: Sequence[str]
+
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Which clips the model has right, bool (clips)."""
+        return self._order[:, 0] == self.true
+
+    @cached_property
+    def confusions(self) -> np.ndarray:
+        """int64 (classes, classes): true classes as rows, predicted ones as columns."""
+        return confusions(self.true, self._order[:, 0], len(self.classes))
+
+    def figures(self) -> dict[str, Any]:
+        """The fields of `Metrics` that come from the predictions."""
+        return {
+            **scores(self.true, self.probabilities),
+            "interval": interval(self.correct, self.sources),
+            "leakage": Leakage(**{group: self._group(group) for group in GROUPS}),
+            "confused": confused_pairs(self.confusions, self.classes),
+            "tags": by_tag(self.keys, self.correct, self.sources),
+        }
+
+    def predictions(self) -> list[tuple[Any, ...]]:
+        """The rows of predictions.csv."""
+        return [
+            (
+                key,
+                self.classes[self.true[i]],
+                self.classes[order[0]],
+                f"{self.probabilities[i, order[0]]:.6f}",
+                "|".join(self.classes[j] for j in order),
+                self.groups[i],
+                int(self.frames[i]),
+            )
+            for i, (key, order) in enumerate(zip(self.keys, self._order[:, :5], strict=True))
+        ]
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return ranked(self.probabilities)
+
+    def _group(self, group: str) -> Accuracy:
+        rows = [i for i, other in enumerate(self.groups) if other == group]
+        correct = self.correct[rows]
+        top1 = float(correct.mean()) if rows else None
+        return Accuracy(len(rows), top1, interval(correct, _at(rows, self.sources)), len(rows) / len(self.groups))
+
+
+def ranked(probabilities: np.ndarray) -> np.ndarray:
+    """int64 (clips, classes): the classes of each clip, the likeliest first; equals in the order of the classes."""
+    return np.argsort(-probabilities, axis=1, kind="stable")
+
+
+def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """top1, top5, loss (nats), macro_f1, mean_class_accuracy; the last two over the classes that have clips.
+
+    true: int (clips), at least one; probabilities: float (clips, classes).
+    """
+    order = ranked(probabilities)
+    hits = order == true[:, None]
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(1, keepdims=True)
+    present = np.unique(true)
+    predicted = order[:, 0]
+    return {
+        "top1": float(hits[:, 0].mean()),
+        "top5": float(hits[:, :5].any(1).mean()),
+        "loss": float(log_loss(true, exact, labels=range(exact.shape[1]))),
+        "macro_f1": float(f1_score(true, predicted, labels=present, average="macro", zero_division=0)),
+        "mean_class_accuracy": float(recall_score(true, predicted, labels=present, average="macro", zero_division=0)),
+    }
+
+
+def interval(correct: np.ndarray, sources: Sequence[str]) -> Interval | None:
+    """A 95% interval of the accuracy, by bootstrap; None for fewer than two sources.
+
+    Whole sources are drawn, not clips: clips of one film are right or wrong together, and drawing them one by one
+    would give too narrow an interval. Where all clips are right, or none, every draw is the same and says nothing: the
+    open end is then the exact (Clopper-Pearson) one, each source counted once.
+    """
+    names, place = np.unique(np.asarray(sources), return_inverse=True)
+    if len(names) < 2:
+        return None
+    if correct.all() or not correct.any():
+        end = _TAIL ** (1 / len(names))
+        return (end, 1.0) if correct.all() else (0.0, 1 - end)
+    hits, clips = np.bincount(place, correct), np.bincount(place)
+    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), _DRAWS)
+    low, high = np.quantile((draws @ hits) / (draws @ clips), (_TAIL, 1 - _TAIL))
+    return float(low), float(high)
+
+
+def confusions(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int64 (classes, classes): how many clips of each true class (row) were taken for each class (column)."""
+    return confusion_matrix(true, predicted, labels=range(classes))
+
+
+def per_class(matrix: np.ndarray, classes: Sequence[str]) -> list[ClassScores]:
+    """The scores of each class that has clips or was predicted, from its confusion matrix."""
+    found = []
+    for i, name in enumerate(classes):
+        right, clips, named = int(matrix[i, i]), int(matrix[i].sum()), int(matrix[:, i].sum())
+        if not clips and not named:
+            continue
+        wrong = matrix[i].copy()
+        wrong[i] = 0
+        precision = right / named if named else None
+        recall = right / clips if clips else None
+        mostly = classes[wrong.argmax()] if wrong.any() else ""
+        found.append(ClassScores(name, clips, precision, recall, 2 * right / (clips + named), mostly))
+    return found
+
+
+def confused_pairs(matrix: np.ndarray, classes: Sequence[str]) -> tuple[ConfusedPair, ...]:
+    """The ten pairs of true and predicted class that are confused most often."""
+    wrong = matrix - np.diag(np.diag(matrix))
+    shares = wrong / np.maximum(matrix.sum(1), 1)[:, None]
+    pairs = sorted(np.argwhere(wrong).tolist(), key=lambda p: (-wrong[*p], -shares[*p], p))[:_PAIRS]
+    return tuple(ConfusedPair(classes[a], classes[b], int(wrong[a, b]), float(shares[a, b])) for a, b in pairs)
+
+
+def by_tag(keys: Sequence[str], correct: np.ndarray, sources: Sequence[str]) -> tuple[TagAccuracy, ...]:
+    """Accuracy by what HMDB51's annotators marked; empty for other data."""
+    members: dict[tuple[str, Any], list[int]] = {}
+    for i, key in enumerate(keys):
+        if tags := parse_tags(*key.split("/", 1)):
+            for tag in (*TAG_WORDS, "people"):
+                members.setdefault((tag, getattr(tags, tag)), []).append(i)
+    values = [(tag, value) for tag, words in TAG_WORDS.items() for value in words]
+    values += sorted(member for member in members if member[0] == "people")
+    found = []
+    for tag, value in values:
+        if rows := members.get((tag, value)):
+            words = TAG_WORDS[tag][value] if tag in TAG_WORDS else str(value)
+            right = correct[rows]
+            found.append(TagAccuracy(tag, words, len(rows), float(right.mean()), interval(right, _at(rows, sources))))
+    return tuple(found)
+
+
+def _at(rows: Iterable[int], values: Sequence[str]) -> list[str]:
+    return [values[i] for i in rows]

@@ -1,0 +1,86 @@
+"""Class probabilities: averaged over places and views, the same from raw frames as from a cache."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from har_cache.cache.reader import FeatureCache
+from har_cache.data.index import TEST, read_index
+from har_cache.encoder.weights import load_encoder
+from har_cache.evaluation.inference import PLACES, probabilities, raw_probabilities
+from har_cache.extraction.extract import extract
+from har_cache.model.head import Head
+from har_cache.model.network import CNNBidirectionalRNN
+from har_cache.settings import ExtractSettings, HeadSettings
+from har_cache.training.batches import Sequences
+from har_cache.training.raw_batches import Footage
+from har_cache.workers.prefetch import FramePrefetcher
+
+
+class Tell(torch.nn.Module):
+    """Logits that say which frames of which view were given."""
+
+    def forward(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        seen = (embeddings.float()[:, :, 1:3] * mask[:, :, None]).sum(1)
+        return torch.stack([seen[:, 0] / 10, seen[:, 1], torch.zeros(len(mask))], 1)
+
+
+def test_predictions_average_probabilities_over_places_and_views() -> None:
+    lengths = [7, 30, 12]
+    embeddings = torch.zeros(2, sum(lengths), 256, dtype=torch.float16)  # (clip, frame, view, 0, ...)
+    embeddings[:, :, 0] = torch.arange(3).repeat_interleave(torch.tensor(lengths))
+    embeddings[:, :, 1] = torch.cat([torch.arange(n) for n in lengths])
+    embeddings[:, :, 2] = torch.arange(2)[:, None]
+    sequences = Sequences(embeddings, torch.tensor([0, *np.cumsum(lengths)]), torch.arange(3))
+    clips = np.array([2, 0])
+    ways = [
+        Tell()(*sequences.eval_batch(torch.from_numpy(clips), 5, place, view)[:2]).softmax(1)
+        for place in (1 / 6, 1 / 2, 5 / 6)
+        for view in (0, 1)
+    ]
+    found = probabilities(Tell(), sequences, clips, frames=5)
+    assert found.dtype == np.float32 and found.shape == (2, 3)
+    np.testing.assert_allclose(found, torch.stack(ways).mean(0).numpy(), rtol=1e-6)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """A data set, its cache of both views, and a network of the cache's encoder and an untrained head."""
+
+    data: Path
+    cache: FeatureCache
+    network: CNNBidirectionalRNN
+
+
+@pytest.fixture(scope="module")
+def extracted(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Extracted:
+    folder = tmp_path_factory.mktemp("both views") / "cache"
+    extract(
+        ExtractSettings(
+            data=sample_data, cache=folder, weights="random", precision="fp32", views=("center", "flip"), workers=1
+        )
+    )
+    torch.manual_seed(0)
+    head = Head(2, HeadSettings(hidden=16, width=16))
+    encoder = load_encoder((folder / "encoder.safetensors").read_bytes())
+    return Extracted(sample_data, FeatureCache(folder), CNNBidirectionalRNN(encoder, head).eval())
+
+
+def test_raw_predictions_are_those_of_the_cache(extracted: Extracted) -> None:
+    cache, network = extracted.cache, extracted.network
+    clips = np.flatnonzero(cache.subsets[:, 0] == TEST)
+    both = Sequences.from_cache(cache)
+    expected = {
+        1: probabilities(network.head, replace(both, embeddings=both.embeddings[:1]), clips, 8),
+        2: probabilities(network.head, both, clips, 8),
+    }
+    assert np.abs(expected[1] - expected[2]).max() > 1e-3  # mirrored frames are others
+    with FramePrefetcher(8 * len(PLACES), 1, 2) as prefetcher:
+        footage = Footage.of_cache(cache, cache.labels, read_index(extracted.data), prefetcher, "cpu", pytest.fail)
+        for views in (1, 2):
+            found = raw_probabilities(network, footage, clips, 8, views)
+            assert list(found) == clips.tolist()
+            np.testing.assert_allclose(np.stack(list(found.values())), expected[views], atol=2e-4)

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from har_cache.evaluation import scores
+from har_cache.evaluation.metrics import ConfusedPair
+from har_cache.evaluation.scores import ClassScores
+
+CLASSES = ("a", "b", "c")
+TRUE = np.array([0, 0, 1, 1, 1, 2])
+PROBABILITIES = np.array(
+    [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.2, 0.2, 0.6]], np.float32
+)
+PREDICTED = PROBABILITIES.argmax(1)
+
+
+def test_scores_of_a_small_case_done_by_hand():
+    found = scores.scores(TRUE, PROBABILITIES)
+    assert found["top1"] == pytest.approx(4 / 6)
+    assert found["top5"] == 1
+    assert found["loss"] == pytest.approx(-np.log([0.8, 0.1, 0.8, 0.8, 0.1, 0.6]).mean(), abs=1e-6)
+    assert found["macro_f1"] == pytest.approx(np.mean([2 / 3, 2 / 3, 2 / 3]))
+    assert found["mean_class_accuracy"] == pytest.approx(np.mean([1 / 2, 2 / 3, 1]))
+
+
+def test_each_class_counts_the_same_however_many_clips_it_has():
+    true, predicted = np.array([0, 0, 0, 0, 1, 2]), np.array([0, 0, 0, 1, 1, 0])
+    found = scores.scores(true, np.eye(3)[predicted] * 0.9 + 0.1)
+    assert found["macro_f1"] == pytest.approx(np.mean([2 * 3 / (4 + 4), 2 * 1 / (1 + 2), 0]))
+    assert found["mean_class_accuracy"] == pytest.approx(np.mean([3 / 4, 1, 0]))
+
+
+def test_classes_without_clips_do_not_count():
+    found = scores.scores(np.array([0, 0]), np.array([[0.6, 0.4, 0.0], [0.6, 0.4, 0.0]]))
+    assert found["mean_class_accuracy"] == found["macro_f1"] == 1
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(6, 12))
+def test_top5_is_a_hit_among_the_five_likeliest(seed, classes):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(classes), 20)
+    true = rng.integers(0, classes, 20)
+    better = (probabilities > probabilities[np.arange(20), true][:, None]).sum(1)
+    assert scores.scores(true, probabilities)["top5"] == (better < 5).mean()
+
+
+def test_equal_probabilities_are_ranked_in_the_order_of_the_classes():
+    assert scores.ranked(np.full((1, 4), 0.25)).tolist() == [[0, 1, 2, 3]]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef")), min_size=1, max_size=60))
+def test_an_interval_is_one_of_shares_and_the_same_every_time(clips):
+    correct, sources = np.array([hit for hit, _ in clips]), [source for _, source in clips]
+    found = scores.interval(correct, sources)
+    assert found == scores.interval(correct, sources)
+    if len(set(sources)) < 2:
+        assert found is None
+    else:
+        assert 0 <= found[0] <= found[1] <= 1
+
+
+def test_clips_of_one_source_count_as_one_draw():
+    correct = np.repeat([True, False] * 10, 10)
+    alone = scores.interval(correct, [str(i) for i in range(200)])
+    by_source = scores.interval(correct, [str(i // 10) for i in range(200)])
+    assert alone[0] < 0.5 < alone[1]
+    assert by_source[1] - by_source[0] > 2 * (alone[1] - alone[0])
+
+
+def test_all_right_is_not_taken_for_certainty():
+    low, high = scores.interval(np.ones(40, bool), [str(i // 4) for i in range(40)])
+    assert high == 1
+    assert low == pytest.approx(0.025 ** (1 / 10))
+    assert scores.interval(np.zeros(40, bool), [str(i // 4) for i in range(40)]) == pytest.approx((0, 1 - low))
+
+
+def test_per_class_and_confused_pairs():
+    matrix = scores.confusions(TRUE, PREDICTED, 4)
+    rows = {row.name: row for row in scores.per_class(matrix, (*CLASSES, "never"))}
+    thirds = pytest.approx(2 / 3)
+    assert rows["b"] == ClassScores("b", 3, precision=thirds, recall=thirds, f1=thirds, mostly_taken_for="c")
+    assert "never" not in rows
+    pairs = scores.confused_pairs(matrix, (*CLASSES, "never"))
+    assert pairs == (ConfusedPair("a", "b", 1, 1 / 2), ConfusedPair("b", "c", 1, pytest.approx(1 / 3)))
+
+
+def test_a_class_that_is_predicted_but_has_no_clip_has_no_recall():
+    row = scores.per_class(scores.confusions(np.array([0]), np.array([1]), 2), ("a", "b"))[1]
+    assert (row.support, row.recall, row.precision) == (0, None, 0)
+
+
+def test_by_tag_has_each_clip_once_under_each_mark():
+    keys = ["run/x_run_f_cm_np1_fr_med_0.avi", "run/x_run_u_nm_np2_fr_bad_1.avi", "run/untagged.avi"]
+    rows = scores.by_tag(keys, np.array([True, False, True]), ["x", "x", "y"])
+    found = {(row.tag, row.value): (row.clips, row.top1) for row in rows}
+    assert found["camera", "camera moves"] == (1, 1.0)
+    assert found["viewpoint", "front"] == (2, 0.5)
+    assert found["people", "2"] == (1, 0.0)
+    assert all(sum(row.clips for row in rows if row.tag == tag) == 2 for tag in {row.tag for row in rows})
+
+
+def test_by_tag_draws_the_sources_of_its_own_clips():
+    keys = [f"run/x_run_{'f' if i < 12 else 'h'}_cm_np1_fr_med_{i}.avi" for i in range(24)]
+    sources = [str(i) for i in range(12)] + [str(i // 4) for i in range(12)]
+    correct = np.arange(24) % 8 < 4
+    found = {row.value: row.interval for row in scores.by_tag(keys, correct, sources) if row.tag == "body"}
+    assert found["full body"] == scores.interval(correct[:12], sources[:12])
+    assert found["head"] == scores.interval(correct[12:], sources[12:])
+    assert found["head"] != scores.interval(correct[12:], sources[:12])
+
+
+def test_by_tag_of_other_data_is_empty():
+    assert scores.by_tag(["run/one.avi"], np.array([True]), ["run/one"]) == ()
