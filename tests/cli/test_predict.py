@@ -5,7 +5,7 @@ import pytest
 from har_cache_cli.main import app
 from typer.testing import CliRunner, Result
 
-from har_cache.model import run as runs
+from har_cache.model.config import HEAD
 
 from ..helpers.videos import moving_frames, write_video
 from ..model.test_load import write_run
@@ -14,7 +14,7 @@ from ..model.test_load import write_run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "run"
-    write_run(path, runs.HEAD)
+    write_run(path, HEAD)
     return path
 
 

@@ -10,7 +10,7 @@ from har_cache.encoder.transform import normalise
 from har_cache.errors import HarCacheError
 from har_cache.exporting import export as exporting
 from har_cache.exporting.export import METADATA, FramesToLogits, Runner, export
-from har_cache.model import run as runs
+from har_cache.model.config import HEAD
 from har_cache.model.network import CNNBidirectionalRNN
 
 from ..helpers.networks import picture_crops
@@ -21,7 +21,7 @@ from ..model.test_load import write_run
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CNNBidirectionalRNN]:
     path = tmp_path_factory.mktemp("run") / "run"
-    return path, write_run(path, runs.HEAD)
+    return path, write_run(path, HEAD)
 
 
 def agrees(network: CNNBidirectionalRNN, runner: Runner) -> None:

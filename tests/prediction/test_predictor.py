@@ -8,7 +8,7 @@ import torch
 from torchvision.models import MNASNet0_5_Weights
 
 from har_cache.errors import ClipError
-from har_cache.model import run as runs
+from har_cache.model.config import FINETUNED
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.run import Run
 from har_cache.prediction.predictor import Predictor
@@ -20,7 +20,7 @@ from ..model.test_load import write_run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CNNBidirectionalRNN]:
     path = tmp_path_factory.mktemp("run") / "run"
-    return path, write_run(path, runs.FINETUNED)
+    return path, write_run(path, FINETUNED)
 
 
 def lossless(path: Path, count: int) -> Path:
@@ -86,9 +86,8 @@ def test_both_views_are_averaged_where_the_head_learnt_from_both(
     run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path
 ) -> None:
     opened = Run.open(run[0])
-    both = dataclasses.replace(
-        opened, config={**opened.config, "recipe": {**opened.config["recipe"], "views": ["center", "flip"]}}
-    )
+    recipe = dataclasses.replace(opened.config.recipe, views=("center", "flip"))
+    both = dataclasses.replace(opened, config=dataclasses.replace(opened.config, recipe=recipe))
     video = lossless(tmp_path / "clip.mkv", 6)
     prediction = Predictor(both, "cpu").predict(video)
     plain, flipped = (expected(run[1], video, 8, flip) for flip in (False, True))
