@@ -194,7 +194,9 @@ def draw_chart(running: RunningPrediction, moment: int, size: tuple[int, int], u
     pixels[:, : len(times)] = _BED
     pixels[round((rows - unit) / 2) : round((rows + unit) / 2)] = _LINE  # at one half
     leaders = running.leaders[np.searchsorted(running.shares[:-1], times)]  # when the frames of each column had come in
-    _fill(pixels[:, : len(times)], running, leaders, rows * (1 - np.interp(times, running.shares, running.highest)), unit)
+    _fill(
+        pixels[:, : len(times)], running, leaders, rows * (1 - np.interp(times, running.shares, running.highest)), unit
+    )
     chart = Image.fromarray(pixels)
     brush = ImageDraw.Draw(chart)
     if running.true is not None:
@@ -205,7 +207,9 @@ def draw_chart(running: RunningPrediction, moment: int, size: tuple[int, int], u
     return _rounded(chart, 4 * unit).reduce(_FINE)
 
 
-def _fill(pixels: NDArray[np.uint8], running: RunningPrediction, leaders: np.ndarray, heights: np.ndarray, unit: float) -> None:
+def _fill(
+    pixels: NDArray[np.uint8], running: RunningPrediction, leaders: np.ndarray, heights: np.ndarray, unit: float
+) -> None:
     """Colour each column from its height down, striped where its leader is wrong; a gap where the leader changes."""
     x, y = np.arange(pixels.shape[1]), np.arange(pixels.shape[0])[:, None]
     filled, edge = y >= heights, y < heights + 1.5 * unit

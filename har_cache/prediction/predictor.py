@@ -16,6 +16,7 @@ from ..evaluation.inference import OFFSETS
 from ..model.config import HEAD
 from ..model.load import load_network, read_info
 from ..model.run import Run
+from ..system import one_thread
 from ..training.batches import draw_frames
 from ..workers.tasks import Job
 
@@ -89,6 +90,7 @@ class Predictor:
         found = self.probabilities(clip.embeddings, [clip.embeddings.shape[1]])[0]
         return Prediction(video, clip.fps, clip.embeddings, self.info.classes, found, true, known)
 
+    @one_thread()
     @torch.inference_mode()
     def probabilities(self, embeddings: np.ndarray, lengths: Sequence[int] | np.ndarray) -> np.ndarray:
         """Class probabilities, float32 (n, classes), from the first frames of a clip, for each of these n numbers of

@@ -54,8 +54,9 @@ def test_json_is_all_of_stdout(run: Path, tmp_path: Path) -> None:
 
 
 def test_errors_are_one_line_and_exit_code_1(run: Path, tmp_path: Path) -> None:
-    for arguments in ([run, tmp_path / "none.avi"], [tmp_path, tmp_path / "x.avi"], [run, "x.avi", "--gif", "x.png"]):
+    film = [run, "x.avi", "--gif", "x.png"]
+    for arguments in ([run, tmp_path / "none.avi"], [tmp_path, tmp_path / "x.avi"], film):
         result = call(*arguments)
-        assert result.exit_code == 1 and result.stdout == ""
+        assert result.exit_code == (2 if arguments is film else 1) and result.stdout == ""
         assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     assert call(run).exit_code == 2

@@ -5,6 +5,7 @@ import pytest
 
 from har_cache.errors import HarCacheError
 from har_cache.model.config import HEAD
+from har_cache.prediction import predict as predicting
 from har_cache.prediction.predict import Report, predict
 from har_cache.progress import Progress
 from har_cache.settings import PredictSettings
@@ -47,19 +48,23 @@ def test_what_does_not_decode_is_told_and_the_others_are_done(run: Path, tmp_pat
     assert report.film_bytes == (tmp_path / "film.gif").stat().st_size
 
 
+@pytest.mark.parametrize("film", [None, "film.gif"])
 def test_a_video_that_breaks_the_decoder_costs_that_video(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, film: str | None
 ) -> None:
-    monkeypatch.setattr("har_cache.prediction.predict.count", fake_decoders.count)
+    task = "embed_with_thumbnails" if film else "embed"
+    monkeypatch.setattr(predicting, task, getattr(fake_decoders, task))
     names = ("segfault.avi", "good.avi", "hang.avi", "hog.avi")
     videos = [write_video(tmp_path / name, moving_frames(6)) for name in names]
-    report = of(run, *videos, stall_s=2)
+    report = of(run, *videos, film=film and tmp_path / film, stall_s=2)
     assert [(p.video.name, p.frames) for p in report.predictions] == [("good.avi", 6)]
     assert {video.name: reason for video, reason in report.failures.items()} == {
         "segfault.avi": "the decoder crashes: SIGSEGV (tried twice)",
         "hang.avi": "the decoder hangs: no frame for 2 s (tried twice)",
         "hog.avi": "decoding it takes more than the 2 GiB of memory a worker may use (tried twice)",
     }
+    if film:
+        assert report.film_bytes == (tmp_path / film).stat().st_size
 
 
 def test_nothing_that_decodes_is_an_error(run: Path, tmp_path: Path) -> None:
