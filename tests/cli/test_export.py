@@ -28,8 +28,8 @@ def test_it_says_how_it_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_errors_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
-    for to in ("model.txt", "model.pt2"):
+    for to, code in (("model.txt", 2), ("model.pt2", 1)):
         result = call(tmp_path, "--to", tmp_path / to)
-        assert result.exit_code == 1
+        assert result.exit_code == code
         assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     assert call(tmp_path).exit_code == 2

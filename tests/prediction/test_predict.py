@@ -11,6 +11,7 @@ from har_cache.progress import Progress
 from har_cache.settings import PredictSettings
 
 from ..helpers import fake_decoders
+from ..helpers.progress import Lines
 from ..helpers.videos import moving_frames, write_video
 from ..model.test_load import write_run
 
@@ -20,16 +21,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "run"
     write_run(path, HEAD)
     return path
-
-
-class Lines(Progress):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def of(run: Path, *videos: Path, progress: Progress = Progress(), **more: Any) -> Report:
