@@ -12,7 +12,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run directory, as written by train-head or finetune.")],
     to: Annotated[Path, typer.Option(help="File to write: .onnx, or .pt2 for torch.export.load.")],
     video: Annotated[
-        Path | None, typer.Option(help="Check it on frames of this video; default: on those of a drawn clip.")
+        Path | None, typer.Option(help="Check it on frames of this video; default: on patterned noise.")
     ] = None,
 ) -> None:
     """Write encoder and head as one file for other programs, checked against the model it comes from.

@@ -53,7 +53,7 @@ def _content(report: "Report", top: int, film: Path | None) -> dict[str, Any]:
             {
                 "video": str(p.video),
                 "frames": p.frames,
-                "fps": p.info.fps,
+                "fps": p.fps,
                 "true": p.true,
                 "correct": p.correct,
                 "known": p.known,

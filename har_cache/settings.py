@@ -291,7 +291,7 @@ class PredictSettings(Settings):
     run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
     videos: tuple[Path, ...] = option(REQUIRED, "Videos.", argument=True, metavar="VIDEO...")
     film: Path | None = option(None, "Write an annotated film of the videos: a .gif, or an .mp4.", flag="gif")
-    device: str = _device()
+    device: str = option("auto", "Where the head computes; auto: the CPU, where frames are embedded.", choices=DEVICES)
     workers: int | None = _workers()
     stall_s: float = _stall()
 

@@ -116,6 +116,19 @@ def limit_threads() -> None:
         torch.set_num_threads(cores())
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread: sums are added up in one order on every machine, and what is small waits for nobody."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def describe() -> dict[str, Any]:
     """The machine for a report of measurements: CPU, cores, quota, memory, GPU, versions, and the code's commit."""
     import torch

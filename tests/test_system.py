@@ -1,9 +1,10 @@
 import os
 
 import pytest
+import torch
 
 from har_cache import system
-from har_cache.system import cores, cpu_flags, cpu_quota, memory_bytes
+from har_cache.system import cores, cpu_flags, cpu_quota, memory_bytes, one_thread
 
 GIB = 1 << 30
 
@@ -121,3 +122,14 @@ def test_cpu_flags_are_those_that_linux_tells(cpuinfo):
 def test_cpu_flags_are_empty_where_linux_does_not_tell(cpuinfo):
     cpuinfo("")
     assert cpu_flags() == frozenset()
+
+
+def test_one_thread_is_given_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -15,16 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..drawing.people import draw_frames, draw_look
 from ..encoder.transform import CROP, MEAN, STD, TRANSFORM, crop, normalise, scale_and_shift
-from ..errors import HarCacheError
+from ..errors import ClipError, HarCacheError, SettingError
 from ..files import write_file
-from ..model.load import load_network
-from ..model.load import read_info as read_facts
+from ..model.load import load_network, read_info
 from ..model.network import CNNBidirectionalRNN
 from ..model.run import Run
 from ..progress import Progress
-from ..video.decode import read_chunks
+from ..video.decode import VideoReader
 from .rnn import onnx_translations, to_aten, traceable
 
 SUFFIXES = (".onnx", ".pt2")
@@ -34,6 +32,7 @@ _OPSET = 20
 _TOLERANCE = 1e-3  # of a logit: the contract of an exact hand-over
 _CHECKED = ((1, 1), (1, 8), (3, 5))  # clips, frames; other numbers than those of the example
 _EXAMPLE = (2, 4)
+_NOISE = 16  # frames
 
 Runner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -73,17 +72,21 @@ class FramesToLogits(nn.Module):
 def export(run_path: Path, to: Path, video: Path | None = None, progress: Progress = Progress()) -> Export:
     """Write the network of a run to `to`, as ONNX (.onnx) or as a `torch.export` program (.pt2).
 
-    Before that, it runs on frames of `video`, or else on those of a drawn clip, in other numbers of clips and frames
-    than it was traced with, and must give the eager model's logits. Raises HarCacheError where it does not, on another
-    suffix, where the extra `export` is not installed, or the run or the video cannot be used.
+    Before that, it runs on frames of `video`, or else on patterned noise, in other numbers of clips and frames than it
+    was traced with, and must give the eager model's logits. Raises HarCacheError where it does not, where the extra
+    `export` is not installed, or the run or the video cannot be used; SettingError on another suffix; FileError where
+    nothing can be written.
     """
     _check(to)
     run = Run.open(run_path)
     network = load_network(run)
-    frames = _video_frames(video) if video else _drawn_frames()
+    frames = _video_frames(video) if video else _noise_frames()
+    progress.say("Tracing the network")
     program = _trace(FramesToLogits(traceable(network, run.config.head.cell)).eval(), _batch(frames, *_EXAMPLE))
     metadata = _metadata(run)
+    progress.say(f"Writing it as {'ONNX' if to.suffix == '.onnx' else 'a torch.export program'}")
     data = _onnx_bytes(program, metadata) if to.suffix == ".onnx" else _pt2_bytes(program, metadata)
+    progress.say("Running that beside the model")
     runner = _onnx_runner(data) if to.suffix == ".onnx" else _pt2_runner(data)
     difference = _largest_difference(network, runner, frames)
     if not difference <= _TOLERANCE:  # nor where it is NaN
@@ -92,26 +95,26 @@ def export(run_path: Path, to: Path, video: Path | None = None, progress: Progre
             "try other versions of torch and onnxscript"
         )
     write_file(to, data)
-    checked_on = f"frames of {video}" if video else "frames of a drawn clip"
+    checked_on = f"frames of {video}" if video else "patterned noise"
     return Export(to, len(data), metadata, difference, checked_on)
 
 
 def _check(to: Path) -> None:
     if to.suffix not in SUFFIXES:
-        raise HarCacheError(f"--to {to}: expected a file named *.onnx or *.pt2")
+        raise SettingError(f"--to {to}: expected a file named *.onnx or *.pt2")
     if to.suffix == ".onnx" and importlib.util.find_spec("onnxscript") is None:
         raise HarCacheError("ONNX needs onnxscript, which the extra `export` installs: pip install 'har-cache[export]'")
     if not to.absolute().parent.is_dir():
-        raise HarCacheError(f"--to {to}: no such directory: {to.parent}")
+        raise SettingError(f"--to {to}: no such directory: {to.parent}")
 
 
 def _metadata(run: Run) -> dict[str, str]:
-    facts = read_facts(run)
+    info = read_info(run)
     return {
         "schema": SCHEMA,
-        "classes": json.dumps(facts.classes),
-        "frames": str(facts.frames),
-        "views": ",".join(facts.views),
+        "classes": json.dumps(info.classes),
+        "frames": str(info.frames),
+        "views": ",".join(info.views),
         "transform": TRANSFORM,
         "mean": json.dumps(MEAN),
         "std": json.dumps(STD),
@@ -203,11 +206,19 @@ def _batch(frames: Tensor, clips: int, steps: int) -> tuple[Tensor, Tensor]:
 
 
 def _video_frames(video: Path) -> Tensor:
-    chunk = next(iter(read_chunks(video)))
+    try:
+        with VideoReader(video) as reader:
+            chunk = next(reader.chunks())
+    except ClipError as error:
+        raise HarCacheError(f"--video {video}: {error}") from error
     return crop(torch.from_numpy(chunk)).to(torch.uint8).contiguous()
 
 
-def _drawn_frames() -> Tensor:
+def _noise_frames() -> Tensor:
+    """Crops with large shapes and some texture: blocks of three sizes, each of random colours."""
     rng = np.random.default_rng(0)
-    pictures = np.stack(list(draw_frames("approach", draw_look("fr", rng), 16, True, rng)))
-    return crop(torch.from_numpy(pictures)).to(torch.uint8).contiguous()
+    shares = {4: 0.5, 14: 0.35, 56: 0.15}  # by blocks a side
+    layers = [
+        share * rng.random((_NOISE, 3, n, n)).repeat(CROP // n, 2).repeat(CROP // n, 3) for n, share in shares.items()
+    ]
+    return torch.from_numpy((255 * np.sum(layers, 0)).round().astype(np.uint8))

@@ -1,8 +1,11 @@
 """The head's RNNs in a form that can be exported for any number of frames.
 
 torch traces its own RNNs by going through the steps of the example one by one, and the length of the example then
-stays in what is exported (https://github.com/pytorch/pytorch/issues/126339). Here a whole RNN is one operator while
-the network is traced; then it becomes what a program without har-cache knows: ATen's own RNN, or that of ONNX.
+stays in what is exported (https://github.com/pytorch/pytorch/issues/126339). torch's exporter to ONNX has had RNNs of
+its own since, but it freezes the number of frames where two of them read a clip in both directions
+(https://github.com/pytorch/pytorch/issues/191855), and wrote GRUs that are wrong without a word
+(https://github.com/pytorch/pytorch/issues/189225). Here a whole RNN is one operator while the network is traced; then
+it becomes what a program without har-cache knows: ATen's own RNN, or that of ONNX.
 """
 
 import copy

@@ -4,7 +4,6 @@ precision chosen; all on frames of the data set itself, and the same for any num
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +25,7 @@ from ..files import sha256
 from ..model.load import run_weights
 from ..progress import Progress
 from ..settings import IMAGENET_OR_RANDOM, NAMED_WEIGHTS, ExtractSettings
+from ..system import one_thread
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job, features, sample
 
@@ -177,17 +177,6 @@ def find(source: str, seed: int) -> Weights:
     """Weights from `imagenet`, `random`, a file, or the directory of a run. Raises HarCacheError."""
     path = Path(source)
     return run_weights(path) if source not in NAMED_WEIGHTS and path.is_dir() else find_weights(source, seed)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread, so that sums are added up in one order on every machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def file_projection(path: str) -> tuple[Tensor, Tensor]:

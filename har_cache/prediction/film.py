@@ -1,8 +1,8 @@
-"""Pictures -> the bytes of a film: a GIF or an MP4."""
+"""A film of predicted videos, a GIF or an MP4: each picture with what the model makes of the frames up to it."""
 
 import io
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,24 +11,36 @@ import av
 import numpy as np
 from PIL import Image
 
-from ..errors import HarCacheError
+from ..errors import SettingError
+from ..files import write_file
+from ..progress import Progress
+from .panel import RunningPrediction, annotate, picture_height
+from .predictor import Prediction, Predictor
 
 _COLOURS = 255  # one less than a GIF has: the last one stands for what stays as it was
 _STILL = 12  # of 255: less is no movement; nobody sees it
 _STRIP, _EVERY = 8, 3  # a palette is made from so many pictures, of every third pixel of every third row
 _CRF = 19  # of H.264; 0 loses nothing, 51 is the worst
-
-Scene = Iterable[Image.Image]
+_USUAL_FPS = 25.0  # where the video does not say
+_HOLD_S = 1.6  # how long the last picture of a video, the verdict, stays
 
 
 @dataclass(frozen=True)
 class FilmKind:
-    """GIF or MP4: the width of its pictures in pixels, how many of them it shows a second, the most for one scene."""
+    """GIF or MP4: the width of its pictures in pixels, how many of them it shows a second, the most for one video."""
 
     suffix: str
     width: int
     fps: Fraction
     most: int
+
+    def pictures(self, frames: int, fps: float) -> tuple[int, float]:
+        """How many pictures a video of this many frames, and frames a second, takes, and how much faster it is shown
+        than it was taken. Pictures may be the same; `fps` is 0 where it is not known.
+        """
+        wanted = max(1, round(frames / (fps or _USUAL_FPS) * float(self.fps)))
+        shown = min(wanted, self.most)
+        return shown, wanted / shown
 
 
 # A GIF grows by 10 to 40 kB with every picture of a real video.
@@ -36,20 +48,79 @@ KINDS = (FilmKind(".gif", 320, Fraction(10), 100), FilmKind(".mp4", 640, Fractio
 
 
 def kind_of(path: Path) -> FilmKind:
-    """What is to be written to `path`. Raises HarCacheError where its suffix is none of .gif and .mp4."""
+    """The kind of film at `path`. Raises SettingError where its suffix is none of .gif and .mp4."""
     for kind in KINDS:
         if path.suffix.lower() == kind.suffix:
             return kind
-    raise HarCacheError(f"--gif {path}: expected a file named *.gif or *.mp4")
+    raise SettingError(f"--gif {path}: expected a file named *.gif or *.mp4")
 
 
-def encode(kind: FilmKind, scenes: Iterable[Scene]) -> bytes:
-    """All pictures of all scenes one after another; they are RGB, of one size, with even sides for an MP4."""
-    return _gif(kind, scenes) if kind.suffix == ".gif" else _mp4(kind, scenes)
+def moments(frames: int, count: int) -> np.ndarray:
+    """How many frames have come in at each of `count` moments, evenly spread: int (count), rising, at last all."""
+    return (np.arange(1, count + 1) * frames) // count
 
 
-def _gif(kind: FilmKind, scenes: Iterable[Scene]) -> bytes:
-    pictures = [picture for scene in scenes for picture in _reduced(scene)]
+def choose_pictures(kind: FilmKind, frames: int, fps: float, thumbnails: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Those thumbnails of a video that its film shows, by how many frames had come in with each, rising to all."""
+    there = np.array(list(thumbnails))
+    wanted = moments(frames, min(kind.pictures(frames, fps)[0], frames))
+    return {int(n): thumbnails[n] for n in np.unique(there[np.searchsorted(there, wanted)])}
+
+
+def write_film(
+    path: Path, predictor: Predictor, predictions: Sequence[Prediction], progress: Progress = Progress()
+) -> int:
+    """Write a .gif or .mp4 of the videos one after another; gives its size in bytes.
+
+    A video is shown at its own speed or, where it is long, faster. Raises SettingError where `path` says neither,
+    FileError where it cannot be written.
+    """
+    kind, count = kind_of(path), len(predictions)
+    height = picture_height(kind.width, [_open(next(iter(p.pictures.values()))).size for p in predictions])
+
+    def videos() -> Iterator[Iterator[Image.Image]]:
+        for i, prediction in enumerate(predictions, 1):
+            yield _annotated(prediction, predictor, kind, height, f"{i}/{count}" if count > 1 else "")
+            progress.advance()
+
+    with progress.task("Drawing the film", "video", count):
+        data = encode(kind, videos())
+    write_file(path, data)
+    return len(data)
+
+
+def _annotated(
+    prediction: Prediction, predictor: Predictor, kind: FilmKind, height: int, label: str
+) -> Iterator[Image.Image]:
+    """The pictures of one video in the order of time; the last one stays for a moment."""
+    shown, speed = kind.pictures(prediction.frames, prediction.fps)
+    complete = np.array(list(prediction.pictures))
+    running = RunningPrediction(
+        prediction.classes,
+        predictor.probabilities(prediction.embeddings, complete),
+        complete / prediction.frames,
+        prediction.classes.index(prediction.true) if prediction.true else None,
+        "  ".join(filter(None, (label, f"{speed:.1f}x" if speed > 1 else ""))),
+    )
+    count = len(complete)
+    for i, jpeg in enumerate(prediction.pictures.values()):
+        picture = annotate(_open(jpeg), running, i, (kind.width, height))
+        # Where there are fewer frames than the film has pictures in that time, each is shown for longer.
+        yield from [picture] * ((i + 1) * shown // count - i * shown // count)
+    yield from [picture] * round(_HOLD_S * kind.fps)
+
+
+def _open(jpeg: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(jpeg))
+
+
+def encode(kind: FilmKind, videos: Iterable[Iterable[Image.Image]]) -> bytes:
+    """All pictures of all videos one after another; they are RGB, of one size, with even sides for an MP4."""
+    return _gif(kind, videos) if kind.suffix == ".gif" else _mp4(kind, videos)
+
+
+def _gif(kind: FilmKind, videos: Iterable[Iterable[Image.Image]]) -> bytes:
+    pictures = [picture for video in videos for picture in _reduced(video)]
     file = io.BytesIO()
     pictures[0].save(
         file,
@@ -63,21 +134,21 @@ def _gif(kind: FilmKind, scenes: Iterable[Scene]) -> bytes:
     return file.getvalue()
 
 
-def _reduced(scene: Scene) -> Iterator[Image.Image]:
+def _reduced(pictures: Iterable[Image.Image]) -> Iterator[Image.Image]:
     """The pictures in the best colours for all of them: with a palette for each, what does not move would flicker."""
-    pictures = list(_steadied(scene))
-    chosen = [np.asarray(picture)[::_EVERY, ::_EVERY] for picture in pictures[:: -(-len(pictures) // _STRIP)]]
+    steady = list(_steadied(pictures))
+    chosen = [np.asarray(picture)[::_EVERY, ::_EVERY] for picture in steady[:: -(-len(steady) // _STRIP)]]
     strip = Image.fromarray(np.concatenate(chosen))
     palette = strip.quantize(_COLOURS, Image.Quantize.MEDIANCUT, kmeans=1)
-    return (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+    return (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in steady)
 
 
-def _steadied(scene: Scene) -> Iterator[Image.Image]:
+def _steadied(pictures: Iterable[Image.Image]) -> Iterator[Image.Image]:
     """The pictures, each with those pixels of the one before that hardly change: the noise of a video's compression is
     more than half of a GIF otherwise.
     """
     shown: np.ndarray | None = None
-    for picture in scene:
+    for picture in pictures:
         pixels = np.asarray(picture, np.int16)
         if shown is not None:
             still = np.abs(pixels - shown).max(2, keepdims=True) < _STILL
@@ -86,18 +157,18 @@ def _steadied(scene: Scene) -> Iterator[Image.Image]:
         yield Image.fromarray(pixels.astype(np.uint8))
 
 
-def _mp4(kind: FilmKind, scenes: Iterable[Scene]) -> bytes:
+def _mp4(kind: FilmKind, videos: Iterable[Iterable[Image.Image]]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "film.mp4"
-        _write_mp4(file, kind, scenes)
+        _write_mp4(file, kind, videos)
         return file.read_bytes()
 
 
-def _write_mp4(file: Path, kind: FilmKind, scenes: Iterable[Scene]) -> None:
+def _write_mp4(file: Path, kind: FilmKind, videos: Iterable[Iterable[Image.Image]]) -> None:
     # The index comes first, so that a browser can begin before it has everything.
     with av.open(str(file), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=kind.fps, options={"crf": str(_CRF), "preset": "medium"})
-        for number, picture in enumerate(picture for scene in scenes for picture in scene):
+        for number, picture in enumerate(picture for video in videos for picture in video):
             if not number:
                 stream.width, stream.height = picture.size
                 stream.pix_fmt = "yuv420p"  # the one that every player shows

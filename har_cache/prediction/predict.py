@@ -1,19 +1,20 @@
 """Several videos at once: what a run makes of each, and a film of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import ClipError, HarCacheError
+from ..errors import ClipError, HarCacheError, SettingError
 from ..model.run import Run
 from ..progress import Progress
 from ..settings import PredictSettings
-from ..system import default_workers
+from ..system import default_workers, resolve_device
 from ..workers.pool import WorkerPool
-from ..workers.tasks import Job, count
-from .film import kind_of
+from ..workers.tasks import embed, embed_with_thumbnails
+from .film import FilmKind, choose_pictures, kind_of, write_film
 from .predictor import Prediction, Predictor
-from .scene import write_film
+
+_THUMBNAILS = 1000  # of a video, for a film to choose from
 
 
 @dataclass(frozen=True)
@@ -32,36 +33,52 @@ class Report:
 def predict(settings: PredictSettings, progress: Progress = Progress()) -> Report:
     """Predict each of the videos; one that does not decode is told to `progress`, and left out.
 
-    Raises HarCacheError: no such run, a film that cannot be written, no video that decodes.
+    Worker processes decode and embed, each video once, on CPUs; the device is where the head computes. Raises
+    HarCacheError: no such run, a film that cannot be written, no video that decodes.
     """
     settings.check()
-    _check_film(settings.film)
+    kind = _kind_of_film(settings.film)
     run = Run.open(settings.run)
-    predictor = Predictor(run, settings.device)
-    videos = settings.videos
-    failures = _failures(videos, settings.stall_s)
-    for video, reason in failures.items():
-        if len(videos) == 1:
-            raise HarCacheError(f"{video}: {reason}")
-        progress.say(f"Failed: {video}: {reason}")
-    predictions = [predictor.predict(video) for video in videos if video not in failures]
+    # A head is sooner done with a few clips than a GPU is ready for it.
+    predictor = Predictor(run, "cpu" if settings.device == "auto" else resolve_device(settings.device))
+    outcomes = dict(_outcomes(settings, predictor, kind, progress))
+    in_order = [(video, outcomes[i]) for i, video in enumerate(settings.videos)]
+    predictions = [outcome for _, outcome in in_order if isinstance(outcome, Prediction)]
+    failures = {video: str(outcome) for video, outcome in in_order if isinstance(outcome, ClipError)}
     if not predictions:
-        raise HarCacheError(f"none of the {len(videos)} videos can be decoded")
-    written = write_film(settings.film, predictor, predictions) if settings.film else None
-    return Report(predictor.run, predictions, failures, written)
+        raise HarCacheError(f"none of the {len(settings.videos)} videos can be decoded")
+    written = write_film(settings.film, predictor, predictions, progress) if settings.film else None
+    return Report(run, predictions, failures, written)
 
 
-def _failures(videos: Sequence[Path], stall_s: float) -> dict[Path, str]:
-    """Which videos a worker process could not decode, and why: what crashes a decoder would take this process along."""
-    with WorkerPool(Job("pyav", stall_s=stall_s), default_workers()) as pool:
-        outcomes = dict(pool.run(count, ((video, (video.absolute(),)) for video in videos)))
-    return {video: str(outcomes[video]) for video in videos if isinstance(outcomes[video], ClipError)}
+def _outcomes(
+    settings: PredictSettings, predictor: Predictor, kind: FilmKind | None, progress: Progress
+) -> Iterator[tuple[int, Prediction | ClipError]]:
+    """For each video, by its place: its prediction, with pictures for the film, or why it does not decode."""
+    videos = settings.videos
+    task, more = (embed_with_thumbnails, (kind.width, _THUMBNAILS)) if kind else (embed, ())
+    calls = ((i, (video.name, video.absolute(), *more)) for i, video in enumerate(videos))
+    count = min(settings.workers or default_workers(), len(videos))
+    with WorkerPool(predictor.job(settings.stall_s), count) as pool, progress.task("Predicting", "video", len(videos)):
+        for i, outcome in pool.run(task, calls):
+            if isinstance(outcome, ClipError):
+                if len(videos) == 1:
+                    raise HarCacheError(f"{videos[i]}: {outcome}")
+                progress.say(f"Failed: {videos[i]}: {outcome}")
+                yield i, outcome
+            elif kind is None:
+                yield i, predictor.predict(videos[i], outcome)
+            else:
+                clip, thumbnails = outcome
+                pictures = choose_pictures(kind, clip.frames, clip.fps, thumbnails)
+                yield i, replace(predictor.predict(videos[i], clip), pictures=pictures)
+            progress.advance()
 
 
-def _check_film(film: Path | None) -> None:
-    """Before anything is computed."""
+def _kind_of_film(film: Path | None) -> FilmKind | None:
+    """The kind of film asked for. Raises SettingError where it cannot be written: before anything is computed."""
     if film is None:
-        return
-    kind_of(film)
+        return None
     if not film.absolute().parent.is_dir():
-        raise HarCacheError(f"--gif {film}: no such directory: {film.parent}")
+        raise SettingError(f"--gif {film}: no such directory: {film.parent}")
+    return kind_of(film)

@@ -1,46 +1,46 @@
 """A run's network, ready for any video that decodes, from the run's directory alone."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from ..cache.record import ClipRecord
 from ..data.leakage import groups
-from ..encoder.encoder import CPU_BATCH, Encoder
+from ..encoder.encoder import favoured
 from ..encoder.folded import fold
-from ..encoder.transform import crop
 from ..errors import HarCacheError
-from ..evaluation.inference import probabilities
-from ..evaluation.scores import ranked
-from ..model.load import load_network
-from ..model.load import read_info as read_facts
+from ..evaluation.inference import PLACES
+from ..model.config import HEAD
+from ..model.load import load_network, read_info
 from ..model.run import Run
-from ..system import resolve_device
-from ..training.batches import Sequences
-from ..video.decode import VideoInfo, probe, read_chunks
+from ..system import one_thread
+from ..training.batches import draw_frames
+from ..workers.tasks import Job
 
-_CHUNK_BYTES = 32 << 20  # of frames decoded at a time
+_BATCH = 256  # clips, or beginnings of them
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What a run makes of one video.
 
-    `embeddings`: of every frame, float32 (views, frames, 256); `probabilities`: float32 (classes). `true`: the class
+    `embeddings`: of every frame, float16 (views, frames, 256); `probabilities`: float32 (classes). `true`: the class
     whose folder the video is in, None where it is in no such folder; `known`: what the run knew of the clip before,
-    `seen`, `sibling` or `clean`, None where that cannot be told.
+    `seen`, `sibling` or `clean`, None where that cannot be told. `pictures`: JPEGs for a film, by how many frames had
+    come in with each, rising to all.
     """
 
     video: Path
-    info: VideoInfo
-    embeddings: Tensor
+    fps: float
+    embeddings: np.ndarray
     classes: Sequence[str]
     probabilities: np.ndarray
     true: str | None
     known: str | None
+    pictures: Mapping[int, bytes] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
@@ -54,45 +54,59 @@ class Prediction:
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The likeliest classes and their probabilities, in falling order."""
-        order = ranked(self.probabilities[None])[0, :count]
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
         return [(self.classes[i], float(self.probabilities[i])) for i in order]
 
 
 class Predictor:
-    """The network of a run on one device. Raises HarCacheError where the run, or the device, cannot be used."""
+    """The network of a run: its encoder for worker processes, its head on one device.
 
-    def __init__(self, run: Run, device: str = "auto") -> None:
-        self.device = resolve_device(device)
-        self.run, self.facts = run, read_facts(run)
+    Raises HarCacheError where the run cannot be used.
+    """
+
+    def __init__(self, run: Run, device: str = "cpu") -> None:
+        self.run, self.info = run, read_info(run)
         network = load_network(run)
-        self._encoder = Encoder(fold(network.encoder), "fp32", self.facts.views, self.device)
-        self._head = network.head
+        self._encoder = fold(network.encoder)
+        self._head = network.head.to(device)
+        self._device = device
 
-    def predict(self, video: Path) -> Prediction:
-        """What the network makes of a video. Raises ClipError where that does not decode."""
-        info = probe(video)
-        size = max(1, min(CPU_BATCH, _CHUNK_BYTES // (3 * info.width * info.height)))
-        parts = [self._encoder(crops.to(self.device)) for crops in _crops(video, size)]
-        embeddings = torch.cat(parts, dim=1)
-        folder = video.absolute().parent.name
-        true = folder if folder in self.facts.classes else None
-        known = groups(self.run.clips, [f"{folder}/{video.name}"])[0] if true else None
-        found = self.judge(embeddings)
-        return Prediction(video, info, embeddings, self.facts.classes, found, true, known)
+    def job(self, stall_s: float) -> Job:
+        """What worker processes need to embed videos, on CPUs, as they were embedded for the head.
 
-    def judge(self, embeddings: Tensor) -> np.ndarray:
-        """Class probabilities, float32 (classes), from embeddings of a clip's frames, (views, frames, 256).
-
-        As `evaluate` has them: averaged over the views, and over three ways to take the run's number of frames. Of a
-        clip's first frames alone it says what it would say if there were no more.
+        The precision is that of the cache that the head learnt from, where CPUs like this one are known to favour it,
+        else fp32; nobody has looked how faithful another is to an encoder that was fine-tuned since.
         """
-        clip = torch.tensor([0, embeddings.shape[1]], device=self.device)
-        sequences = Sequences(embeddings, clip, clip[:1])
-        found = probabilities(self._head, sequences, np.zeros(1, np.int64), self.facts.frames)[0]
-        if not np.isfinite(found).all():
+        known = self.run.config.stage == HEAD and self.info.precision in favoured("cpu")
+        precision = self.info.precision if known else "fp32"
+        return Job("pyav", self._encoder, precision, self.info.views, stall_s=stall_s)
+
+    def predict(self, video: Path, clip: ClipRecord) -> Prediction:
+        """What the network makes of a video that was embedded by such a job."""
+        assert clip.embeddings is not None
+        folder = video.absolute().parent.name
+        true = folder if folder in self.info.classes else None
+        known = groups(self.run.clips, [f"{folder}/{video.name}"])[0] if true else None
+        found = self.probabilities(clip.embeddings, [clip.embeddings.shape[1]])[0]
+        return Prediction(video, clip.fps, clip.embeddings, self.info.classes, found, true, known)
+
+    @one_thread()
+    @torch.inference_mode()
+    def probabilities(self, embeddings: np.ndarray, lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Class probabilities, float32 (n, classes), from the first frames of a clip, for each of these n numbers of
+        them; `embeddings`: (views, frames, 256).
+
+        As `evaluate` has them: averaged over the views, and over three ways to take the run's number of frames. Of
+        the first frames it says what it would say if there were no more.
+        """
+        views = torch.from_numpy(embeddings).to(self._device)
+        places = [torch.tensor(place, device=self._device) for place in PLACES]
+        found = []
+        for part in torch.as_tensor(lengths, device=self._device).split(_BATCH):
+            drawn = [draw_frames(part, self.info.frames, place) for place in places]
+            each = [self._head(view[frames], mask).softmax(1) for frames, mask in drawn for view in views]
+            found.append(torch.stack(each).mean(0))
+        probabilities = torch.cat(found).cpu().numpy()
+        if not np.isfinite(probabilities).all():
             raise HarCacheError(f"{self.run.path}: the model's probabilities are not finite; train it again")
-        return found
-
-
-def _crops(video: Path, size: int) -> Iterator[Tensor]:
-    return (crop(torch.from_numpy(chunk)) for chunk in read_chunks(video, size=size))
+        return probabilities

@@ -19,6 +19,7 @@ from ..encoder.folded import FoldedEncoder
 from ..encoder.transform import RESIZE, crop
 from ..errors import ClipError
 from ..video.decode import VideoReader, read_frames, spread
+from ..video.thumbnails import Thumbnails
 from .ring import Ring
 from .sandbox import CHUNK_BYTES, Sandbox, bounded, rearm
 
@@ -53,17 +54,24 @@ _encoder: Encoder | None = None
 _rings: dict[str, Ring]
 
 
-def embed(key: str, path: Path) -> ClipRecord:
+def embed(key: str, path: Path, thumbnails: Thumbnails | None = None) -> ClipRecord:
     """Decode, transform and encode a whole clip. Raises ClipError; dies on a stall or for want of memory."""
     timer = StageTimer()
     parts = []
     with bounded(), open_video(path) as video:
-        for crops in batches(chunks(video), timer):
+        frames = thumbnails.watch(chunks(video)) if thumbnails else chunks(video)
+        for crops in batches(frames, timer):
             parts.append(encoder()(crops).to(torch.float16).numpy())
             timer.record("encode")
     embeddings = np.concatenate(parts, axis=1)
     check_finite(embeddings)
     return _record(key, path, video, embeddings.shape[1], timer, embeddings)
+
+
+def embed_with_thumbnails(key: str, path: Path, side: int, most: int) -> tuple[ClipRecord, dict[int, bytes]]:
+    """`embed`, and pictures of the same frames: the `jpegs` of `Thumbnails(side, most)`."""
+    thumbnails = Thumbnails(side, most)
+    return embed(key, path, thumbnails), thumbnails.jpegs
 
 
 def decode(key: str, path: Path, ring: str) -> ClipRecord:
@@ -78,12 +86,6 @@ def decode(key: str, path: Path, ring: str) -> ClipRecord:
             frames += len(chunk)
         timer.record("decode")
     return _record(key, path, video, frames, timer)
-
-
-def count(path: Path) -> int:
-    """Decode a whole clip to see whether that can be done: its frames. Raises ClipError or dies as `embed` does."""
-    with bounded(), open_video(path) as video:
-        return sum(len(chunk) for chunk in chunks(video))
 
 
 def pick(path: Path, numbers: Sequence[int], ring: str) -> float:

@@ -6,6 +6,7 @@ from typer.testing import CliRunner, Result
 
 from har_cache.exporting import export as exporting
 from har_cache.exporting.export import Export
+from har_cache.progress import Progress
 
 
 def call(*arguments: object) -> Result:
@@ -13,7 +14,7 @@ def call(*arguments: object) -> Result:
 
 
 def test_it_says_how_it_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def export(run: Path, to: Path, video: Path | None) -> Export:
+    def export(run: Path, to: Path, video: Path | None, progress: Progress) -> Export:
         assert (run, video) == (tmp_path / "run", Path("clip.avi"))
         metadata = {"stage": "finetune", "split": "2", "frames": "8", "classes": "[]"}
         return Export(to, 7_300_000, metadata, 2.4e-6, f"frames of {video}")
@@ -27,8 +28,8 @@ def test_it_says_how_it_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_errors_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
-    for to in ("model.txt", "model.pt2"):
+    for to, code in (("model.txt", 2), ("model.pt2", 1)):
         result = call(tmp_path, "--to", tmp_path / to)
-        assert result.exit_code == 1
+        assert result.exit_code == code
         assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     assert call(tmp_path).exit_code == 2

@@ -5,7 +5,7 @@ import pytest
 from har_cache_cli.main import app
 from typer.testing import CliRunner, Result
 
-from har_cache.model import run as runs
+from har_cache.model.config import HEAD
 
 from ..helpers.videos import moving_frames, write_video
 from ..model.test_load import write_run
@@ -14,7 +14,7 @@ from ..model.test_load import write_run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "run"
-    write_run(path, runs.HEAD)
+    write_run(path, HEAD)
     return path
 
 
@@ -54,8 +54,9 @@ def test_json_is_all_of_stdout(run: Path, tmp_path: Path) -> None:
 
 
 def test_errors_are_one_line_and_exit_code_1(run: Path, tmp_path: Path) -> None:
-    for arguments in ([run, tmp_path / "none.avi"], [tmp_path, tmp_path / "x.avi"], [run, "x.avi", "--gif", "x.png"]):
+    film = [run, "x.avi", "--gif", "x.png"]
+    for arguments in ([run, tmp_path / "none.avi"], [tmp_path, tmp_path / "x.avi"], film):
         result = call(*arguments)
-        assert result.exit_code == 1 and result.stdout == ""
+        assert result.exit_code == (2 if arguments is film else 1) and result.stdout == ""
         assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     assert call(run).exit_code == 2

@@ -10,10 +10,11 @@ from har_cache.encoder.transform import normalise
 from har_cache.errors import HarCacheError
 from har_cache.exporting import export as exporting
 from har_cache.exporting.export import METADATA, FramesToLogits, Runner, export
-from har_cache.model import run as runs
+from har_cache.model.config import HEAD
 from har_cache.model.network import CNNBidirectionalRNN
 
 from ..helpers.networks import picture_crops
+from ..helpers.progress import Lines
 from ..helpers.videos import moving_frames, write_video
 from ..model.test_load import write_run
 
@@ -21,7 +22,7 @@ from ..model.test_load import write_run
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CNNBidirectionalRNN]:
     path = tmp_path_factory.mktemp("run") / "run"
-    return path, write_run(path, runs.HEAD)
+    return path, write_run(path, HEAD)
 
 
 def agrees(network: CNNBidirectionalRNN, runner: Runner) -> None:
@@ -45,7 +46,10 @@ def test_onnx_runs_in_onnx_runtime_and_says_what_it_is(
     network: tuple[Path, CNNBidirectionalRNN], tmp_path: Path
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    written = export(network[0], tmp_path / "model.onnx")
+    progress = Lines()
+    written = export(network[0], tmp_path / "model.onnx", progress=progress)
+    assert [line.split()[0] for line in progress.said] == ["Tracing", "Writing", "Running"]
+    assert written.checked_on == "patterned noise"
     assert written.difference < 1e-4 and written.bytes == written.path.stat().st_size
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     session = onnxruntime.InferenceSession(written.path)

@@ -13,7 +13,7 @@ from har_cache.encoder.projection import random_projection
 from har_cache.encoder.weights import Weights, find_weights, load_encoder, random_model, save_encoder
 from har_cache.errors import HarCacheError, WeightsError
 from har_cache.extraction.differences import differences
-from har_cache.extraction.prepare import _spread, one_thread, prepare
+from har_cache.extraction.prepare import _spread, prepare
 from har_cache.files import sha256
 from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings
@@ -222,14 +222,3 @@ def test_another_projection_in_the_weights_file_is_another_recipe(
     assert differences(asked, recipe) == []
     found = differences(dataclasses.replace(asked, weights=str(tmp_path / "other.safetensors")), recipe)
     assert [line.split(":")[0] for line in found] == ["projection_fit"]
-
-
-def test_one_thread_is_given_back() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with one_thread():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

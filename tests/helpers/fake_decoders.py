@@ -57,9 +57,17 @@ def sample(path: Path, count: int) -> np.ndarray:
     return tasks.sample(path, count)
 
 
-def count(path: Path) -> int:
-    """`har_cache.workers.tasks.count` over these decoders."""
+def embed(*args: Any) -> Any:
+    """`har_cache.workers.tasks.embed` over these decoders."""
     from har_cache.workers import tasks
 
     install()
-    return tasks.count(path)
+    return tasks.embed(*args)
+
+
+def embed_with_thumbnails(*args: Any) -> Any:
+    """`har_cache.workers.tasks.embed_with_thumbnails` over these decoders."""
+    from har_cache.workers import tasks
+
+    install()
+    return tasks.embed_with_thumbnails(*args)

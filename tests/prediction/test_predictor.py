@@ -7,11 +7,13 @@ import pytest
 import torch
 from torchvision.models import MNASNet0_5_Weights
 
-from har_cache.errors import ClipError
-from har_cache.model import run as runs
+from har_cache.model.config import FINETUNED, HEAD
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.run import Run
-from har_cache.prediction.predictor import Predictor
+from har_cache.prediction import predictor as predictors
+from har_cache.prediction.predictor import Prediction, Predictor
+from har_cache.workers.pool import WorkerPool
+from har_cache.workers.tasks import embed
 
 from ..helpers.videos import moving_frames, reference_frames, write_video
 from ..model.test_load import write_run
@@ -20,7 +22,13 @@ from ..model.test_load import write_run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CNNBidirectionalRNN]:
     path = tmp_path_factory.mktemp("run") / "run"
-    return path, write_run(path, runs.FINETUNED)
+    return path, write_run(path, FINETUNED)
+
+
+def predicted(predictor: Predictor, *videos: Path) -> list[Prediction]:
+    with WorkerPool(predictor.job(60), 1) as pool:
+        clips = dict(pool.run(embed, ((video, (video.name, video.absolute())) for video in videos)))
+    return [predictor.predict(video, clips[video]) for video in videos]
 
 
 def lossless(path: Path, count: int) -> Path:
@@ -49,7 +57,7 @@ def test_a_prediction_is_what_the_plain_way_gives(
     run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path, frames: int
 ) -> None:
     video = lossless(tmp_path / "clip.mkv", frames)
-    prediction = Predictor(Run.open(run[0]), "cpu").predict(video)
+    (prediction,) = predicted(Predictor(Run.open(run[0])), video)
     assert prediction.frames == frames and prediction.probabilities.dtype == np.float32
     np.testing.assert_allclose(prediction.probabilities, expected(run[1], video, 8), rtol=0, atol=1e-4)
     assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-5)
@@ -61,41 +69,52 @@ def test_a_prediction_is_what_the_plain_way_gives(
 def test_first_frames_are_judged_as_if_there_were_no_more(
     run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path
 ) -> None:
-    predictor = Predictor(Run.open(run[0]), "cpu")
-    whole = predictor.predict(lossless(tmp_path / "whole.mkv", 21))
-    for count in (1, 7, 16):
-        alone = predictor.predict(lossless(tmp_path / f"{count}.mkv", count))
-        so_far = predictor.judge(whole.embeddings[:, :count])
-        np.testing.assert_allclose(so_far, alone.probabilities, rtol=0, atol=1e-4)
-    np.testing.assert_array_equal(predictor.judge(whole.embeddings), whole.probabilities)
+    predictor = Predictor(Run.open(run[0]))
+    counts = [1, 7, 16]
+    videos = [lossless(tmp_path / f"{count}.mkv", count) for count in (*counts, 21)]
+    *alone, whole = predicted(predictor, *videos)
+    so_far = predictor.probabilities(whole.embeddings, counts)
+    np.testing.assert_allclose(so_far, [p.probabilities for p in alone], rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(predictor.probabilities(whole.embeddings, [21])[0], whole.probabilities)
 
 
 def test_the_folder_tells_what_is_true_and_the_run_what_it_knew(
     run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predictor = Predictor(Run.open(run[0]), "cpu")
-    seen, clean = (predictor.predict(lossless(tmp_path / "a" / name, 3)) for name in ("1.avi", "new.avi"))
+    predictor = Predictor(Run.open(run[0]))
+    seen, clean = predicted(predictor, *(lossless(tmp_path / "a" / name, 3) for name in ("1.avi", "new.avi")))
     assert (seen.true, seen.known, clean.true, clean.known) == ("a", "seen", "a", "clean")
     assert seen.correct is (seen.top(1)[0][0] == "a")
     assert dataclasses.replace(seen, true=seen.top(2)[1][0]).correct is False
     monkeypatch.chdir(tmp_path / "a")
-    assert predictor.predict(Path("new.avi")).true == "a"
+    assert predicted(predictor, Path("new.avi"))[0].true == "a"
 
 
 def test_both_views_are_averaged_where_the_head_learnt_from_both(
     run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path
 ) -> None:
     opened = Run.open(run[0])
-    both = dataclasses.replace(
-        opened, config={**opened.config, "recipe": {**opened.config["recipe"], "views": ["center", "flip"]}}
-    )
+    recipe = dataclasses.replace(opened.config.recipe, views=("center", "flip"))
+    both = dataclasses.replace(opened, config=dataclasses.replace(opened.config, recipe=recipe))
     video = lossless(tmp_path / "clip.mkv", 6)
-    prediction = Predictor(both, "cpu").predict(video)
+    (prediction,) = predicted(Predictor(both), video)
     plain, flipped = (expected(run[1], video, 8, flip) for flip in (False, True))
     assert np.abs(plain - flipped).max() > 1e-3
     np.testing.assert_allclose(prediction.probabilities, (plain + flipped) / 2, rtol=0, atol=1e-4)
 
 
-def test_what_does_not_decode_is_a_clip_error(run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path) -> None:
-    with pytest.raises(ClipError, match="no such file"):
-        Predictor(Run.open(run[0]), "cpu").predict(tmp_path / "none.avi")
+@pytest.mark.parametrize(
+    ("stage", "favoured", "precision"),
+    [
+        (HEAD, ["bf16-mixed", "fp32"], "bf16-mixed"),
+        (HEAD, ["fp16-mixed", "fp32"], "fp32"),
+        (FINETUNED, ["bf16-mixed", "fp32"], "fp32"),
+    ],
+)
+def test_videos_are_embedded_as_the_cache_was_where_this_machine_is_made_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, favoured: list[str], precision: str
+) -> None:
+    monkeypatch.setattr(predictors, "favoured", lambda device: iter(favoured))
+    write_run(tmp_path / "run", stage)
+    job = Predictor(Run.open(tmp_path / "run")).job(7)
+    assert (job.precision, job.views, job.decoder, job.stall_s) == (precision, ("center",), "pyav", 7)

@@ -16,7 +16,7 @@ from har_cache.encoder.folded import fold
 from har_cache.errors import ClipError
 from har_cache.video.decode import probe
 from har_cache.workers import tasks as worker
-from har_cache.workers.tasks import count, embed, features, sample
+from har_cache.workers.tasks import embed, embed_with_thumbnails, features, sample
 
 from ..helpers.networks import calibrated_model
 from ..helpers.videos import moving_frames, reference_crops, write_video
@@ -35,8 +35,10 @@ def test_embedding_covers_every_frame_in_every_view(in_worker: Callable[..., Any
     np.testing.assert_allclose(done.embeddings, expected.numpy(), rtol=2e-3, atol=2e-3)
 
 
-def test_frames_are_counted(in_worker: Callable[..., Any], moving_clip: Path) -> None:
-    assert in_worker(count, moving_clip) == 37
+def test_thumbnails_are_of_the_frames_that_are_embedded(in_worker: Callable[..., Any], moving_clip: Path) -> None:
+    done, jpegs = in_worker(embed_with_thumbnails, "a/1.avi", moving_clip, 64, 100)
+    np.testing.assert_array_equal(done.embeddings, in_worker(embed, "a/1.avi", moving_clip).embeddings)
+    assert list(jpegs) == list(range(1, 38)) and {jpeg[:2] for jpeg in jpegs.values()} == {b"\xff\xd8"}
 
 
 def test_embedding_tells_what_is_known_of_the_file(in_worker: Callable[..., Any], moving_clip: Path) -> None:
@@ -51,7 +53,7 @@ def test_a_clip_that_cannot_be_decoded_is_a_clip_error(in_worker: Callable[..., 
     (tmp_path / "empty.avi").touch()
     assert isinstance(in_worker(embed, "a/1.avi", tmp_path / "empty.avi"), ClipError)
     assert str(in_worker(embed, "a/1.avi", tmp_path / "empty.avi")) == "empty file"
-    assert str(in_worker(count, tmp_path / "empty.avi")) == "empty file"
+    assert str(in_worker(embed_with_thumbnails, "a/1.avi", tmp_path / "empty.avi", 64, 100)) == "empty file"
 
 
 def test_a_worker_uses_one_thread_and_bounded_memory(in_worker: Callable[..., Any]) -> None:
