@@ -1,6 +1,5 @@
 """Pictures of a run: its training curves and its confusion matrix, as PNG files that survive a grey-scale print."""
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from .files import write_file
+from .errors import FileError
+from .files import read_csv, write_file
 
+_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 _DPI = 150
 _INK, _FAINT = "#222222", "#d9d9d9"
 # Apart in lightness as well as in hue, and in their dashes.
@@ -30,8 +31,8 @@ _FEW = 20
 def plot_curves(metrics_csv: Path, out: Path, best: int) -> None:
     """Draw loss and accuracy per epoch, training and validation, from `metrics.csv` to the PNG `out`.
 
-    The epoch `best` is marked, if it is among them. Empty cells are gaps. Raises CacheError where the picture cannot
-    be written.
+    The epoch `best` is marked, if it is among them. Empty cells are gaps. Raises FileError where the table is damaged,
+    or the picture cannot be written.
     """
     columns = _columns(metrics_csv)
     figure = Figure(figsize=(10.5, 4.2), layout="constrained")
@@ -40,7 +41,7 @@ def plot_curves(metrics_csv: Path, out: Path, best: int) -> None:
     _draw(accuracy, columns, "accuracy", 100.0)
     loss.set(title="Loss", ylabel="cross-entropy (nats)")
     accuracy.set(title="Accuracy", ylabel="top-1 (% of clips)", ylim=(0, 102))
-    _mark(loss, accuracy, columns, _row_of(best, columns))
+    _show_best(loss, accuracy, columns, _row_of(best, columns))
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     _save(figure, out)
 
@@ -49,7 +50,7 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path, title:
     """Draw a confusion matrix, int (classes, classes) with true classes as rows, to the PNG `out`.
 
     Each row is shown as shares of its clips, in percent, on a scale that lets rare confusions be seen; numbers stand
-    in the cells that matter. Raises CacheError where the picture cannot be written.
+    in the cells that matter. Raises FileError where the picture cannot be written.
     """
     clips = matrix.sum(1)
     shares = 100 * matrix / np.maximum(clips, 1)[:, None]
@@ -70,10 +71,12 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path, title:
 
 
 def _columns(metrics_csv: Path) -> dict[str, list[float]]:
-    with metrics_csv.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-    return {name: [float(row[name] or "nan") for row in rows] for name in names}
+    header, *rows = read_csv(metrics_csv) or [[]]
+    try:
+        columns = [header.index(name) for name in _COLUMNS]
+        return {header[i]: [float(row[i] or "nan") for row in rows] for i in columns}
+    except (ValueError, IndexError) as error:
+        raise FileError(f"{metrics_csv}: damaged ({error})") from error
 
 
 def _draw(axes: Axes, columns: dict[str, list[float]], what: str, scale: float) -> None:
@@ -93,7 +96,7 @@ def _row_of(epoch: int, columns: dict[str, list[float]]) -> int | None:
     return columns["epoch"].index(epoch) if epoch in columns["epoch"] else None
 
 
-def _mark(loss: Axes, accuracy: Axes, columns: dict[str, list[float]], row: int | None) -> None:
+def _show_best(loss: Axes, accuracy: Axes, columns: dict[str, list[float]], row: int | None) -> None:
     if row is None:
         return
     epoch, value = columns["epoch"][row], 100 * columns["val_accuracy"][row]

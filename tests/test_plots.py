@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from har_cache.errors import HarCacheError
+from har_cache.errors import FileError, HarCacheError
 from har_cache.plots import plot_confusion, plot_curves
 
 HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds\n"
@@ -46,6 +46,19 @@ def test_the_epoch_that_was_chosen_is_the_one_that_is_marked(tmp_path):
         plot_curves(tmp_path / "metrics.csv", tmp_path / "curves.png", best)
         pictures.append((tmp_path / "curves.png").read_bytes())
     assert len(set(pictures)) == 3
+
+
+@pytest.mark.parametrize(
+    "content", ["", "epoch,seconds\n1,2\n", HEADER + "1,high,0.3,1,0.6,0.01,2\n", HEADER + "1,1\n"]
+)
+def test_a_table_that_is_damaged_is_named(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_text(content)
+    with pytest.raises(FileError, match=r"metrics\.csv: damaged"):
+        plot_curves(path, tmp_path / "curves.png", best=1)
+    path.unlink()
+    with pytest.raises(FileError, match=r"metrics\.csv: cannot be read"):
+        plot_curves(path, tmp_path / "curves.png", best=1)
 
 
 def test_a_confusion_matrix_grows_with_its_classes(tmp_path):

@@ -1,4 +1,4 @@
-"""What can be told without order: a linear classifier on the mean embedding of each clip."""
+"""Linear probe: logistic regression on the mean embedding of each clip, which knows nothing of order."""
 
 import itertools
 import warnings
@@ -27,7 +27,7 @@ def mean_embeddings(sequences: Sequences) -> np.ndarray:
 def linear_on_mean(
     means: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, test: np.ndarray
 ) -> tuple[np.ndarray, float] | None:
-    """The classes that logistic regression predicts for the `test` clips, int64, and its strength C.
+    """The classes that the probe predicts for the `test` clips, int64 (n), and its inverse regularisation strength C.
 
     means: float32 (clips, 256); labels: int (clips); train, val, test: indices of clips. C is picked on `val`, as the
     head's best epoch is. None where `train` holds fewer than two classes.
