@@ -41,5 +41,5 @@ def test_real_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path) -> 
 
 
 def extracted(cache: Path, **wish: Any) -> FeatureCache:
-    extract(Settings(DATA, cache, **wish))
+    extract(Settings(data=DATA, cache=cache, **wish))
     return FeatureCache(cache)
