@@ -5,10 +5,10 @@ torch, since `--help` needs it.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from .errors import SettingError
 
@@ -87,25 +87,6 @@ class Settings:
     def _check_together(self) -> None:
         """Raise SettingError where values do not go with each other."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types, by name."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload]
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The reverse of `to_dict`. Raises SettingError where a name is unknown or a value makes no sense."""
-        known = {name.name: name for name in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        if unknown := sorted(values.keys() - known.keys()):
-            raise SettingError(f"unknown settings: {', '.join(unknown)}")
-        for name, value in values.items():
-            if not _is_a(value, known[name].type, known[name].default):
-                raise SettingError(
-                    f"{name} {value!r}: expected {getattr(known[name].type, '__name__', 'another type')}"
-                )
-        settings = cls(**values)
-        settings.check()
-        return settings
-
 
 def options(settings: type) -> Iterator[tuple["dataclasses.Field[Any]", Option]]:
     """The settings of a class that are options, in order."""
@@ -118,16 +99,6 @@ def flag(name: "dataclasses.Field[Any]") -> str:
     """The name of a setting on the command line."""
     known: Option = name.metadata[_OPTION]
     return name.name.upper() if known.argument else f"--{known.flag or name.name.replace('_', '-')}"
-
-
-def _is_a(value: Any, kind: Any, default: Any) -> bool:
-    if value is None:
-        return default is None
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind in (int, int | None):
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
 
 
 def _share(default: float, help: str) -> Any:

@@ -49,28 +49,6 @@ def test_defaults_make_sense():
         settings.check()
 
 
-def test_what_became_a_dictionary_comes_back():
-    settings = TuneSettings(epochs=3, unfreeze=None, augment=False, lr=1)
-    assert TuneSettings.from_dict(settings.to_dict()) == settings
-    assert HeadSettings.from_dict({"hidden": 3}) == HeadSettings(hidden=3)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"width": 3, "cells": 2}, "unknown settings: cells"),
-        ({"hidden": "x"}, "hidden 'x': expected int"),
-        ({"hidden": True}, "hidden True: expected int"),
-        ({"hidden": None}, "hidden None: expected int"),
-        ({"dropout": "0.5"}, "dropout '0.5': expected float"),
-        ({"hidden": 0}, "--hidden 0: expected at least 1"),
-    ],
-)
-def test_a_dictionary_of_something_else_is_refused(values, message):
-    with pytest.raises(SettingError, match=message):
-        HeadSettings.from_dict(values)
-
-
 def test_every_setting_of_a_stage_is_an_option_once():
     for settings in (TrainHeadSettings, FinetuneSettings, ExtractSettings):
         names = [flag(field) for field, _ in options(settings)]

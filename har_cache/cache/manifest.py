@@ -1,5 +1,6 @@
 """The manifest of a finished cache, and the plan of its shards: read and checked here alone."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..data.index import TEST, TRAIN, UNUSED
 from ..errors import CacheError
-from .parsing import parse, read_sealed
+from ..parsing import parse, read_sealed, to_json_types
 from .recipe import SCHEMA, Recipe
 from .record import check_key
 
@@ -94,19 +95,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        subsets = {key: list(numbers) for key, numbers in self.splits.subsets.items()}
-        return {
-            "schema": SCHEMA,
-            "fingerprint": self.fingerprint,
-            "recipe": self.recipe.to_dict(),
-            "counts": vars(self.counts),
-            "shards": [vars(entry) for entry in self.shards],
-            "failures": [vars(failure) for failure in self.failures],
-            "files": dict(self.files),
-            "classes": list(self.classes),
-            "splits": {"from": self.splits.from_, "subsets": subsets},
-            "versions": dict(self.versions),
-        }
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"schema": SCHEMA, **to_json_types(values)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], where: object) -> "Manifest":

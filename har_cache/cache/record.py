@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheError, FileError
 from ..files import file_sha256, sha256
-from .parsing import parse, read_sealed
+from ..parsing import parse, read_sealed
 from .recipe import SCHEMA
 
 if TYPE_CHECKING:

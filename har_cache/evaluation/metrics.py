@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cache.parsing import parse
-from ..errors import CacheError, FileError, RunError
+from ..errors import FileError, RunError
 from ..files import read_json
+from ..parsing import parse
 
 SCHEMA = "har-evaluation/1"
 METRICS = "metrics.json"
@@ -136,10 +136,10 @@ class Metrics:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], where: object) -> "Metrics":
-        """The reverse of `to_dict`. Raises CacheError, naming `where`, if a value is missing or of another type."""
+        """The reverse of `to_dict`. Raises RunError, naming `where`, if a value is missing or of another type."""
         if content.get("schema") != SCHEMA:
-            raise CacheError(f"{where}: of another version of har-cache")
-        return parse(cls, content, where)
+            raise RunError(f"{where}: of another version of har-cache")
+        return parse(cls, content, where, error=RunError)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def read_evaluation(folder: Path) -> Evaluation:
     path = folder / METRICS
     try:
         return Evaluation(folder, Metrics.from_dict(read_json(path), path))
-    except (CacheError, FileError) as error:
+    except (RunError, FileError) as error:
         raise RunError(f"{error}; run `har-cache evaluate` again") from error
 
 

@@ -126,7 +126,7 @@ def _differences(old: RunConfig, new: RunConfig) -> list[str]:
     found = [name for name in ("stage", "split", "fingerprint", "classes") if getattr(old, name) != getattr(new, name)]
     start = [config.started_from and config.started_from.model_sha256 for config in (old, new)]
     found += ["the run it starts from"] if start[0] != start[1] else []
-    before, now = ({**config.head.to_dict(), **config.training.to_dict()} for config in (old, new))
+    before, now = ({**vars(config.head), **vars(config.training)} for config in (old, new))
     return found + [
         f"{name} {before.get(name)}, now {now.get(name)}"
         for name in sorted({*before, *now})

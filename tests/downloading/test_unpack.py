@@ -8,14 +8,7 @@ from pathlib import Path
 import pytest
 
 from har_cache.downloading import unpack as module
-from har_cache.downloading.unpack import (
-    BadArchiveError,
-    Extractor,
-    Limits,
-    NoExtractorError,
-    find_extractors,
-    unpack,
-)
+from har_cache.downloading.unpack import BadArchiveError, Extractor, Limits, NoExtractorError, find_extractors, unpack
 from har_cache.errors import DownloadError
 
 from ..helpers.rars import FIFO, FOLDER, HARDLINK, RAR4, RAR5, SYMLINK, Member, compressed, write_rar

@@ -7,10 +7,10 @@ import torch
 
 from har_cache.errors import HarCacheError
 from har_cache.model import run
-from har_cache.model.config import BestEpoch, RunConfig, write_config
+from har_cache.model.config import BestEpoch, RunConfig, Start, read_config, write_config
 from har_cache.model.head import Head
 from har_cache.model.run import Run, split_runs
-from har_cache.settings import HeadSettings, TrainSettings
+from har_cache.settings import HeadSettings, TrainSettings, TuneSettings
 
 from ..helpers.caches import make_recipe
 
@@ -76,7 +76,7 @@ def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
         ("config.json", b"{", "no JSON object"),
         ("config.json", b"[]", "no JSON object"),
         ("config.json", b'{"schema": "har-run/2"}', "har-run/1"),
-        ("config.json", b'{"schema": "har-run/1", "split": "1"}', r"damaged \(stage, split, cache"),
+        ("config.json", b'{"schema": "har-run/1", "split": "1"}', "stage is missing"),
         ("clips.csv", b"key,subset\na,b,c\n", "expected rows of key,train"),
         ("clips.csv", b"key,subset\na,test\n", "expected rows of key,train"),
         ("clips.csv", b"\xff\xfe", "no CSV in UTF-8"),
@@ -113,7 +113,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HarCacheError, match=r"does not fit.*classifier"):
         Run.open(tmp_path / "run").load_head()
     change(tmp_path / "run", head={"cells": 3})
-    with pytest.raises(HarCacheError, match=r"damaged or of another version.*cells"):
+    with pytest.raises(HarCacheError, match=r"does not know: cells"):
         Run.open(tmp_path / "run").load_head()
 
 
@@ -165,3 +165,47 @@ def test_a_damaged_run_can_be_overwritten(tmp_path: Path) -> None:
     with pytest.raises(HarCacheError, match="no JSON object"):
         run.begin(tmp_path / "run", config(), CLIPS)
     assert run.begin(tmp_path / "run", config(), CLIPS, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"split": "1"}, "split: expected a whole number, found '1'"),
+        ({"split": True}, "split: expected a whole number, found True"),
+        ({"classes": [1]}, "classes: expected a text, found 1"),
+        ({"classes": None}, "classes: expected a list"),
+        ({"head": {"hidden": "x"}}, "hidden: expected a whole number, found 'x'"),
+        ({"head": {"hidden": 0}}, "--hidden 0: expected at least 1"),
+        ({"head": []}, "expected an object"),
+        ({"training": {"frames": 1e12}}, "frames: expected a whole number"),
+        ({"training": {"unfreeze": 3}}, "does not know: unfreeze"),
+        ({"recipe": {}}, "recipe of schema None"),
+        ({"stage": "third"}, "expected head or finetune"),
+        ({"stage": "finetune"}, "does not say what it was fine-tuned on"),
+        ({"best": {"epoch": 1}}, "best: val_loss is missing"),
+        ({"best": 3}, "best: expected an object"),
+        ({"model_sha256": None}, "model_sha256 is missing"),
+    ],
+)
+def test_a_config_that_was_edited_is_one_clear_error(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    write_run(tmp_path / "run")
+    change(tmp_path / "run", **values)
+    with pytest.raises(HarCacheError, match=message) as caught:
+        Run.open(tmp_path / "run")
+    assert str(caught.value).startswith(f"{tmp_path / 'run' / 'config.json'}: ")
+
+
+@pytest.mark.parametrize("name", ["stage", "split", "cache", "fingerprint", "classes", "head", "training"])
+def test_what_a_config_lacks_is_named(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != name}))
+    with pytest.raises(HarCacheError, match=f"{name} is missing"):
+        Run.open(tmp_path / "run")
+
+
+def test_a_config_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    tuned = {"stage": "finetune", "training": TuneSettings(unfreeze=3), "data": "d", "started_from": Start("r", "0")}
+    for written in (config(), config(**tuned, skipped={"a/b": "gone"}, model_sha256="0", best=BestEpoch(0, 1.0, 0.5))):
+        write_config(tmp_path, written)
+        assert read_config(tmp_path) == written

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-from ..errors import CacheError, FileError
-from ..files import read_file, unseal
+from .errors import CacheError, FileError, HarCacheError
+from .files import read_file, unseal
 
 T = TypeVar("T")
 _NAMES = {
@@ -30,14 +30,31 @@ def read_sealed(path: Path) -> tuple[dict[str, Any], bytes]:
         raise CacheError(str(error)) from error
 
 
-def parse(kind: type[T], content: Any, where: object, names: Collection[str] = ()) -> T:
+def parse(
+    kind: type[T],
+    content: Any,
+    where: object,
+    names: Collection[str] = (),
+    error: type[HarCacheError] = CacheError,
+) -> T:
     """A dataclass from a JSON object, nested ones too; only the fields `names`, where some are given, which then must
-    be there. A field `from_` is called `from` in JSON. Raises CacheError that names what is missing or wrong.
+    be there. A field `from_` is called `from` in JSON. Raises `error`, which names what is missing or wrong.
     """
     try:
         return _dataclass(kind, content, names)
-    except ValueError as error:
-        raise CacheError(f"{where}: {error}; it was not written by this version of har-cache") from error
+    except ValueError as fault:
+        raise error(f"{where}: {fault}; it was not written by this version of har-cache") from fault
+
+
+def to_json_types(value: Any) -> Any:
+    """The reverse of `parse`: dataclasses become objects, tuples lists."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value):
+        return {f.name.rstrip("_"): to_json_types(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_json_types(item) for key, item in value.items()}
+    return [to_json_types(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _dataclass(kind: Any, content: Any, names: Collection[str] = ()) -> Any:
@@ -59,7 +76,12 @@ def _dataclass(kind: Any, content: Any, names: Collection[str] = ()) -> Any:
 
 def _value(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
-        return kind.from_dict(value) if hasattr(kind, "from_dict") else _dataclass(kind, value)
+        if isinstance(value, kind):  # type: ignore[arg-type]
+            return value
+        try:
+            return kind.from_dict(value) if hasattr(kind, "from_dict") else _dataclass(kind, value)
+        except HarCacheError as error:
+            raise ValueError(str(error)) from error
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is types.UnionType:
         return None if value is None else _either(arguments, value)
