@@ -1,5 +1,6 @@
 """The manifest of a finished cache, and the plan of its shards: read and checked here alone."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -40,7 +41,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types: the content of its file."""
         fields = {"recipe": self.recipe.to_dict(), "fingerprint": self.recipe.fingerprint, "schema": SCHEMA}
-        return {**fields, "shards": [list(keys) for keys in self.shards]}
+        return {**fields, "shards": self.shards}
 
 
 @dataclass(frozen=True)
@@ -94,19 +95,8 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
-        subsets = {key: list(numbers) for key, numbers in self.splits.subsets.items()}
-        return {
-            "schema": SCHEMA,
-            "fingerprint": self.fingerprint,
-            "recipe": self.recipe.to_dict(),
-            "counts": vars(self.counts),
-            "shards": [vars(entry) for entry in self.shards],
-            "failures": [vars(failure) for failure in self.failures],
-            "files": dict(self.files),
-            "classes": list(self.classes),
-            "splits": {"from": self.splits.from_, "subsets": subsets},
-            "versions": dict(self.versions),
-        }
+        splits = {"from": self.splits.from_, "subsets": dict(self.splits.subsets)}
+        return {**dataclasses.asdict(self), "schema": SCHEMA, "recipe": self.recipe.to_dict(), "splits": splits}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], where: object) -> "Manifest":
