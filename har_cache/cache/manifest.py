@@ -41,7 +41,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types: the content of its file."""
         fields = {"recipe": self.recipe.to_dict(), "fingerprint": self.recipe.fingerprint, "schema": SCHEMA}
-        return {**fields, "shards": [list(keys) for keys in self.shards]}
+        return {**fields, "shards": self.shards}
 
 
 @dataclass(frozen=True)

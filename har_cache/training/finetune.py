@@ -26,7 +26,7 @@ from ..plots import plot_curves
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers, resolve_device
-from ..workers.prefetch import FramePrefetcher as Picker
+from ..workers.prefetch import FramePrefetcher
 from .augment import Augmentation, augmented, centred
 from .batches import Batch, Sequences
 from .loop import Trainer, WarmupCosine, parameter_groups
@@ -87,7 +87,7 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
 
     workers = settings.workers or _default_workers(device)
     ahead = _AHEAD_BATCHES * settings.training.batch_size + workers
-    with Picker(settings.training.frames, workers, ahead, settings.stall_s) as picker:
+    with FramePrefetcher(settings.training.frames, workers, ahead, settings.stall_s) as picker:
         footage = Footage.of_cache(cache, labels_for(source, cache), index, picker, device, tell)
         throughput = _train(settings, network.to(device), cache, footage, source, config, progress)
     return Finetuned(Run.open(settings.run), throughput, footage.failures)

@@ -13,9 +13,7 @@ from ..cache.reader import FeatureCache
 from ..data.index import ClipIndex
 from ..encoder.transform import RESIZE
 from ..errors import ClipError, HarCacheError
-from ..workers.prefetch import FramePrefetcher as Picker
-from ..workers.prefetch import LoaderStats as Clock
-from ..workers.prefetch import Request
+from ..workers.prefetch import FramePrefetcher, LoaderStats, Request
 from .batches import CENTRED, Batch, derive_seed, draw_frames
 
 OnFailure = Callable[[str, str], None]
@@ -33,7 +31,7 @@ class Footage:
     paths: tuple[Path, ...]
     labels: Tensor
     lengths: Tensor
-    picker: Picker
+    picker: FramePrefetcher
     device: torch.device
     on_failure: OnFailure
     failures: dict[str, str] = field(default_factory=dict)
@@ -44,7 +42,7 @@ class Footage:
         cache: FeatureCache,
         labels: np.ndarray,
         index: ClipIndex,
-        picker: Picker,
+        picker: FramePrefetcher,
         device: str,
         on_failure: OnFailure,
     ) -> "Footage":
@@ -60,7 +58,9 @@ class Footage:
             on_failure,
         )
 
-    def batches(self, clips: Tensor, steps: Tensor, mask: Tensor, batch_size: int, clock: Clock) -> Iterator[Batch]:
+    def batches(
+        self, clips: Tensor, steps: Tensor, mask: Tensor, batch_size: int, clock: LoaderStats
+    ) -> Iterator[Batch]:
         """The frames `steps` (n, t), where `mask` (n, t) is true, of the clips with these indices (n), in batches.
 
         Inputs are uint8 (clips, t, 256, 256, 3) on the device; what stands where the mask is false is the clip's first
@@ -111,7 +111,7 @@ class RawTrainBatches:
     def __init__(self, footage: Footage, clips: np.ndarray, frames: int, batch_size: int, seed: int) -> None:
         self._footage, self._frames, self._batch_size, self._seed = footage, frames, batch_size, seed
         self._clips = torch.from_numpy(clips)
-        self.clock = Clock()
+        self.clock = LoaderStats()
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -139,4 +139,4 @@ class RawEvalBatches:
     def __iter__(self) -> Iterator[Batch]:
         lengths = self._footage.lengths[self._clips]
         steps, mask = draw_frames(lengths, self._frames, torch.tensor(CENTRED))
-        yield from self._footage.batches(self._clips, steps, mask, self._batch_size, Clock())
+        yield from self._footage.batches(self._clips, steps, mask, self._batch_size, LoaderStats())

@@ -33,7 +33,7 @@ from har_cache.training.batches import Batch, Sequences
 from har_cache.training.finetune import AugmentedBatches, CentredBatches, check_parity, finetune, network_trainer
 from har_cache.training.raw_batches import Footage, RawEvalBatches, RawTrainBatches
 from har_cache.training.train_head import train_head
-from har_cache.workers.prefetch import FramePrefetcher as Picker
+from har_cache.workers.prefetch import FramePrefetcher
 
 from ..helpers.caches import random_embeddings, write_cache
 from ..helpers.networks import calibrated_model, pictures
@@ -103,7 +103,7 @@ def figures(run: Path) -> list[list[str]]:
 def test_before_the_first_step_raw_frames_give_the_logits_of_the_cache(before: Before) -> None:
     run, cache = Run.open(before.run), FeatureCache(before.cache)
     clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
-    with Picker(16, 1, 8) as picker:
+    with FramePrefetcher(16, 1, 8) as picker:
         labels, index = labels_for(run, cache), read_index(before.data)
         footage = Footage.of_cache(cache, labels, index, picker, "cpu", pytest.fail)
         training = replace(QUICK, frames=16)
@@ -284,7 +284,7 @@ def test_every_tensor_is_saved_once_under_the_network_s_names() -> None:
 @pytest.mark.parametrize("augment", [True, False])
 def test_only_training_changes_the_frames(before: Before, augment: bool) -> None:
     cache, clips = FeatureCache(before.cache), np.arange(3)
-    with Picker(4, 1, 4) as picker:
+    with FramePrefetcher(4, 1, 4) as picker:
         footage = Footage.of_cache(cache, cache.labels, read_index(before.data), picker, "cpu", pytest.fail)
         raw = [batch.inputs for batch in RawEvalBatches(footage, clips, 4, 2)]
         seen = [batch.inputs for batch in CentredBatches(footage, clips, 4, 2)]
