@@ -22,4 +22,4 @@ def evaluate(settings: EvaluateSettings, as_json: Json = False) -> None:
         return
     found = [evaluation.metrics for evaluation in evaluations]
     each = [metrics.to_dict() for metrics in found]
-    typer.echo(json.dumps({**summarise(found).to_dict(), "runs": each} if len(each) > 1 else each[0], indent=2))
+    typer.echo(json.dumps({**summarise(found), "runs": each} if len(each) > 1 else each[0], indent=2))
