@@ -12,7 +12,7 @@ from .console import SOME_FAILED, Bar, say
 from .options import Json
 
 if TYPE_CHECKING:
-    from har_cache.prediction.predict import Report
+    from har_cache.prediction.predict import PredictReport
     from har_cache.prediction.predictor import Prediction
 
 _KNOWN = {
@@ -44,7 +44,7 @@ def predict(
         raise typer.Exit(SOME_FAILED)
 
 
-def _content(report: "Report", top: int, film: Path | None) -> dict[str, Any]:
+def _content(report: "PredictReport", top: int, film: Path | None) -> dict[str, Any]:
     return {
         "run": str(report.run.path),
         "stage": report.run.config.stage,
@@ -66,7 +66,7 @@ def _content(report: "Report", top: int, film: Path | None) -> dict[str, Any]:
     }
 
 
-def _text(report: "Report", top: int) -> str:
+def _text(report: "PredictReport", top: int) -> str:
     parts = [_one(prediction, top) for prediction in report.predictions]
     judged = [p.correct for p in report.predictions if p.correct is not None]
     if len(judged) > 1:

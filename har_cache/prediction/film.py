@@ -24,6 +24,8 @@ _CRF = 19  # of H.264; 0 loses nothing, 51 is the worst
 _USUAL_FPS = 25.0  # where the video does not say
 _HOLD_S = 1.6  # how long the last picture of a video, the verdict, stays
 
+Shown = tuple[Image.Image, int]  # a picture, and how many times in a row it is shown
+
 
 @dataclass(frozen=True)
 class FilmKind:
@@ -78,7 +80,7 @@ def write_film(
     kind, count = kind_of(path), len(predictions)
     height = picture_height(kind.width, [_open(next(iter(p.pictures.values()))).size for p in predictions])
 
-    def videos() -> Iterator[Iterator[Image.Image]]:
+    def videos() -> Iterator[Iterator[Shown]]:
         for i, prediction in enumerate(predictions, 1):
             yield _annotated(prediction, predictor, kind, height, f"{i}/{count}" if count > 1 else "")
             progress.advance()
@@ -91,7 +93,7 @@ def write_film(
 
 def _annotated(
     prediction: Prediction, predictor: Predictor, kind: FilmKind, height: int, label: str
-) -> Iterator[Image.Image]:
+) -> Iterator[Shown]:
     """The pictures of one video in the order of time; the last one stays for a moment."""
     shown, speed = kind.pictures(prediction.frames, prediction.fps)
     complete = np.array(list(prediction.pictures))
@@ -104,71 +106,72 @@ def _annotated(
     )
     count = len(complete)
     for i, jpeg in enumerate(prediction.pictures.values()):
-        picture = annotate(_open(jpeg), running, i, (kind.width, height))
         # Where there are fewer frames than the film has pictures in that time, each is shown for longer.
-        yield from [picture] * ((i + 1) * shown // count - i * shown // count)
-    yield from [picture] * round(_HOLD_S * kind.fps)
+        times = (i + 1) * shown // count - i * shown // count
+        times += round(_HOLD_S * kind.fps) if i == count - 1 else 0
+        yield annotate(_open(jpeg), running, i, (kind.width, height)), times
 
 
 def _open(jpeg: bytes) -> Image.Image:
     return Image.open(io.BytesIO(jpeg))
 
 
-def encode(kind: FilmKind, videos: Iterable[Iterable[Image.Image]]) -> bytes:
+def encode(kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> bytes:
     """All pictures of all videos one after another; they are RGB, of one size, with even sides for an MP4."""
     return _gif(kind, videos) if kind.suffix == ".gif" else _mp4(kind, videos)
 
 
-def _gif(kind: FilmKind, videos: Iterable[Iterable[Image.Image]]) -> bytes:
-    pictures = [picture for video in videos for picture in _reduced(video)]
+def _gif(kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> bytes:
+    shown = [one for video in videos for one in _reduced(video)]
     file = io.BytesIO()
-    pictures[0].save(
+    shown[0][0].save(
         file,
         "GIF",
         save_all=True,
-        append_images=pictures[1:],
-        duration=[int(1000 / kind.fps)] * len(pictures),  # Pillow adds up those of equal pictures
+        append_images=[picture for picture, _ in shown[1:]],
+        duration=[int(1000 / kind.fps) * times for _, times in shown],  # Pillow adds up those of equal pictures
         loop=0,
         disposal=1,  # each picture is drawn onto the one before
     )
     return file.getvalue()
 
 
-def _reduced(pictures: Iterable[Image.Image]) -> Iterator[Image.Image]:
+def _reduced(shown: Iterable[Shown]) -> Iterator[Shown]:
     """The pictures in the best colours for all of them: with a palette for each, what does not move would flicker."""
-    steady = list(_steadied(pictures))
-    chosen = [np.asarray(picture)[::_EVERY, ::_EVERY] for picture in steady[:: -(-len(steady) // _STRIP)]]
+    steady = list(_steadied(shown))
+    chosen = [np.asarray(picture)[::_EVERY, ::_EVERY] for picture, _ in steady[:: -(-len(steady) // _STRIP)]]
     strip = Image.fromarray(np.concatenate(chosen))
     palette = strip.quantize(_COLOURS, Image.Quantize.MEDIANCUT, kmeans=1)
-    return (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in steady)
+    return ((picture.quantize(palette=palette, dither=Image.Dither.NONE), times) for picture, times in steady)
 
 
-def _steadied(pictures: Iterable[Image.Image]) -> Iterator[Image.Image]:
+def _steadied(shown: Iterable[Shown]) -> Iterator[Shown]:
     """The pictures, each with those pixels of the one before that hardly change: the noise of a video's compression is
     more than half of a GIF otherwise.
     """
-    shown: np.ndarray | None = None
-    for picture in pictures:
+    before: np.ndarray | None = None
+    for picture, times in shown:
         pixels = np.asarray(picture, np.int16)
-        if shown is not None:
-            still = np.abs(pixels - shown).max(2, keepdims=True) < _STILL
-            pixels = np.where(still, shown, pixels)
-        shown = pixels
-        yield Image.fromarray(pixels.astype(np.uint8))
+        if before is not None:
+            still = np.abs(pixels - before).max(2, keepdims=True) < _STILL
+            pixels = np.where(still, before, pixels)
+        before = pixels
+        yield Image.fromarray(pixels.astype(np.uint8)), times
 
 
-def _mp4(kind: FilmKind, videos: Iterable[Iterable[Image.Image]]) -> bytes:
+def _mp4(kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "film.mp4"
         _write_mp4(file, kind, videos)
         return file.read_bytes()
 
 
-def _write_mp4(file: Path, kind: FilmKind, videos: Iterable[Iterable[Image.Image]]) -> None:
+def _write_mp4(file: Path, kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> None:
     # The index comes first, so that a browser can begin before it has everything.
     with av.open(str(file), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=kind.fps, options={"crf": str(_CRF), "preset": "medium"})
-        for number, picture in enumerate(picture for video in videos for picture in video):
+        pictures = (picture for video in videos for picture, times in video for _ in range(times))
+        for number, picture in enumerate(pictures):
             if not number:
                 stream.width, stream.height = picture.size
                 stream.pix_fmt = "yuv420p"  # the one that every player shows

@@ -18,7 +18,7 @@ _THUMBNAILS = 1000  # of a video, for a film to choose from
 
 
 @dataclass(frozen=True)
-class Report:
+class PredictReport:
     """What came of several videos: predictions in their order, and why the others do not decode.
 
     `film_bytes`: the size of the film, None where none was asked for.
@@ -30,7 +30,7 @@ class Report:
     film_bytes: int | None = None
 
 
-def predict(settings: PredictSettings, progress: Progress = Progress()) -> Report:
+def predict(settings: PredictSettings, progress: Progress = Progress()) -> PredictReport:
     """Predict each of the videos; one that does not decode is told to `progress`, and left out.
 
     Worker processes decode and embed, each video once, on CPUs; the device is where the head computes. Raises
@@ -48,7 +48,7 @@ def predict(settings: PredictSettings, progress: Progress = Progress()) -> Repor
     if not predictions:
         raise HarCacheError(f"none of the {len(settings.videos)} videos can be decoded")
     written = write_film(settings.film, predictor, predictions, progress) if settings.film else None
-    return Report(run, predictions, failures, written)
+    return PredictReport(run, predictions, failures, written)
 
 
 def _outcomes(

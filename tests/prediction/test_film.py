@@ -14,7 +14,7 @@ from PIL import Image
 
 from har_cache.errors import FileError, SettingError
 from har_cache.prediction import film as films
-from har_cache.prediction.film import KINDS, FilmKind, choose_pictures, encode, kind_of, moments, write_film
+from har_cache.prediction.film import KINDS, FilmKind, Shown, choose_pictures, encode, kind_of, moments, write_film
 from har_cache.prediction.panel import RunningPrediction
 from har_cache.prediction.predictor import Prediction, Predictor
 from har_cache.video.thumbnails import Thumbnails
@@ -28,6 +28,10 @@ def pictures(count: int, seed: int = 0) -> list[Image.Image]:
     return [Image.fromarray(frame) for frame in moving_frames(count + seed, 96, 64)[:count]]
 
 
+def once(pictures: Sequence[Image.Image]) -> list[Shown]:
+    return [(picture, 1) for picture in pictures]
+
+
 def gif_frames(data: bytes) -> list[tuple[np.ndarray, int]]:
     with Image.open(io.BytesIO(data)) as film:
         found = []
@@ -39,7 +43,7 @@ def gif_frames(data: bytes) -> list[tuple[np.ndarray, int]]:
 
 def test_a_gif_shows_every_picture_at_its_pace_and_holds_equal_ones() -> None:
     first, second = pictures(6), pictures(4, seed=9)
-    frames = gif_frames(encode(GIF, [[*first, first[-1], first[-1]], second]))
+    frames = gif_frames(encode(GIF, [[*once(first[:-1]), (first[-1], 3)], once(second)]))
     assert [duration for _, duration in frames] == [100] * 5 + [300] + [100] * 4
     for (shown, _), wanted in zip(frames, [*first, *second], strict=True):
         assert np.abs(shown - np.asarray(wanted, np.int16)).mean() < 6
@@ -49,15 +53,16 @@ def test_noise_that_nobody_sees_does_not_make_a_gif_large() -> None:
     still = np.asarray(pictures(1)[0], np.int16)
     rng = np.random.default_rng(0)
     noisy = [np.clip(still + rng.integers(-3, 4, still.shape), 0, 255).astype(np.uint8) for _ in range(12)]
-    quiet = len(encode(GIF, [[Image.fromarray(frame) for frame in noisy]]))
-    loud = len(encode(GIF, [pictures(12)]))
+    quiet = len(encode(GIF, [once([Image.fromarray(frame) for frame in noisy])]))
+    loud = len(encode(GIF, [once(pictures(12))]))
     assert quiet < loud / 3
 
 
 def test_an_mp4_plays_everywhere_and_shows_every_picture(tmp_path: Path) -> None:
     wanted = [*pictures(5), *pictures(3, seed=7)]
+    wanted[5] = wanted[4]
     file = tmp_path / "film.mp4"
-    file.write_bytes(encode(MP4, [iter(wanted[:5]), iter(wanted[5:])]))
+    file.write_bytes(encode(MP4, [iter(once(wanted[:4])), iter([(wanted[4], 2), *once(wanted[6:])])]))
     data = file.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # a browser can begin at once
     with av.open(str(file)) as film:

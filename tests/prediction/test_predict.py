@@ -6,7 +6,7 @@ import pytest
 from har_cache.errors import HarCacheError
 from har_cache.model.config import HEAD
 from har_cache.prediction import predict as predicting
-from har_cache.prediction.predict import Report, predict
+from har_cache.prediction.predict import PredictReport, predict
 from har_cache.progress import Progress
 from har_cache.settings import PredictSettings
 
@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def of(run: Path, *videos: Path, progress: Progress = Progress(), **more: Any) -> Report:
+def of(run: Path, *videos: Path, progress: Progress = Progress(), **more: Any) -> PredictReport:
     return predict(PredictSettings(run=run, videos=videos, device="cpu", **more), progress)
 
 
