@@ -13,7 +13,7 @@ from ..data.index import TEST, read_index
 from ..data.leakage import groups
 from ..errors import HarCacheError
 from ..files import make_directory, to_csv, write_file
-from ..model.config import FINETUNED
+from ..model.config import FINETUNED, Start
 from ..model.load import is_encoder_of, labels_for, load_network, open_cache
 from ..model.network import CNNBidirectionalRNN
 from ..model.run import EVALUATIONS, Run, split_runs
@@ -80,18 +80,45 @@ class _TestLists:
             found = probabilities(head, self.sequences, test, run.config.training.frames)
         if not np.isfinite(found).all():
             raise HarCacheError(f"{run.path}: the model's probabilities are not finite; train it again")
-        scored = _scored(run, cache, test, labels, found)
-        metrics = Metrics(
-            **_provenance(run, split, cache),
-            clips=len(test),
-            **scored.figures(),
-            linear_on_mean=self._linear_probe(run, labels, test),
-            missing=_missing(cache, split) | {key: f"failed: {reason}" for key, reason in failed.items()},
-            stage_two=compare_with_start(run, scored, self.sequences, cache) if network else None,
+        keys = [cache.keys[i] for i in test]
+        scored = ScoredClips(
+            classes=run.config.classes,
+            keys=keys,
+            sources=[cache.sources[i] for i in test],
+            frames=cache.frames[test],
+            true=labels[test],
+            probabilities=found,
+            groups=groups(run.clips, keys),
         )
+        metrics = self._metrics(run, split, scored, self._linear_probe(run, labels, test), failed)
         folder = run.path / EVALUATIONS / f"split{split}"
         _write(folder, metrics, scored)
         return Evaluation(folder, metrics)
+
+    def _metrics(
+        self, run: Run, split: int, scored: ScoredClips, linear: LinearProbe | None, failed: Mapping[str, str]
+    ) -> Metrics:
+        subsets, fit = list(run.clips.values()), self.cache.recipe.projection_fit
+        tuned = run.config.stage == FINETUNED
+        return Metrics(
+            stage=run.config.stage,
+            split=split,
+            trained_on=run.config.split,
+            splits_from=self.cache.manifest.splits.from_,
+            train_clips=subsets.count("train"),
+            val_clips=subsets.count("val"),
+            fingerprint=self.cache.fingerprint,
+            model_sha256=run.model_sha256,
+            projection_fit=fit,
+            projection_saw_test_clips="test clips included" in fit,
+            clips=len(scored.keys),
+            classes=len(scored.classes),
+            chance=1 / len(scored.classes),
+            **scored.figures(),
+            linear_on_mean=linear,
+            missing=_missing(self.cache, split) | {key: f"failed: {reason}" for key, reason in failed.items()},
+            stage_two=compare_with_start(run, scored, self.sequences, self.cache) if tuned else None,
+        )
 
     def _score_frames(
         self, run: Run, network: CNNBidirectionalRNN, labels: np.ndarray, test: np.ndarray
@@ -136,40 +163,6 @@ def _labels(run: Run, cache: FeatureCache, test: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _scored(
-    run: Run, cache: FeatureCache, clips: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
-) -> ScoredClips:
-    keys = [cache.keys[i] for i in clips]
-    return ScoredClips(
-        classes=run.config.classes,
-        keys=keys,
-        sources=[cache.sources[i] for i in clips],
-        frames=cache.frames[clips],
-        true=labels[clips],
-        probabilities=probabilities,
-        groups=groups(run.clips, keys),
-    )
-
-
-def _provenance(run: Run, split: int, cache: FeatureCache) -> dict[str, Any]:
-    """The fields of `Metrics` that say what was trained on what."""
-    subsets = list(run.clips.values())
-    return {
-        "stage": run.config.stage,
-        "split": split,
-        "trained_on": run.config.split,
-        "splits_from": cache.manifest.splits.from_,
-        "train_clips": subsets.count("train"),
-        "val_clips": subsets.count("val"),
-        "fingerprint": cache.fingerprint,
-        "model_sha256": run.model_sha256,
-        "projection_fit": cache.recipe.projection_fit,
-        "projection_saw_test_clips": "test clips included" in cache.recipe.projection_fit,
-        "classes": len(run.config.classes),
-        "chance": 1 / len(run.config.classes),
-    }
-
-
 def _missing(cache: FeatureCache, split: int) -> dict[str, str]:
     """Clips of the test list that the cache lacks, with the reason; they count neither as right nor as wrong."""
     failed = {failure.key: f"failed: {failure.reason}" for failure in cache.manifest.failures}
@@ -184,20 +177,17 @@ def compare_with_start(
 
     `cache`, `sequences`: used where they hold the embeddings that stage two learnt from, else its own cache is opened.
     """
-    assert run.config.started_from is not None  # of a fine-tuned run
-    name = run.config.started_from.run
+    start, now = run.config.started_from, scored.correct
+    assert start is not None  # of a fine-tuned run
     try:
-        before = _correct_before(run, scored.keys, sequences, cache)
+        before = _correct_before(start, scored.keys, sequences, cache)
     except HarCacheError as error:
-        return NotCompared(name, str(error))
-    now = scored.correct
-    return StartComparison(name, float(before.mean()), int((now & ~before).sum()), int((before & ~now).sum()))
+        return NotCompared(start.run, str(error))
+    return StartComparison(start.run, float(before.mean()), int((now & ~before).sum()), int((before & ~now).sum()))
 
 
-def _correct_before(run: Run, keys: Sequence[str], sequences: Sequences, cache: FeatureCache) -> np.ndarray:
+def _correct_before(start: Start, keys: Sequence[str], sequences: Sequences, cache: FeatureCache) -> np.ndarray:
     """Which clips the stage-two run has right, bool (clips)."""
-    start = run.config.started_from
-    assert start is not None
     before = Run.open(Path(start.run))
     if before.model_sha256 != start.model_sha256:
         raise HarCacheError(f"{start.run} has been trained again since")

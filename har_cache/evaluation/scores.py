@@ -59,7 +59,7 @@ class ScoredClips:
     @cached_property
     def confusions(self) -> np.ndarray:
         """int64 (classes, classes): true classes as rows, predicted ones as columns."""
-        return confusions(self.true, self._order[:, 0], len(self.classes))
+        return confusion_matrix(self.true, self._order[:, 0], labels=range(len(self.classes)))
 
     def figures(self) -> dict[str, Any]:
         """The fields of `Metrics` that come from the predictions."""
@@ -139,11 +139,6 @@ def interval(correct: np.ndarray, sources: Sequence[str]) -> Interval | None:
     draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), _DRAWS)
     low, high = np.quantile((draws @ hits) / (draws @ clips), (_TAIL, 1 - _TAIL))
     return float(low), float(high)
-
-
-def confusions(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int64 (classes, classes): how many clips of each true class (row) were taken for each class (column)."""
-    return confusion_matrix(true, predicted, labels=range(classes))
 
 
 def per_class(matrix: np.ndarray, classes: Sequence[str]) -> list[ClassScores]:

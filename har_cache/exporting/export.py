@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +31,8 @@ _OPSET = 20
 _TOLERANCE = 1e-3  # of a logit: the contract of an exact hand-over
 _CHECKED = ((1, 1), (1, 8), (3, 5))  # clips, frames; other numbers than those of the example
 _EXAMPLE = (2, 4)
+_AXES = {0: Dim("batch"), 1: Dim("frames")}
+_DYNAMIC = {"frames": _AXES, "mask": _AXES}
 _NOISE = 16  # frames
 
 Runner = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -54,15 +55,11 @@ class Export:
 class FramesToLogits(nn.Module):
     """The network with the normalisation in it, so that nobody has to know mean and standard deviation."""
 
-    shift: Tensor
-    scale: Tensor
-
     def __init__(self, network: CNNBidirectionalRNN) -> None:
         super().__init__()
         self.network = network
         scale, shift = (torch.from_numpy(values).view(3, 1, 1) for values in scale_and_shift())
-        self.register_buffer("shift", shift)
-        self.register_buffer("scale", scale)
+        self.scale, self.shift = nn.Buffer(scale), nn.Buffer(shift)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """uint8 RGB crops (b, t, 3, 224, 224), bool (b, t) true for frames, which come first -> logits (b, classes)."""
@@ -84,11 +81,11 @@ def export(run_path: Path, to: Path, video: Path | None = None, progress: Progre
     progress.say("Tracing the network")
     program = _trace(FramesToLogits(traceable(network, run.config.head.cell)).eval(), _batch(frames, *_EXAMPLE))
     metadata = _metadata(run)
-    progress.say(f"Writing it as {'ONNX' if to.suffix == '.onnx' else 'a torch.export program'}")
-    data = _onnx_bytes(program, metadata) if to.suffix == ".onnx" else _pt2_bytes(program, metadata)
+    onnx = to.suffix == ".onnx"
+    progress.say(f"Writing it as {'ONNX' if onnx else 'a torch.export program'}")
+    data = _onnx_bytes(program, metadata) if onnx else _pt2_bytes(program, metadata)
     progress.say("Running that beside the model")
-    runner = _onnx_runner(data) if to.suffix == ".onnx" else _pt2_runner(data)
-    difference = _largest_difference(network, runner, frames)
+    difference = _largest_difference(network, _onnx_runner(data) if onnx else _pt2_runner(data), frames)
     if not difference <= _TOLERANCE:  # nor where it is NaN
         raise HarCacheError(
             f"{to}: not written: its logits are up to {difference:.2g} off the model's (allowed: {_TOLERANCE:g}); "
@@ -130,12 +127,7 @@ def _metadata(run: Run) -> dict[str, str]:
 
 def _trace(model: nn.Module, example: tuple[Tensor, Tensor]) -> ExportedProgram:
     with torch.no_grad():
-        return torch.export.export(model, example, dynamic_shapes=_dynamic())
-
-
-def _dynamic() -> dict[str, Any]:
-    axes = {0: Dim("batch"), 1: Dim("frames")}
-    return {"frames": axes, "mask": axes}
+        return torch.export.export(model, example, dynamic_shapes=_DYNAMIC)
 
 
 def _pt2_bytes(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
@@ -150,7 +142,7 @@ def _onnx_bytes(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
         exported = torch.onnx.export(
             program,
             dynamo=True,
-            dynamic_shapes=_dynamic(),
+            dynamic_shapes=_DYNAMIC,
             input_names=["frames", "mask"],
             output_names=["logits"],
             opset_version=_OPSET,
@@ -168,22 +160,14 @@ def _onnx_bytes(program: ExportedProgram, metadata: dict[str, str]) -> bytes:
 
 def _pt2_runner(data: bytes) -> Runner:
     model = torch.export.load(io.BytesIO(data)).module()
-
-    def run(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return model(torch.from_numpy(frames), torch.from_numpy(mask)).numpy(force=True)
-
-    return run
+    return lambda frames, mask: model(torch.from_numpy(frames), torch.from_numpy(mask)).numpy(force=True)
 
 
 def _onnx_runner(data: bytes) -> Runner:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-
-    def run(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return session.run(None, {"frames": frames, "mask": mask})[0]
-
-    return run
+    return lambda frames, mask: session.run(None, {"frames": frames, "mask": mask})[0]
 
 
 def _largest_difference(network: CNNBidirectionalRNN, runner: Runner, frames: Tensor) -> float:

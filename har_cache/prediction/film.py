@@ -160,20 +160,15 @@ def _steadied(shown: Iterable[Shown]) -> Iterator[Shown]:
 
 
 def _mp4(kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "film.mp4"
-        _write_mp4(file, kind, videos)
-        return file.read_bytes()
-
-
-def _write_mp4(file: Path, kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> None:
-    # The index comes first, so that a browser can begin before it has everything.
-    with av.open(str(file), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=kind.fps, options={"crf": str(_CRF), "preset": "medium"})
-        pictures = (picture for video in videos for picture, times in video for _ in range(times))
-        for number, picture in enumerate(pictures):
-            if not number:
-                stream.width, stream.height = picture.size
-                stream.pix_fmt = "yuv420p"  # the one that every player shows
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
-        container.mux(stream.encode())
+    pictures = (picture for video in videos for picture, times in video for _ in range(times))
+    # The index comes first, so that a browser can begin before it has everything: that takes a file.
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        with av.open(file.name, "w", options={"movflags": "faststart"}) as container:
+            stream = container.add_stream("libx264", rate=kind.fps, options={"crf": str(_CRF), "preset": "medium"})
+            for number, picture in enumerate(pictures):
+                if not number:
+                    stream.width, stream.height = picture.size
+                    stream.pix_fmt = "yuv420p"  # the one that every player shows
+                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            container.mux(stream.encode())
+        return Path(file.name).read_bytes()

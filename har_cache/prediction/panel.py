@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Rgb = tuple[int, int, int]
@@ -49,11 +48,6 @@ class RunningPrediction:
     def leaders(self) -> np.ndarray:
         """int (moments): the likeliest class at each moment."""
         return self.probabilities.argmax(1)
-
-    @cached_property
-    def highest(self) -> np.ndarray:
-        """float (moments): the probability of the likeliest class."""
-        return self.probabilities.max(1)
 
     def colour(self, leader: int) -> Rgb:
         """That of a leading class."""
@@ -194,9 +188,8 @@ def draw_chart(running: RunningPrediction, moment: int, size: tuple[int, int], u
     pixels[:, : len(times)] = _BED
     pixels[round((rows - unit) / 2) : round((rows + unit) / 2)] = _LINE  # at one half
     leaders = running.leaders[np.searchsorted(running.shares[:-1], times)]  # when the frames of each column had come in
-    _fill(
-        pixels[:, : len(times)], running, leaders, rows * (1 - np.interp(times, running.shares, running.highest)), unit
-    )
+    highest = np.interp(times, running.shares, running.probabilities.max(1))
+    _fill(pixels[:, : len(times)], running, leaders, rows * (1 - highest), unit)
     chart = Image.fromarray(pixels)
     brush = ImageDraw.Draw(chart)
     if running.true is not None:
@@ -208,7 +201,7 @@ def draw_chart(running: RunningPrediction, moment: int, size: tuple[int, int], u
 
 
 def _fill(
-    pixels: NDArray[np.uint8], running: RunningPrediction, leaders: np.ndarray, heights: np.ndarray, unit: float
+    pixels: np.ndarray, running: RunningPrediction, leaders: np.ndarray, heights: np.ndarray, unit: float
 ) -> None:
     """Colour each column from its height down, striped where its leader is wrong; a gap where the leader changes."""
     x, y = np.arange(pixels.shape[1]), np.arange(pixels.shape[0])[:, None]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
 
 from har_cache.evaluation import scores
 from har_cache.evaluation.metrics import ConfusedPair
@@ -76,7 +77,7 @@ def test_all_right_is_not_taken_for_certainty():
 
 
 def test_per_class_and_confused_pairs():
-    matrix = scores.confusions(TRUE, PREDICTED, 4)
+    matrix = confusion_matrix(TRUE, PREDICTED, labels=range(4))
     rows = {row.name: row for row in scores.per_class(matrix, (*CLASSES, "never"))}
     thirds = pytest.approx(2 / 3)
     assert rows["b"] == ClassScores("b", 3, precision=thirds, recall=thirds, f1=thirds, mostly_taken_for="c")
@@ -86,7 +87,7 @@ def test_per_class_and_confused_pairs():
 
 
 def test_a_class_that_is_predicted_but_has_no_clip_has_no_recall():
-    row = scores.per_class(scores.confusions(np.array([0]), np.array([1]), 2), ("a", "b"))[1]
+    row = scores.per_class(confusion_matrix([0], [1], labels=range(2)), ("a", "b"))[1]
     assert (row.support, row.recall, row.precision) == (0, None, 0)
 
 
