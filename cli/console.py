@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -44,12 +45,12 @@ def friendly(debug: bool) -> Iterator[None]:
 
 
 @contextmanager
-def interruptible(how_to_go_on: str) -> Iterator[None]:
-    """Ctrl-C says how to go on."""
+def resumable(run: Path) -> Iterator[None]:
+    """Ctrl-C says how to go on with a training."""
     try:
         yield
     except KeyboardInterrupt:
-        say(f"Interrupted. {how_to_go_on}")
+        say(f"Interrupted. {run} keeps its best and its last epoch; go on with the same command and --resume.")
         raise typer.Exit(INTERRUPTED) from None
 
 

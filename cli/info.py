@@ -2,15 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .console import plural
 from .options import Json
-
-if TYPE_CHECKING:
-    from har_cache.cache.manifest import Manifest
 
 _MOST = 20  # failures that are listed
 
@@ -23,14 +20,10 @@ def info(
     from har_cache.cache.manifest import read_manifest
 
     manifest = read_manifest(cache)
-    typer.echo(json.dumps(_summary(manifest), indent=2) if as_json else _text(cache, manifest))
-
-
-def _summary(manifest: "Manifest") -> dict[str, Any]:
-    return {key: value for key, value in sorted(manifest.to_dict().items()) if key != "files"}
-
-
-def _text(cache: Path, manifest: "Manifest") -> str:
+    if as_json:
+        content = {key: value for key, value in sorted(manifest.to_dict().items()) if key != "files"}
+        typer.echo(json.dumps(content, indent=2))
+        return
     counts = manifest.counts
     lines = [
         f"{cache}: {plural(counts.clips, 'clip')} of {plural(len(manifest.classes), 'class')}, "
@@ -44,7 +37,7 @@ def _text(cache: Path, manifest: "Manifest") -> str:
     ]
     if counts.failures > _MOST:
         lines.append(f"    and {counts.failures - _MOST} more, in {cache / 'failures.csv'}")
-    return "\n".join(lines)
+    typer.echo("\n".join(lines))
 
 
 def _plain(value: Any) -> str:

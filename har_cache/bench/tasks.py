@@ -16,58 +16,44 @@ from ..workers.sandbox import bounded
 
 _STEPS_AHEAD = 8  # submitted to a device before waiting for it
 
-Count = tuple[int, float]  # frames, and the seconds that they took
-
 
 @bounded()
-def decode(paths: tuple[Path, ...], seconds: float) -> Count:
+def decode(paths: tuple[Path, ...], seconds: float) -> float:
     """Clips to RGB frames."""
     return _clocked((len(chunk) for path in itertools.cycle(paths) for chunk in _chunks(path)), seconds)
 
 
 @bounded()
-def bare_decode(paths: tuple[Path, ...], seconds: float) -> Count:
+def bare_decode(paths: tuple[Path, ...], seconds: float) -> float:
     """The video codec alone, on one thread, nothing converted: what decoding cannot be faster than."""
     return _clocked(_bare_frames(paths), seconds)
 
 
 @bounded()
-def transform(path: Path, seconds: float) -> Count:
+def transform(path: Path, seconds: float) -> float:
     """The frames at the start of a clip to crops."""
     chunk = next(_chunks(path))
     return _clocked((len(batch) for batch in _batches(itertools.repeat(chunk))), seconds)
 
 
 @bounded()
-def copy(path: Path, seconds: float) -> Count:
+def copy(path: Path, seconds: float) -> float:
     """The same frames read, and as many bytes written as their crops have: what the transform cannot be faster than."""
     chunk = torch.from_numpy(next(_chunks(path)))
     crops = torch.empty_like(crop(chunk))
-
-    def copies() -> Iterator[int]:
-        while True:
-            chunk.clone()
-            crops.clone()
-            yield len(chunk)
-
-    return _clocked(copies(), seconds)
+    return _clocked((len(chunk.clone()) + 0 * len(crops.clone()) for _ in itertools.count()), seconds)
 
 
 @bounded()
-def encode(path: Path, seconds: float) -> Count:
+def encode(path: Path, seconds: float) -> float:
     """Crops to embeddings, in full batches."""
     crops = next(_batches(itertools.cycle(_chunks(path))))
-
-    def embedded() -> Iterator[int]:
-        while True:
-            worker.encoder()(crops).to(torch.float16).numpy()
-            yield CPU_BATCH
-
-    return _clocked(embedded(), seconds)
+    embedded = (worker.encoder()(crops).to(torch.float16).numpy() for _ in itertools.count())
+    return _clocked((CPU_BATCH for _ in embedded), seconds)
 
 
 @bounded()
-def multiply(dtype: str, seconds: float) -> Count:
+def multiply(dtype: str, seconds: float) -> float:
     """Products of square matrices, as multiplications and additions: what the encoder cannot be faster than."""
     product = products(dtype, "cpu", 512)
     return _clocked((product() for _ in itertools.count()), seconds)
@@ -93,8 +79,7 @@ def on_device(step: Callable[[], int], seconds: float, device: str) -> float:
             torch.cuda.synchronize(device)
             yield count
 
-    count, passed = _clocked(finished(), seconds)
-    return count / passed
+    return _clocked(finished(), seconds)
 
 
 def _chunks(path: Path) -> Iterator[np.ndarray]:
@@ -112,8 +97,8 @@ def _bare_frames(paths: tuple[Path, ...]) -> Iterator[int]:
             yield from (1 for _ in video.container.decode(video.stream))
 
 
-def _clocked(steps: Iterator[int], seconds: float) -> Count:
-    """Take steps for so many seconds, after a tenth of that to warm up."""
+def _clocked(steps: Iterator[int], seconds: float) -> float:
+    """Take steps for so many seconds, after a tenth of that to warm up; gives what they count in a second."""
     total, begun, warm = 0, time.perf_counter(), False
     for count in steps:
         total += count
@@ -121,5 +106,5 @@ def _clocked(steps: Iterator[int], seconds: float) -> Count:
         if not warm and passed >= seconds / 10:
             total, begun, warm = 0, time.perf_counter(), True
         elif warm and passed >= seconds:
-            return total, passed
+            return total / passed
     raise AssertionError("steps ended")
