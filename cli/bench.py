@@ -1,15 +1,13 @@
 """`har-cache bench`."""
 
-import json
 from typing import TYPE_CHECKING
 
 import typer
 
-from har_cache.parsing import to_json_types
 from har_cache.settings import BenchSettings
 from har_cache.system import uninterrupted
 
-from .console import Bar
+from .console import Bar, print_json
 from .options import Json
 
 if TYPE_CHECKING:
@@ -24,7 +22,10 @@ def bench(settings: BenchSettings, as_json: Json = False) -> None:
         from har_cache.bench.bench import bench as measure
 
     result = measure(settings, Bar())
-    typer.echo(json.dumps(to_json_types(result), indent=2) if as_json else _text(result))
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(_text(result))
 
 
 def _text(result: "Result") -> str:

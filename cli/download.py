@@ -1,13 +1,12 @@
 """`har-cache download`."""
 
-import json
+from dataclasses import asdict
 
 import typer
 
-from har_cache.parsing import to_json_types
 from har_cache.settings import DownloadSettings
 
-from .console import SOME_FAILED, Bar, say
+from .console import SOME_FAILED, Bar, print_json, say
 from .options import Json
 
 
@@ -22,7 +21,7 @@ def download(settings: DownloadSettings, as_json: Json = False) -> None:
 
     report, out = fetch(settings, Bar()), settings.out
     if as_json:
-        typer.echo(json.dumps({"out": str(out), **to_json_types(report)}, indent=2))
+        print_json({"out": str(out), **asdict(report)})
     say(f"{report.arrived} clips are new" if report.arrived else "Nothing new")
     say(f"{out}: {report.classes} classes, {report.clips} clips, {report.lists} split lists")
     if report.missing:

@@ -1,12 +1,11 @@
 """`har-cache info`."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .console import plural
+from .console import plural, print_json
 from .options import Json
 
 _MOST = 20  # failures that are listed
@@ -21,8 +20,7 @@ def info(
 
     manifest = read_manifest(cache)
     if as_json:
-        content = {key: value for key, value in sorted(manifest.to_dict().items()) if key != "files"}
-        typer.echo(json.dumps(content, indent=2))
+        print_json({key: value for key, value in sorted(manifest.to_dict().items()) if key != "files"})
         return
     counts = manifest.counts
     lines = [

@@ -1,6 +1,5 @@
 """`har-cache predict`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from har_cache.settings import PredictSettings
 
-from .console import SOME_FAILED, Bar, say
+from .console import SOME_FAILED, Bar, print_json, say
 from .options import Json
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def predict(
 
     report = classify(settings, Bar())
     if as_json:
-        typer.echo(json.dumps(_content(report, top, settings.film), indent=2))
+        print_json(_content(report, top, settings.film))
     else:
         parts = [_text(prediction, top) for prediction in report.predictions]
         judged = [p.correct for p in report.predictions if p.correct is not None]

@@ -66,9 +66,6 @@ def draw(settings: SampleSettings, progress: Progress = Progress()) -> SampleRep
     return SampleReport(settings.classes, settings.classes * clips, frames, settings.out)
 
 
-# -------------------------------------------------------------------------------------------- the folder
-
-
 def _begin(out: Path, settings: bytes) -> bool:
     """Mark the folder as the sample's; false when it is complete already."""
     try:
@@ -96,9 +93,6 @@ def _write_splits(folder: Path, plans: Iterable[Sequence[Performance]], seed: in
             for k, subset in enumerate(subsets, 1):
                 lines = [f"{file} {which} \n" for file, which in sorted(zip(files, subset, strict=True))]
                 write_file(folder / list_name(action, k), "".join(lines).encode())
-
-
-# --------------------------------------------------------------------------------------------- the clips
 
 
 def _write_clips(videos: Path, performances: Sequence[Performance], workers: int, progress: Progress) -> None:
