@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,15 +103,32 @@ def true_fp32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    conv = cudnn.conv  # type: ignore[attr-defined]
-    before = cudnn.benchmark, cudnn.deterministic, conv.fp32_precision, matmul.fp32_precision
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
     cudnn.benchmark, cudnn.deterministic = False, True
-    conv.fp32_precision = matmul.fp32_precision = "ieee"
     try:
+        with fp32_precision(device, "ieee"):
+            yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+@contextmanager
+def fp32_precision(device: torch.device, precision: str) -> Iterator[None]:
+    """On CUDA: products, convolutions and RNNs of float32 are computed in `ieee` or `tf32`."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = precision
         yield
     finally:
-        cudnn.benchmark, cudnn.deterministic, conv.fp32_precision, matmul.fp32_precision = before
+        for backend, theirs in zip(backends, before, strict=True):
+            backend.fp32_precision = theirs
 
 
 def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: str = "auto") -> tuple[str, float]:
