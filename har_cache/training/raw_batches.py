@@ -90,8 +90,10 @@ class RawClips:
 
 
 class RawTrainBatches:
-    """As `TrainBatches`, from raw frames, as the network takes them: augmented, or as in validation. Clips and frames of
-    an epoch depend on `seed` and `epoch` alone, the augmentation on torch's random numbers. `stopwatch` times each step.
+    """As `TrainBatches`, from raw frames, as the network takes them: augmented, or as in validation.
+
+    Clips and frames of an epoch depend on the seed and `epoch` alone, the augmentation on torch's random numbers.
+    `stopwatch` times each step.
     """
 
     def __init__(self, raw: RawClips, clips: np.ndarray, settings: TuneSettings) -> None:

@@ -138,7 +138,7 @@ def _encoder_of(cache: FeatureCache) -> bytes:
 
 def _train(settings: TrainHeadSettings, plan: _Plan, encoder: bytes, sequences: Sequences, progress: Progress) -> Run:
     path, config, training = plan.path, plan.config, settings.training
-    if not begin(path, config, plan.clips, settings.resume, settings.overwrite, {run.ENCODER: encoder}):
+    if not begin(path, config, plan.clips, settings.resume, settings.overwrite, encoder):
         return Run.open(path)
     progress.say(
         f"Split {config.split}: training on {len(plan.train)} clips of {len(config.classes)} classes, "
