@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torchvision.models import MNASNet, MNASNet0_5_Weights, mnasnet0_5
 
 from ..cache.recipe import EMBEDDING, FEATURES
@@ -100,18 +101,7 @@ def calibrate(model: MNASNet, batches: Iterable[Tensor]) -> None:
 
     Without this a freshly initialised network in eval mode gives nearly the same embedding for every frame.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-        norm.train()
-    with torch.no_grad():
-        for batch in batches:
-            model(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+    update_bn(batches, model)  # a plain average over them
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:

@@ -121,24 +121,16 @@ def network_trainer(network: CNNBidirectionalRNN, settings: TuneSettings, batche
     optimizer = torch.optim.AdamW([*head, *backbone], lr=s.lr)
     steps = -(-batches // s.accumulate)
     whole = WarmupCosine(s.epochs * steps, s.warmup)
-    late = _LateWarmupCosine(whole.total, s.warmup, s.head_epochs * steps)
+
+    def late(step: int) -> float:
+        return whole(step) * min(1.0, max(0, step - s.head_epochs * steps + 1) / whole.rising)
+
     curves: list[Callable[[int], float]] = [*[whole] * len(head), *[late] * len(backbone)]
 
     def start_epoch(epoch: int) -> None:
         encoder.asleep = epoch < s.head_epochs
 
     return Trainer(network, optimizer, LambdaLR(optimizer, curves), s, s.accumulate, start_epoch)
-
-
-@dataclass(frozen=True)
-class _LateWarmupCosine(WarmupCosine):
-    """The same for what starts to learn at a step only, and then has a warm-up of its own."""
-
-    start: int
-
-    def __call__(self, step: int) -> float:
-        rising = max(1, round(self.total * self.warmup))
-        return super().__call__(step) * min(1.0, max(0, step - self.start + 1) / rising)
 
 
 @dataclass(frozen=True)

@@ -185,12 +185,16 @@ class WarmupCosine:
     total: int
     warmup: float
 
+    @property
+    def rising(self) -> int:
+        """Steps of the warm-up."""
+        return max(1, round(self.total * self.warmup))
+
     def __call__(self, step: int) -> float:
         """Above 0 and at most 1."""
-        rising = max(1, round(self.total * self.warmup))
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, self.total - rising))))
+        if step < self.rising:
+            return (step + 1) / self.rising
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.rising) / max(1, self.total - self.rising))))
 
 
 def _means(found: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
