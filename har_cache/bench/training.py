@@ -15,7 +15,7 @@ from ..cache.reader import FeatureCache
 from ..model.head import Head
 from ..progress import Progress
 from ..settings import TrainSettings
-from ..training.batches import Batch, EvalBatches, Sequences, TrainBatches
+from ..training.batches import Batch, Sequences, TrainBatches
 from ..training.loop import parameter_groups
 from ..training.train_head import head_trainer
 from .fake_cache import write_standin
@@ -46,7 +46,7 @@ class HeadTraining:
         clips = np.arange(_STEPS * _BATCH)
         batches = TrainBatches(self._sequences, clips, FRAMES, _BATCH, seed=0)
         bare = self._bare(list(batches))
-        ours = self._ours(batches, list(EvalBatches(self._sequences, clips[:_BATCH], FRAMES)))
+        ours = self._ours(batches, self._sequences.eval_batches(clips[:_BATCH], FRAMES))
         what = f"a bare loop over ready batches of {_BATCH} x {FRAMES} frames"
         measured.record("train the head", "clips/s", len(clips) / ours, len(clips) / bare, what)
 

@@ -19,7 +19,7 @@ from ..encoder.encoder import choose_precision
 from ..encoder.folded import fold
 from ..encoder.projection import fit_pca, random_projection
 from ..encoder.transform import TRANSFORM, normalise
-from ..encoder.weights import Weights, calibrate, find_weights, load_state, new_model, save_encoder, tensors_sha256
+from ..encoder.weights import Weights, build_encoder, calibrate, find_weights, save_encoder, tensors_sha256
 from ..errors import ClipError, HarCacheError, WeightsError
 from ..files import sha256
 from ..model.load import run_weights
@@ -69,13 +69,13 @@ class _Preparation:
         """Find weights, calibrate them where they are random, fit the projection, choose the precision."""
         settings, say = self._settings, self._progress.say
         weights = self._find_weights()
-        model = load_state(new_model(), {**weights.backbone, **_classifier(random_projection(0))})
+        model = build_encoder({**weights.backbone, **_classifier(random_projection(0))})
         with one_thread():
             crops = self._probe_crops()
             if weights.name == "random":
                 self._calibrate(model, crops)
             projection = self._projection(weights, model)
-            load_state(model, {**model.state_dict(), **_classifier((projection.weight, projection.bias))})
+            model = build_encoder({**model.state_dict(), **_classifier((projection.weight, projection.bias))})
             say(f"Choosing the precision on {len(crops)} frames")
             precision, faithfulness = choose_precision(fold(model), crops, settings.device, settings.precision)
         say(f"Precision {precision}: the least faithful of {len(crops)} frames has cosine {faithfulness:.4f} to fp32")
@@ -173,10 +173,10 @@ class _Preparation:
         return arrays
 
 
-def find(source: str, seed: int) -> Weights:
+def find(wanted: str, seed: int) -> Weights:
     """Weights from `imagenet`, `random`, a file, or the directory of a run. Raises HarCacheError."""
-    path = Path(source)
-    return run_weights(path) if source not in NAMED_WEIGHTS and path.is_dir() else find_weights(source, seed)
+    path = Path(wanted)
+    return run_weights(path) if wanted not in NAMED_WEIGHTS and path.is_dir() else find_weights(wanted, seed)
 
 
 def file_projection(path: str) -> tuple[Tensor, Tensor]:
