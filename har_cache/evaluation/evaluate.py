@@ -50,7 +50,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
         folder = settings.run / EVALUATIONS
         make_directory(folder)
         name = f"summary-split{settings.split}.json" if settings.split else "summary.json"
-        write_file(folder / name, _json(summarise([found.metrics for found in evaluations]).to_dict()))
+        write_file(folder / name, _json(summarise([found.metrics for found in evaluations])))
     return evaluations
 
 

@@ -134,13 +134,6 @@ class Metrics:
             del values["stage_two"]
         return values
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], where: object) -> "Metrics":
-        """The reverse of `to_dict`. Raises RunError, naming `where`, if a value is missing or of another type."""
-        if content.get("schema") != SCHEMA:
-            raise RunError(f"{where}: of another version of har-cache")
-        return parse(cls, content, where, error=RunError)
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -154,66 +147,31 @@ def read_evaluation(folder: Path) -> Evaluation:
     """The evaluation in this folder. Raises RunError where its metrics.json cannot be read, or was changed."""
     path = folder / METRICS
     try:
-        return Evaluation(folder, Metrics.from_dict(read_json(path), path))
+        content = read_json(path)
+        if content.get("schema") != SCHEMA:
+            raise RunError(f"{path}: of another version of har-cache")
+        return Evaluation(folder, parse(Metrics, content, path, error=RunError))
     except (RunError, FileError) as error:
         raise RunError(f"{error}; run `har-cache evaluate` again") from error
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation of a figure over several splits."""
-
-    mean: float
-    std: float
-
-
-@dataclass(frozen=True)
-class SplitScore:
-    """Accuracy of the model of one split."""
-
-    trained_on: int
-    tested_on: int
-    top1: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Summary:
-    """The models of several splits together. `leaking`: how many of them know clips, or siblings of clips, that they
-    are scored on.
+def summarise(all_metrics: Sequence[Metrics]) -> dict[str, Any]:
+    """Figures of the models of several splits together, as JSON types: their means and sample standard deviations, None
+    where fewer than two models have one. `leaking`: how many of them know clips, or siblings of clips, that they are
+    scored on.
     """
-
-    splits: tuple[SplitScore, ...]
-    chance: float
-    top1: Spread | None
-    top5: Spread | None
-    loss: Spread | None
-    macro_f1: Spread | None
-    mean_class_accuracy: Spread | None
-    leaking: int
-    clean_top1: Spread | None
-    linear_on_mean: Spread | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+    figures = ("top1", "top5", "loss", "macro_f1", "mean_class_accuracy")
+    return {
+        "schema": SCHEMA,
+        "splits": [{"trained_on": m.trained_on, "tested_on": m.split, "top1": m.top1} for m in all_metrics],
+        "chance": all_metrics[0].chance,
+        **{name: _spread(getattr(m, name) for m in all_metrics) for name in figures},
+        "leaking": sum(m.leakage.leaks for m in all_metrics),
+        "clean_top1": _spread(m.leakage.clean.top1 for m in all_metrics),
+        "linear_on_mean": _spread(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics),
+    }
 
 
-def summarise(all_metrics: Sequence[Metrics]) -> Summary:
-    """What several models have in common; a figure that fewer than two of them have is None."""
-    return Summary(
-        splits=tuple(SplitScore(m.trained_on, m.split, m.top1) for m in all_metrics),
-        chance=all_metrics[0].chance,
-        top1=_spread(m.top1 for m in all_metrics),
-        top5=_spread(m.top5 for m in all_metrics),
-        loss=_spread(m.loss for m in all_metrics),
-        macro_f1=_spread(m.macro_f1 for m in all_metrics),
-        mean_class_accuracy=_spread(m.mean_class_accuracy for m in all_metrics),
-        leaking=sum(m.leakage.leaks for m in all_metrics),
-        clean_top1=_spread(m.leakage.clean.top1 for m in all_metrics),
-        linear_on_mean=_spread(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics),
-    )
-
-
-def _spread(values: Iterable[float | None]) -> Spread | None:
+def _spread(values: Iterable[float | None]) -> dict[str, float] | None:
     known = [value for value in values if value is not None]
-    return Spread(statistics.mean(known), statistics.stdev(known)) if len(known) > 1 else None
+    return {"mean": statistics.mean(known), "std": statistics.stdev(known)} if len(known) > 1 else None

@@ -1,8 +1,9 @@
 """An evaluation in a few lines that cannot be misread: what was measured, on what, and what the model knew before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from .metrics import Evaluation, Interval, Metrics, NotCompared, Spread, Summary, summarise
+from .metrics import Evaluation, Interval, Metrics, NotCompared, summarise
 
 TAG_TITLES = {
     "body": "visible body",
@@ -23,15 +24,8 @@ def text(evaluations: Sequence[Evaluation]) -> str:
 
 def lines(metrics: Metrics) -> list[str]:
     """Warning (if there is cause), headline, protocol, leakage, comparisons and notes."""
-    return [
-        *filter(None, [leak_warning(metrics)]),
-        headline(metrics),
-        protocol(metrics),
-        leakage(metrics),
-        comparison(metrics),
-        *filter(None, [gain(metrics)]),
-        *notes(metrics),
-    ]
+    parts = (leak_warning, headline, protocol, leakage, comparison, gain, missing_clips, projection_warning)
+    return [line for part in parts if (line := part(metrics))]
 
 
 def headline(metrics: Metrics) -> str:
@@ -53,8 +47,8 @@ def protocol(metrics: Metrics) -> str:
     )
 
 
-def leak_warning(metrics: Metrics) -> str | None:
-    """The line that cannot be missed, where the model knows some of the clips or their sources; else None."""
+def leak_warning(metrics: Metrics) -> str:
+    """The line that cannot be missed, where the model knows some of the clips or their sources; else empty."""
     seen, sibling, clean = metrics.leakage.seen, metrics.leakage.sibling, metrics.leakage.clean
     of_all = f"of these {metrics.clips:,} clips"
     parts = []
@@ -64,7 +58,7 @@ def leak_warning(metrics: Metrics) -> str | None:
         more = "more" if seen.clips else of_all
         parts.append(f"has seen the source of {sibling.clips:,} {more} ({percent(sibling.share)})")
     if not parts:
-        return None
+        return ""
     alone = f"clean clips alone: {percent(clean.top1)}" if clean.clips else "no clip is clean"
     return (
         f"WARNING: the model {' and '.join(parts)}: {percent(metrics.top1)} is not a test accuracy; "
@@ -90,11 +84,11 @@ def comparison(metrics: Metrics) -> str:
     return f"Beside it: chance {percent(metrics.chance)}{shown}"
 
 
-def gain(metrics: Metrics) -> str | None:
-    """What fine-tuning has changed, of a fine-tuned run; else None."""
+def gain(metrics: Metrics) -> str:
+    """What fine-tuning has changed, of a fine-tuned run; else empty."""
     before = metrics.stage_two
     if before is None:
-        return None
+        return ""
     if isinstance(before, NotCompared):
         return f"Not compared with the run of stage two that it came from: {before.unknown}"
     points = 100 * (metrics.top1 - before.top1)
@@ -104,23 +98,28 @@ def gain(metrics: Metrics) -> str | None:
     )
 
 
-def notes(metrics: Metrics) -> list[str]:
-    """What else is to be known: clips that are missing, a projection fitted on test clips."""
-    found = []
-    if missing := metrics.missing:
-        listed = metrics.clips + len(missing)
-        failed = sum(reason.startswith("failed") for reason in missing.values())
-        found.append(
-            f"Missing: {len(missing):,} of the {listed:,} clips of the test list are not in the cache "
-            f"({failed:,} failed, {len(missing) - failed:,} not on disk), and are not counted: "
-            f"{', '.join(list(missing)[:3])}{', ...' if len(missing) > 3 else ''}"
-        )
-    if metrics.projection_saw_test_clips:
-        found.append(
-            "WARNING: the cache's projection was fitted on frames of test clips too (without labels): "
-            f"{metrics.projection_fit}"
-        )
-    return found
+def missing_clips(metrics: Metrics) -> str:
+    """How many clips of the list were not scored, and why; empty where there are none."""
+    missing = metrics.missing
+    if not missing:
+        return ""
+    failed = sum(reason.startswith("failed") for reason in missing.values())
+    listed = metrics.clips + len(missing)
+    return (
+        f"Missing: {len(missing):,} of the {listed:,} clips of the test list are not in the cache "
+        f"({failed:,} failed, {len(missing) - failed:,} not on disk), and are not counted: "
+        f"{', '.join(list(missing)[:3])}{', ...' if len(missing) > 3 else ''}"
+    )
+
+
+def projection_warning(metrics: Metrics) -> str:
+    """That the projection was fitted on test clips too, where it was; else empty."""
+    if not metrics.projection_saw_test_clips:
+        return ""
+    return (
+        "WARNING: the cache's projection was fitted on frames of test clips too (without labels): "
+        f"{metrics.projection_fit}"
+    )
 
 
 def percent(share: float | None) -> str:
@@ -128,13 +127,8 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
 
-def between(interval: Interval | None) -> str:
-    """An interval in percent; nothing where there is none."""
-    return f"95% interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
-
-
 def _between(interval: Interval | None) -> str:
-    return f" ({between(interval)})" if interval else ""
+    return f" (95% interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
 
 
 def _evaluation(evaluation: Evaluation) -> str:
@@ -154,16 +148,18 @@ def _evaluation(evaluation: Evaluation) -> str:
     return "\n".join([*found, f"Files: {evaluation.folder}"])
 
 
-def _over_splits(summary: Summary) -> str:
-    def spread(found: Spread | None) -> str:
-        return f"{percent(found.mean)} (standard deviation {100 * found.std:.1f})" if found else "-"
+def _over_splits(summary: Mapping[str, Any]) -> str:
+    def spread(name: str) -> str:
+        found = summary[name]
+        return f"{percent(found['mean'])} (standard deviation {100 * found['std']:.1f})" if found else "-"
 
-    each = ", ".join(f"{s.trained_on} on {s.tested_on}: {percent(s.top1)}" for s in summary.splits)
+    splits = summary["splits"]
+    each = ", ".join(f"{s['trained_on']} on {s['tested_on']}: {percent(s['top1'])}" for s in splits)
     found = [
-        f"Top-1, mean over {len(summary.splits)} splits: {spread(summary.top1)}; {each}",
-        f"Clean clips alone: {spread(summary.clean_top1)}; linear probe on mean embeddings: "
-        f"{spread(summary.linear_on_mean)}; chance {percent(summary.chance)}",
+        f"Top-1, mean over {len(splits)} splits: {spread('top1')}; {each}",
+        f"Clean clips alone: {spread('clean_top1')}; linear probe on mean embeddings: "
+        f"{spread('linear_on_mean')}; chance {percent(summary['chance'])}",
     ]
-    if summary.leaking:
-        found.insert(0, f"WARNING: {summary.leaking} of these models know clips of the list they are scored on")
+    if summary["leaking"]:
+        found.insert(0, f"WARNING: {summary['leaking']} of these models know clips of the list they are scored on")
     return "\n".join(found)

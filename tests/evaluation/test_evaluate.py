@@ -208,7 +208,7 @@ def test_three_splits_have_a_mean_and_a_standard_deviation(tmp_path, cache):
     assert [(s["trained_on"], s["tested_on"]) for s in summary["splits"]] == [(1, 1), (2, 2), (3, 3)]
     assert summary["top1"] == pytest.approx({"mean": np.mean(top1), "std": np.std(top1, ddof=1)})
     assert summary["leaking"] == 0
-    assert summarise([found.metrics for found in evaluate(tmp_path / "all", split=3)]).leaking == 2
+    assert summarise([found.metrics for found in evaluate(tmp_path / "all", split=3)])["leaking"] == 2
 
 
 @pytest.fixture
