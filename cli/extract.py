@@ -1,5 +1,6 @@
 """`har-cache extract`."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,8 @@ def _summarise(report: "ExtractReport", cache: Path) -> None:
     else:
         say("Nothing to do: the cache is up to date")
     if report.failures:
-        from har_cache.extraction.extract import by_reason
-
         say(f"{plural(len(report.failures), 'clip')} failed (named in {cache / 'failures.csv'}):")
-        for reason, count in by_reason(report.failures).most_common():
+        for reason, count in Counter(report.failures.values()).most_common():
             say(f"  {count} x {reason}")
     held = f"{plural(counts.clips, 'clip')}, {plural(counts.frames, 'frame')}"
     say(f"{cache}: {held} in {plural(counts.shards, 'shard')}")

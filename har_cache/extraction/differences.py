@@ -40,12 +40,9 @@ def _file_weights(settings: ExtractSettings) -> "Weights | None":
 
 def _projection(settings: ExtractSettings, weights: "Weights | None", recipe: Recipe) -> tuple[str, str]:
     """The name of the projection that is asked for, and what it was fitted on."""
-    if settings.projection is not None and settings.projection not in NAMED_PROJECTIONS:
-        from .prepare import file_projection, projection_sha256
+    if weights or settings.projection not in (None, *NAMED_PROJECTIONS):
+        from .prepare import given_projection
 
-        return "file", projection_sha256(file_projection(settings.projection))
-    if settings.projection is None and weights and weights.projection:
-        from .prepare import projection_sha256
-
-        return weights.projection_name, weights.projection_fit or projection_sha256(weights.projection)
+        if given := given_projection(settings.projection, weights):
+            return given.name, given.fit
     return settings.projection or "pca", recipe.projection_fit

@@ -87,7 +87,7 @@ def _results(
             yield result
 
     for clip in clips:
-        rows, decoded = _encode(clip.ring, clip.future, pool, encoder)
+        rows, decoded = _encode(clip, pool, encoder)
         if isinstance(decoded, WorkerDiedError):
             rows, decoded = _second_attempt(clip, job, encoder)
         pending.append((clip, rows, decoded))
@@ -100,24 +100,22 @@ def _second_attempt(clip: _Clip, job: Job, encoder: BatchEncoder) -> tuple[Rows,
     # In a pool of its own: the other workers may all be waiting with full rings until this clip is over.
     with WorkerPool(job, 1) as pool:
         clip.ring.reset()
-        return _encode(clip.ring, pool.submit(decode, *clip.clip, clip.ring.name), pool, encoder)
+        return _encode(replace(clip, future=pool.submit(decode, *clip.clip, clip.ring.name)), pool, encoder)
 
 
-def _encode(
-    ring: Ring, future: Future[ClipRecord], pool: WorkerPool, encoder: BatchEncoder
-) -> tuple[Rows, ClipRecord | ClipError]:
+def _encode(clip: _Clip, pool: WorkerPool, encoder: BatchEncoder) -> tuple[Rows, ClipRecord | ClipError]:
     """Send a clip's frames to the encoder as they come. All of them, even if decoding has failed meanwhile: so that
     the batches do not depend on when this is noticed.
     """
     rows = Rows()
     while True:
-        over = future.done()  # asked first: all that was written before is then seen
-        frames = ring.read(encoder.room)
+        over = clip.future.done()  # asked first: all that was written before is then seen
+        frames = clip.ring.read(encoder.room)
         if len(frames):
             encoder.add(frames, rows)
-            ring.release(len(frames))
+            clip.ring.release(len(frames))
         elif over:
-            return rows, pool.outcome(future)
+            return rows, pool.outcome(clip.future)
         else:
             time.sleep(_POLL_S)
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,15 +39,7 @@ class _Now:
         return 1000 * (end._at - self._at)
 
 
-class _Event(Protocol):
-    """A CUDA event, or what stands for it."""
-
-    def synchronize(self) -> None: ...
-
-    def elapsed_time(self, end: Any, /) -> float: ...
-
-
-_Span = tuple[_Event, _Event]
+_Span = tuple[Any, Any]  # two CUDA events, or two of what stands for them
 
 
 @dataclass
@@ -147,7 +139,7 @@ class BatchEncoder:
 
         return replay
 
-    def _mark(self) -> _Event:
+    def _mark(self) -> Any:
         """This moment in the device's work."""
         if not self._cuda:
             return _Now()

@@ -24,7 +24,7 @@ from ..errors import ClipError, HarCacheError, WeightsError
 from ..files import sha256
 from ..model.load import run_weights
 from ..progress import Progress
-from ..settings import IMAGENET_OR_RANDOM, NAMED_WEIGHTS, ExtractSettings
+from ..settings import IMAGENET_OR_RANDOM, NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
 from ..system import one_thread
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job, features, sample
@@ -132,15 +132,11 @@ class _Preparation:
 
     def _projection(self, weights: Weights, model: MNASNet) -> Projection:
         asked = self._settings.projection
-        wanted = asked or ("file" if weights.projection else "pca")
-        if wanted == "random":
+        if given := given_projection(asked, weights):
+            return given
+        if asked == "random":
             return Projection(*random_projection(self._settings.seed), "random", "")
-        if wanted == "pca":
-            return self._pca(model)
-        tensors = weights.projection if asked is None else file_projection(asked)
-        assert tensors is not None
-        name, fit = (weights.projection_name, weights.projection_fit) if asked is None else ("file", "")
-        return Projection(*tensors, name, fit or projection_sha256(tensors))
+        return self._pca(model)
 
     def _pca(self, model: MNASNet) -> Projection:
         picked, say = _spread(self._fit_clips, _PCA_CLIPS), self._progress.say
@@ -179,18 +175,25 @@ def find(source: str, seed: int) -> Weights:
     return run_weights(path) if source not in NAMED_WEIGHTS and path.is_dir() else find_weights(source, seed)
 
 
-def file_projection(path: str) -> tuple[Tensor, Tensor]:
-    """The projection in an `encoder.safetensors`. Raises HarCacheError where there is none."""
-    if not Path(path).is_file():
-        raise WeightsError(f"--projection: no such file: {path} (or one of: pca, random)")
-    projection = find_weights(path).projection
+def given_projection(asked: str | None, weights: Weights | None) -> Projection | None:
+    """The projection in the file that is asked for; where none is, that of the weights; None where there is neither.
+
+    Raises HarCacheError where such a file holds no projection.
+    """
+    if asked is None and weights and weights.projection:
+        fit = weights.projection_fit or _projection_sha256(weights.projection)
+        return Projection(*weights.projection, weights.projection_name, fit)
+    if asked is None or asked in NAMED_PROJECTIONS:
+        return None
+    if not Path(asked).is_file():
+        raise WeightsError(f"--projection: no such file: {asked} (or one of: {', '.join(NAMED_PROJECTIONS)})")
+    projection = find_weights(asked).projection
     if projection is None:
-        raise HarCacheError(f"--projection {path}: holds no projection (classifier of {EMBEDDING} x {FEATURES})")
-    return projection
+        raise HarCacheError(f"--projection {asked}: holds no projection (classifier of {EMBEDDING} x {FEATURES})")
+    return Projection(*projection, "file", _projection_sha256(projection))
 
 
-def projection_sha256(projection: tuple[Tensor, Tensor]) -> str:
-    """Hex sha256 of the tensors of a projection."""
+def _projection_sha256(projection: tuple[Tensor, Tensor]) -> str:
     return tensors_sha256(_classifier(projection))
 
 

@@ -14,7 +14,7 @@ from har_cache.cache.record import ClipRecord, source_sha256
 from har_cache.encoder.encoder import CPU_BATCH, Encoder
 from har_cache.encoder.folded import fold
 from har_cache.errors import ClipError
-from har_cache.video.decode import probe
+from har_cache.video.container import probe
 from har_cache.workers import tasks as worker
 from har_cache.workers.tasks import embed, embed_with_thumbnails, features, sample
 
