@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from har_cache.parsing import to_json_types
+
 from .console import plural
 from .options import Json
 
@@ -27,7 +29,7 @@ def info(
 
 
 def _summary(manifest: "Manifest") -> dict[str, Any]:
-    return {key: value for key, value in sorted(manifest.to_dict().items()) if key != "files"}
+    return {key: value for key, value in sorted(to_json_types(manifest).items()) if key != "files"}
 
 
 def _text(cache: Path, manifest: "Manifest") -> str:

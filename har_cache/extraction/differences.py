@@ -13,7 +13,11 @@ def differences(settings: ExtractSettings, recipe: Recipe) -> list[str]:
     """In what settings differ from the recipe of an existing cache: `field: cached (asked: other)`. `auto` fits
     anything. Raises WeightsError where a file of weights cannot be read.
     """
-    weights = _file_weights(settings)
+    weights = None
+    if settings.weights not in NAMED_WEIGHTS:
+        from .prepare import find
+
+        weights = find(settings.weights, settings.seed)
     name, digest = (weights.name, weights.sha256) if weights else (settings.weights, recipe.weights_sha256)
     projection, fit = _projection(settings, weights, recipe)
     pairs = {
@@ -28,14 +32,6 @@ def differences(settings: ExtractSettings, recipe: Recipe) -> list[str]:
         "seed": (recipe.seed, settings.seed),
     }
     return [f"{field}: {cached} (asked: {asked})" for field, (cached, asked) in pairs.items() if cached != asked]
-
-
-def _file_weights(settings: ExtractSettings) -> "Weights | None":
-    if settings.weights in NAMED_WEIGHTS:
-        return None
-    from .prepare import find
-
-    return find(settings.weights, settings.seed)
 
 
 def _projection(settings: ExtractSettings, weights: "Weights | None", recipe: Recipe) -> tuple[str, str]:

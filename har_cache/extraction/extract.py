@@ -1,6 +1,7 @@
 """Stage one: plan -> executor -> commit -> report. torch is imported only where there is something to do."""
 
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ class ExtractReport:
     seconds: float = 0.0
     finished_before: int = 0
     failures: dict[str, str] = field(default_factory=dict)
-    busy_s: dict[str, float] = field(default_factory=dict)
+    busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     manifest: Manifest = field(init=False)
 
     def rate(self, seconds: float) -> str:
@@ -50,7 +51,7 @@ class ExtractReport:
         self.failed += clip.failed
         self.frames += clip.frames
         for stage, spent in clip.seconds.items():
-            self.busy_s[stage] = self.busy_s.get(stage, 0.0) + spent
+            self.busy_s[stage] += spent
 
 
 def extract(
@@ -242,7 +243,7 @@ class _Extraction:
         before = time.perf_counter()
         replaced = [ClipRecord(key, reason="mended: its frames are in a later shard") for key in later]
         self._records[shard] = self._store.commit(shard, self._plan.recipe, [*clips, *replaced])
-        self._report.busy_s["write"] = self._report.busy_s.get("write", 0.0) + time.perf_counter() - before
+        self._report.busy_s["write"] += time.perf_counter() - before
 
 
 def _in_later_shards(plan: Plan) -> list[list[str]]:

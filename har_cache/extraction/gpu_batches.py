@@ -7,7 +7,7 @@ from pinned memory on a stream of their own, and each batch is one CUDA graph.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,9 @@ class BatchEncoder:
         self._device = self._encoder.device
         self._cuda = self._device.type == "cuda"
         self._crops = torch.zeros(BATCH, 3, CROP, CROP, device=self._device).to(memory_format=torch.channels_last)
-        self._upload = _Uploads(self._device, frame_bytes) if self._cuda else _in_place
+        self._upload = (
+            _Uploads(self._device, frame_bytes) if self._cuda else lambda frames: nullcontext(torch.from_numpy(frames))
+        )
         self._forward = self._captured() if self._cuda else self._run
         self._shares: list[tuple[Rows, int]] = []
         self._transforms: list[_Span] = []
@@ -210,7 +212,3 @@ class _Place:
         self.device = torch.empty(size, dtype=torch.uint8, device=device)
         self.uploaded = torch.cuda.Event(blocking=True)
         self.used = torch.cuda.Event()
-
-
-def _in_place(frames: np.ndarray) -> AbstractContextManager[Tensor]:
-    return nullcontext(torch.from_numpy(frames))
