@@ -47,7 +47,7 @@ def run_on_device(
     as BatchEncoder has them. They overlap: their sum is not the time that has passed.
     """
     assert job.encoder is not None
-    encoder = BatchEncoder(job.encoder, job.precision, job.views, device, RING_BYTES)
+    encoder = BatchEncoder(job.encoder, job.precision, job.views, device)
     with ExitStack() as stack:
         rings = [stack.enter_context(Ring.create(RING_BYTES)) for _ in range(_RINGS_A_WORKER * workers)]
         job = replace(job, encoder=None, rings=tuple(ring.name for ring in rings))
@@ -69,7 +69,7 @@ def _decoding(tasks: Iterable[ShardTask], pool: WorkerPool, rings: Iterable[Ring
                 free.append(decoding.popleft().ring)
             ring = free.pop()
             ring.reset()
-            decoding.append(_Clip(task.index, clip, ring, pool.submit(decode, *clip, ring.name)))
+            decoding.append(_Clip(task.index, clip, ring, pool.submit(decode, *clip, ring.name, attempts=1)))
     yield from decoding
 
 
@@ -100,7 +100,7 @@ def _second_attempt(clip: _Clip, job: Job, encoder: BatchEncoder) -> tuple[Rows,
     # In a pool of its own: the other workers may all be waiting with full rings until this clip is over.
     with WorkerPool(job, 1) as pool:
         clip.ring.reset()
-        return _encode(replace(clip, future=pool.submit(decode, *clip.clip, clip.ring.name)), pool, encoder)
+        return _encode(replace(clip, future=pool.submit(decode, *clip.clip, clip.ring.name, attempts=1)), pool, encoder)
 
 
 def _encode(clip: _Clip, pool: WorkerPool, encoder: BatchEncoder) -> tuple[Rows, ClipRecord | ClipError]:

@@ -169,12 +169,6 @@ class VideoReader:
             raise ClipError(f"truncated: {count} of {declared} declared frames decode")
 
 
-def read_chunks(path: Path, decoder: str = "auto", size: int = 16) -> Iterator[np.ndarray]:
-    """Yield all frames of `path` as `VideoReader.chunks` does."""
-    with VideoReader(path, decoder) as video:
-        yield from video.chunks(size)
-
-
 def read_frames(path: Path, numbers: Sequence[int], on_frame: OnFrame = lambda: None) -> Iterator[np.ndarray]:
     """Yield the frames of `path` with these numbers as `VideoReader.frames` does. Raises ClipError where it ends before
     the last of them.

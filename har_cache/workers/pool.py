@@ -61,31 +61,28 @@ class WorkerPool:
         self._starting = threading.Lock()
         self._closed = False
 
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Run `function(*args)` in a worker; `outcome` reads the future's result."""
-        return self._threads.submit(self._call, function, args)
+    def submit(self, function: Callable[..., Any], *args: Any, attempts: int = STRIKES) -> Future[Any]:
+        """Run `function(*args)` in a worker; `outcome` reads the future's result. A call that kills its worker is
+        tried again, in a new one, `attempts` times in all.
+        """
+        return self._threads.submit(self._call, function, args, attempts)
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]]) -> Iterator[tuple[T, Any]]:
         """Run `function(*args)` for each (tag, args); yield (tag, result) as they come, a ClipError for a failure.
 
-        A call that kills its worker is tried once more; calls are drawn only as fast as they are worked off.
+        Calls are drawn only as fast as they are worked off.
         """
         source = iter(calls)
-        running: dict[Future[Any], tuple[T, tuple[Any, ...], int]] = {}
+        running: dict[Future[Any], T] = {}
 
         def refill() -> None:
             for tag, args in islice(source, 3 * self.count - len(running)):
-                running[self.submit(function, *args)] = tag, args, 1
+                running[self.submit(function, *args)] = tag
 
         refill()
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                tag, args, strikes = running.pop(future)
-                outcome = self.outcome(future)
-                if isinstance(outcome, WorkerDiedError) and strikes < STRIKES:
-                    running[self.submit(function, *args)] = tag, args, strikes + 1
-                else:
-                    yield tag, outcome
+                yield running.pop(future), self.outcome(future)
             refill()
 
     def outcome(self, future: Future[Any]) -> Any:
@@ -94,7 +91,7 @@ class WorkerPool:
         # Without its traceback: that would hold the frames of whoever asks, and all that they had in hand.
         return error.with_traceback(None) if isinstance(error, ClipError) else future.result()
 
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], attempts: int) -> Any:
         worker: _Worker | None = getattr(self._own, "worker", None)
         if worker is None or worker.calls >= _CALLS_A_PROCESS or self._is_dead(worker):
             self._stop(worker)
@@ -103,7 +100,10 @@ class WorkerPool:
             outcome = worker.call(function, args)
         except (EOFError, OSError) as error:
             self._own.worker = None
-            raise WorkerDiedError(self._sandbox.cause_of_death(self._stop(worker))) from error
+            status = self._stop(worker)
+            if attempts > 1:
+                return self._call(function, args, attempts - 1)
+            raise WorkerDiedError(self._sandbox.cause_of_death(status)) from error
         if isinstance(outcome, ClipError):
             raise outcome
         return outcome

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..encoder.transform import RESIZE
 from ..errors import ClipError
-from .pool import WorkerDiedError, WorkerPool
+from .pool import WorkerPool
 from .ring import Ring
 from .tasks import Job, pick
 
@@ -53,7 +53,7 @@ class FramePrefetcher:
     def read(self, requests: Iterable[Request], stats: LoaderStats) -> Iterator[np.ndarray | ClipError]:
         """Yield what each request gave, in their order: uint8 (n, 256, 256, 3), or why it gave nothing.
 
-        The frames are good until the next ones are asked for. A call whose worker dies is tried once more.
+        The frames are good until the next ones are asked for.
         """
         free = list(self._rings)
         running: deque[_Call] = deque()
@@ -61,7 +61,8 @@ class FramePrefetcher:
         try:
             while True:
                 while free and (request := next(source, None)) is not None:
-                    running.append(self._submit(request, free.pop()))
+                    ring = free.pop()
+                    running.append(_Call(request, ring, self._pool.submit(pick, *request, ring.name)))
                 if not running:
                     return
                 yield self._result(running[0], stats)
@@ -73,15 +74,9 @@ class FramePrefetcher:
                 if not call.future.cancelled():
                     self._pool.outcome(call.future)
 
-    def _submit(self, request: Request, ring: Ring) -> "_Call":
-        ring.reset()
-        return _Call(request, ring, self._pool.submit(pick, *request, ring.name))
-
     def _result(self, call: "_Call", stats: LoaderStats) -> np.ndarray | ClipError:
         begun = time.perf_counter()
         outcome = self._pool.outcome(call.future)
-        if isinstance(outcome, WorkerDiedError):
-            outcome = self._pool.outcome(self._submit(call.request, call.ring).future)
         stats.waited_s += time.perf_counter() - begun
         stats.clips += 1
         if isinstance(outcome, ClipError):

@@ -54,7 +54,7 @@ class Ring:
         return ring
 
     def reset(self) -> None:
-        """Empty it for another clip, when nobody writes any more."""
+        """Empty it for another clip, when nobody else writes or reads."""
         self._header[:] = 0
 
     def write(self, frames: np.ndarray, when_full: Callable[[], None]) -> None:

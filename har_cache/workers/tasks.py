@@ -93,6 +93,7 @@ def pick(path: Path, numbers: Sequence[int], ring: str) -> float:
     gives the seconds that took. Raises ClipError or dies as `embed` does.
     """
     begun = time.perf_counter()
+    _rings[ring].reset()  # a worker may have died over the same frames
     with bounded():
         for frame in read_frames(path, numbers, rearm):
             side = crop(torch.from_numpy(frame[None]), RESIZE)

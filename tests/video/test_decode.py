@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from har_cache.errors import ClipError, HarCacheError
 from har_cache.video import decode as video
-from har_cache.video.container import probe
-from har_cache.video.decode import VideoReader, read_chunks, read_frames, resolve_decoder, spread
+from har_cache.video.decode import VideoReader, read_frames, resolve_decoder, spread
 
-from ..helpers.videos import moving_frames, reference_frames, remux, write_video
+from ..helpers.videos import moving_frames, probe, read_chunks, reference_frames, remux, write_video
 
 REAL = Path(__file__).parents[2] / "shared" / "hmdb51" / "videos"
 REAL_COUNTS = {"climb": 242, "golf": 89, "punch": 172, "shoot_bow": 81, "swing_baseball": 140}
