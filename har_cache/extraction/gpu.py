@@ -17,7 +17,7 @@ import numpy as np
 
 from ..cache.record import ClipRecord
 from ..errors import ClipError
-from ..workers.pool import WorkerDiedError, WorkerPool
+from ..workers.pool import WorkerPool
 from ..workers.ring import RING_BYTES, Ring
 from ..workers.tasks import Job, check_finite, decode
 from .gpu_batches import BatchEncoder, Rows
@@ -53,7 +53,7 @@ def run_on_device(
         job = replace(job, encoder=None, rings=tuple(ring.name for ring in rings))
         pool = stack.enter_context(WorkerPool(job, workers))
         for shard, clips in groupby(_decoding(tasks, pool, rings), lambda clip: clip.shard):
-            yield ShardResult(shard, tuple(_results(clips, encoder, pool, job, on_clip)))
+            yield ShardResult(shard, tuple(_results(clips, encoder, pool, on_clip)))
 
 
 def _decoding(tasks: Iterable[ShardTask], pool: WorkerPool, rings: Iterable[Ring]) -> Iterator[_Clip]:
@@ -69,13 +69,11 @@ def _decoding(tasks: Iterable[ShardTask], pool: WorkerPool, rings: Iterable[Ring
                 free.append(decoding.popleft().ring)
             ring = free.pop()
             ring.reset()
-            decoding.append(_Clip(task.index, clip, ring, pool.submit(decode, *clip, ring.name, attempts=1)))
+            decoding.append(_Clip(task.index, clip, ring, pool.submit(decode, *clip, ring.name)))
     yield from decoding
 
 
-def _results(
-    clips: Iterable[_Clip], encoder: BatchEncoder, pool: WorkerPool, job: Job, on_clip: OnClip
-) -> Iterator[ClipRecord]:
+def _results(clips: Iterable[_Clip], encoder: BatchEncoder, pool: WorkerPool, on_clip: OnClip) -> Iterator[ClipRecord]:
     """A shard's results, in order, as soon as they are known."""
     pending: deque[tuple[_Clip, Rows, ClipRecord | ClipError]] = deque()
 
@@ -87,20 +85,10 @@ def _results(
             yield result
 
     for clip in clips:
-        rows, decoded = _encode(clip, pool, encoder)
-        if isinstance(decoded, WorkerDiedError):
-            rows, decoded = _second_attempt(clip, job, encoder)
-        pending.append((clip, rows, decoded))
+        pending.append((clip, *_encode(clip, pool, encoder)))
         yield from finished()
     encoder.flush()
     yield from finished()
-
-
-def _second_attempt(clip: _Clip, job: Job, encoder: BatchEncoder) -> tuple[Rows, ClipRecord | ClipError]:
-    # In a pool of its own: the other workers may all be waiting with full rings until this clip is over.
-    with WorkerPool(job, 1) as pool:
-        clip.ring.reset()
-        return _encode(replace(clip, future=pool.submit(decode, *clip.clip, clip.ring.name, attempts=1)), pool, encoder)
 
 
 def _encode(clip: _Clip, pool: WorkerPool, encoder: BatchEncoder) -> tuple[Rows, ClipRecord | ClipError]:

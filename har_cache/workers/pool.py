@@ -61,11 +61,11 @@ class WorkerPool:
         self._starting = threading.Lock()
         self._closed = False
 
-    def submit(self, function: Callable[..., Any], *args: Any, attempts: int = STRIKES) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run `function(*args)` in a worker; `outcome` reads the future's result. A call that kills its worker is
-        tried again, in a new one, `attempts` times in all.
+        tried once more, in a new one.
         """
-        return self._threads.submit(self._call, function, args, attempts)
+        return self._threads.submit(self._call, function, args)
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]]) -> Iterator[tuple[T, Any]]:
         """Run `function(*args)` for each (tag, args); yield (tag, result) as they come, a ClipError for a failure.
@@ -91,22 +91,23 @@ class WorkerPool:
         # Without its traceback: that would hold the frames of whoever asks, and all that they had in hand.
         return error.with_traceback(None) if isinstance(error, ClipError) else future.result()
 
-    def _call(self, function: Callable[..., Any], args: tuple[Any, ...], attempts: int) -> Any:
-        worker: _Worker | None = getattr(self._own, "worker", None)
-        if worker is None or worker.calls >= _CALLS_A_PROCESS or self._is_dead(worker):
-            self._stop(worker)
-            worker = self._own.worker = self._start()
-        try:
-            outcome = worker.call(function, args)
-        except (EOFError, OSError) as error:
-            self._own.worker = None
-            status = self._stop(worker)
-            if attempts > 1:
-                return self._call(function, args, attempts - 1)
-            raise WorkerDiedError(self._sandbox.cause_of_death(status)) from error
-        if isinstance(outcome, ClipError):
-            raise outcome
-        return outcome
+    def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        status = 0
+        for _ in range(STRIKES):
+            worker: _Worker | None = getattr(self._own, "worker", None)
+            if worker is None or worker.calls >= _CALLS_A_PROCESS or self._is_dead(worker):
+                self._stop(worker)
+                worker = self._own.worker = self._start()
+            try:
+                outcome = worker.call(function, args)
+            except (EOFError, OSError):
+                self._own.worker = None
+                status = self._stop(worker)
+                continue
+            if isinstance(outcome, ClipError):
+                raise outcome
+            return outcome
+        raise WorkerDiedError(self._sandbox.cause_of_death(status))
 
     def _start(self) -> "_Worker":
         with self._starting:  # multiprocessing's bookkeeping of children takes one thread at a time

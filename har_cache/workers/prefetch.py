@@ -62,6 +62,7 @@ class FramePrefetcher:
             while True:
                 while free and (request := next(source, None)) is not None:
                     ring = free.pop()
+                    ring.reset()
                     running.append(_Call(request, ring, self._pool.submit(pick, *request, ring.name)))
                 if not running:
                     return

@@ -54,8 +54,13 @@ class Ring:
         return ring
 
     def reset(self) -> None:
-        """Empty it for another clip, when nobody else writes or reads."""
+        """Empty it for another clip, when nobody writes any more."""
         self._header[:] = 0
+
+    @property
+    def written(self) -> int:
+        """Frames that were handed over since the last reset: by a writer that has died, say."""
+        return self._get(_WRITTEN)
 
     def write(self, frames: np.ndarray, when_full: Callable[[], None]) -> None:
         """Hand over frames, uint8 (n, height, width, 3), of one size between resets.
