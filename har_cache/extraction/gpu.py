@@ -7,9 +7,8 @@ the plan alone, whatever the number of workers and whichever is fastest.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 from ..cache.record import ClipRecord
 from ..errors import ClipError
 from ..workers.pool import WorkerPool
+from ..workers.prefetch import Decoding, decode_ahead
 from ..workers.ring import RING_BYTES, Ring
 from ..workers.tasks import Job, check_finite, decode
 from .gpu_batches import BatchEncoder, Rows
@@ -28,14 +28,8 @@ _RINGS_A_WORKER = 2
 _POLL_S = 0.0005
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """A clip that is being decoded: its shard, its key and file, and where its frames come."""
-
-    shard: int
-    clip: tuple[str, Path]
-    ring: Ring
-    future: Future[ClipRecord]
+# A clip that is being decoded, tagged with its shard, and its key and file.
+_Clip = Decoding[tuple[int, tuple[str, Path]]]
 
 
 def run_on_device(
@@ -52,25 +46,9 @@ def run_on_device(
         rings = [stack.enter_context(Ring.create(RING_BYTES)) for _ in range(_RINGS_A_WORKER * workers)]
         job = replace(job, encoder=None, rings=tuple(ring.name for ring in rings))
         pool = stack.enter_context(WorkerPool(job, workers))
-        for shard, clips in groupby(_decoding(tasks, pool, rings), lambda clip: clip.shard):
+        calls = (((task.index, clip), clip) for task in tasks for clip in task.clips)
+        for shard, clips in groupby(decode_ahead(pool, decode, calls, rings), lambda clip: clip.tag[0]):
             yield ShardResult(shard, tuple(_results(clips, encoder, pool, on_clip)))
-
-
-def _decoding(tasks: Iterable[ShardTask], pool: WorkerPool, rings: Iterable[Ring]) -> Iterator[_Clip]:
-    """Have clips decoded, as many at a time as there are rings; yield them in order. A clip's ring goes to another
-    one when the next clip is asked for.
-    """
-    free = list(rings)
-    decoding: deque[_Clip] = deque()
-    for task in tasks:
-        for clip in task.clips:
-            if not free:
-                yield decoding[0]
-                free.append(decoding.popleft().ring)
-            ring = free.pop()
-            ring.reset()
-            decoding.append(_Clip(task.index, clip, ring, pool.submit(decode, *clip, ring.name)))
-    yield from decoding
 
 
 def _results(clips: Iterable[_Clip], encoder: BatchEncoder, pool: WorkerPool, on_clip: OnClip) -> Iterator[ClipRecord]:
@@ -80,7 +58,7 @@ def _results(clips: Iterable[_Clip], encoder: BatchEncoder, pool: WorkerPool, on
     def finished() -> Iterator[ClipRecord]:
         while pending and pending[0][1].complete:
             clip, rows, decoded = pending.popleft()
-            result = to_record(clip.clip, _outcome(rows, decoded))
+            result = to_record(clip.tag[1], _outcome(rows, decoded))
             on_clip(result)
             yield result
 

@@ -2,12 +2,12 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .pool import WorkerPool
 from .ring import Ring
 from .tasks import Job, pick
 
+T = TypeVar("T")
 Request = tuple[Path, Sequence[int]]  # a clip, and the numbers of its frames, ascending
 
 
@@ -55,41 +56,52 @@ class FramePrefetcher:
 
         The frames are good until the next ones are asked for.
         """
-        free = list(self._rings)
-        running: deque[_Call] = deque()
-        source = iter(requests)
-        try:
-            while True:
-                while free and (request := next(source, None)) is not None:
-                    ring = free.pop()
-                    ring.reset()
-                    running.append(_Call(request, ring, self._pool.submit(pick, *request, ring.name)))
-                if not running:
-                    return
-                yield self._result(running[0], stats)
-                free.append(running.popleft().ring)
-        finally:  # nobody may write into a ring that the next iteration gives to another clip
-            for call in running:
-                call.future.cancel()
-            for call in running:
-                if not call.future.cancelled():
-                    self._pool.outcome(call.future)
+        calls = ((len(numbers), (path, numbers)) for path, numbers in requests)
+        with closing(decode_ahead(self._pool, pick, calls, self._rings)) as decodings:
+            for decoding in decodings:
+                yield self._result(decoding, stats)
 
-    def _result(self, call: "_Call", stats: LoaderStats) -> np.ndarray | ClipError:
+    def _result(self, decoding: "Decoding[int]", stats: LoaderStats) -> np.ndarray | ClipError:
         begun = time.perf_counter()
-        outcome = self._pool.outcome(call.future)
+        outcome = self._pool.outcome(decoding.future)
         stats.waited_s += time.perf_counter() - begun
         stats.clips += 1
         if isinstance(outcome, ClipError):
             return outcome
         stats.busy_s += outcome
-        return call.ring.read(len(call.request[1]))
+        return decoding.ring.read(decoding.tag)
 
 
 @dataclass(frozen=True)
-class _Call:
-    """A request that is worked off, and where its frames come."""
+class Decoding(Generic[T]):
+    """A clip that a worker decodes: the call's tag, the ring where frames come, and what the call gives at the end."""
 
-    request: Request
+    tag: T
     ring: Ring
-    future: "Future[float]"
+    future: "Future[Any]"
+
+
+def decode_ahead(
+    pool: WorkerPool, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]], rings: Sequence[Ring]
+) -> Generator[Decoding[T], None, None]:
+    """Have workers call `function(*args, name of a ring)` for each (tag, args), as many at a time as there are rings;
+    yield them in order, as they are under way. A clip's ring goes to another one when the next clip is asked for.
+    """
+    free = list(rings)
+    running: deque[Decoding[T]] = deque()
+    try:
+        for tag, args in calls:
+            if not free:
+                yield running[0]
+                free.append(running.popleft().ring)
+            ring = free.pop()
+            ring.reset()
+            running.append(Decoding(tag, ring, pool.submit(function, *args, ring.name)))
+        yield from running
+    except GeneratorExit:  # nobody may write into a ring that the next iteration gives to another clip
+        for decoding in running:
+            decoding.future.cancel()
+        for decoding in running:
+            if not decoding.future.cancelled():
+                pool.outcome(decoding.future)
+        raise
