@@ -39,8 +39,12 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types: the content of its file."""
-        fields = {"recipe": self.recipe.to_dict(), "fingerprint": self.recipe.fingerprint, "schema": SCHEMA}
-        return {**fields, "shards": self.shards}
+        return {
+            "schema": SCHEMA,
+            "recipe": self.recipe.to_dict(),
+            "fingerprint": self.recipe.fingerprint,
+            "shards": self.shards,
+        }
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Projection:
-    """weight (256, 1280), bias (256,), and for the recipe: where they came from."""
+    """weight (256, 1280) and bias (256,), and for the recipe: where they came from."""
 
-    weight: Tensor
-    bias: Tensor
+    tensors: tuple[Tensor, Tensor]
     name: str
     fit: str
 
@@ -75,7 +74,7 @@ class _Preparation:
             if weights.name == "random":
                 self._calibrate(model, crops)
             projection = self._projection(weights, model)
-            load_state(model, {**model.state_dict(), **_classifier((projection.weight, projection.bias))})
+            load_state(model, {**model.state_dict(), **_classifier(projection.tensors)})
             say(f"Choosing the precision on {len(crops)} frames")
             precision, faithfulness = choose_precision(fold(model), crops, settings.device, settings.precision)
         say(f"Precision {precision}: the least faithful of {len(crops)} frames has cosine {faithfulness:.4f} to fp32")
@@ -135,7 +134,7 @@ class _Preparation:
         if given := given_projection(asked, weights):
             return given
         if asked == "random":
-            return Projection(*random_projection(self._settings.seed), "random", "")
+            return Projection(random_projection(self._settings.seed), "random", "")
         return self._pca(model)
 
     def _pca(self, model: MNASNet) -> Projection:
@@ -154,7 +153,7 @@ class _Preparation:
             )
         if len(matrix) < _FEW_FRAMES:
             say(f"WARNING: the projection was fitted on only {len(matrix)} frames; consider --projection random")
-        return Projection(*fit_pca(matrix), "pca", fit)
+        return Projection(fit_pca(matrix), "pca", fit)
 
     def _gather(
         self, what: str, function: Callable[[Path, int], np.ndarray], clips: Sequence[Clip], count: int, job: Job
@@ -182,7 +181,7 @@ def given_projection(asked: str | None, weights: Weights | None) -> Projection |
     """
     if asked is None and weights and weights.projection:
         fit = weights.projection_fit or _projection_sha256(weights.projection)
-        return Projection(*weights.projection, weights.projection_name, fit)
+        return Projection(weights.projection, weights.projection_name, fit)
     if asked is None or asked in NAMED_PROJECTIONS:
         return None
     if not Path(asked).is_file():
@@ -190,7 +189,7 @@ def given_projection(asked: str | None, weights: Weights | None) -> Projection |
     projection = find_weights(asked).projection
     if projection is None:
         raise HarCacheError(f"--projection {asked}: holds no projection (classifier of {EMBEDDING} x {FEATURES})")
-    return Projection(*projection, "file", _projection_sha256(projection))
+    return Projection(projection, "file", _projection_sha256(projection))
 
 
 def _projection_sha256(projection: tuple[Tensor, Tensor]) -> str:
