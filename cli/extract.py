@@ -1,5 +1,7 @@
 """`har-cache extract`."""
 
+from collections import Counter
+
 import typer
 
 from har_cache.settings import ExtractSettings
@@ -16,7 +18,6 @@ def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> Non
     in the cache), all others are there.
     """
     with uninterrupted():
-        from har_cache.extraction.extract import by_reason
         from har_cache.extraction.extract import extract as embed
 
     report = embed(settings, Bar())
@@ -30,7 +31,7 @@ def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> Non
         say("Nothing to do: the cache is up to date")
     if report.failures:
         say(f"{plural(len(report.failures), 'clip')} failed (named in {settings.cache / 'failures.csv'}):")
-        for reason, count in by_reason(report.failures).most_common():
+        for reason, count in Counter(report.failures.values()).most_common():
             say(f"  {count} x {reason}")
     counts = report.manifest.counts
     held = f"{plural(counts.clips, 'clip')}, {plural(counts.frames, 'frame')}"

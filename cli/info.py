@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from har_cache.parsing import to_json_types
+
 from .console import plural, print_json
 from .options import Json
 
@@ -20,7 +22,7 @@ def info(
 
     manifest = read_manifest(cache)
     if as_json:
-        print_json({key: value for key, value in sorted(manifest.to_dict().items()) if key != "files"})
+        print_json({key: value for key, value in sorted(to_json_types(manifest).items()) if key != "files"})
         return
     counts = manifest.counts
     lines = [

@@ -22,7 +22,7 @@ from ..errors import ClipError, DataError
 from ..extraction.extract import extract
 from ..extraction.gpu_batches import BATCH
 from ..settings import PRECISIONS, ExtractSettings
-from ..video.decode import read_chunks
+from ..video.decode import VideoReader
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job
 from . import tasks as rates
@@ -137,7 +137,8 @@ class Extraction:
         if self._device == "cpu":
             path = self.paths[0]
             return self._everywhere(self._pool, rates.transform, path), self._everywhere(self._pool, rates.copy, path)
-        frames = torch.from_numpy(next(read_chunks(self.paths[0], "pyav", BATCH))).to(self._device)
+        with VideoReader(self.paths[0]) as video:
+            frames = torch.from_numpy(next(video.chunks(BATCH))).to(self._device)
         crops = crop(frames)
         here = rates.on_device(lambda: len(crop(frames)), self._seconds, self._device)
         copied = rates.on_device(lambda: len(frames.clone()) + 0 * len(crops.clone()), self._seconds, self._device)
