@@ -1,14 +1,13 @@
 """`har-cache bench`."""
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from har_cache.settings import BenchSettings
 from har_cache.system import uninterrupted
 
-from .console import Bar
+from .console import Bar, print_json
 from .options import Json
 
 if TYPE_CHECKING:
@@ -23,34 +22,10 @@ def bench(settings: BenchSettings, as_json: Json = False) -> None:
         from har_cache.bench.bench import bench as measure
 
     result = measure(settings, Bar())
-    typer.echo(json.dumps(_content(result), indent=2) if as_json else _text(result))
-
-
-def _content(result: "Result") -> dict[str, Any]:
-    figures = [
-        {
-            "part": figure.part,
-            "unit": figure.unit,
-            "median": figure.median,
-            "spread": figure.spread,
-            "runs": list(figure.runs),
-            "limit": figure.limit,
-            "limit_spread": figure.limit_spread,
-            "limit_is": figure.limit_is or None,
-            "ratio": figure.ratio,
-        }
-        for figure in result.figures
-    ]
-    return {
-        "machine": result.machine,
-        "device": result.device,
-        "workers": result.workers,
-        "precision": result.precision,
-        "figures": figures,
-        "bound_by": result.bound_by,
-        "faster_than_baseline": result.times_baseline,
-        "hours_for_hmdb51": result.hours,
-    }
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(_text(result))
 
 
 def _text(result: "Result") -> str:
@@ -65,9 +40,9 @@ def _text(result: "Result") -> str:
         "",
         f"Stage one is bound by: {result.bound_by}",
     ]
-    if times := result.times_baseline:
+    if times := result.faster_than_baseline:
         lines.append(f"Against the naive baseline: {times:.1f} times as fast")
-    lines += [f"HMDB51, {what}: {hours:.2f} h" for what, hours in result.hours.items()]
+    lines += [f"HMDB51, {what}: {hours:.2f} h" for what, hours in result.hours_for_hmdb51.items()]
     return "\n".join([*lines, *_unquiet(result)])
 
 
@@ -75,15 +50,14 @@ def _unquiet(result: "Result") -> list[str]:
     """A remark where the machine was not quiet: matrix products always do the same, so what they vary by is its own."""
     products = next(figure for figure in result.figures if figure.part == "encode fp32")
     spread = products.limit_spread or 0.0
-    if spread <= _QUIET:
-        return []
-    return [
-        f"This machine is not quiet: plain matrix products varied by {spread:.0%} from run to run, and so may all else"
-    ]
+    remark = f"plain matrix products varied by {spread:.0%} from run to run, and so may all else"
+    return [f"This machine is not quiet: {remark}"] if spread > _QUIET else []
 
 
 def _line(figure: "Figure") -> str:
     speed = f"{figure.median:,.0f} {figure.unit}" if figure.median >= 10 else f"{figure.median:.2f} {figure.unit}"
     limit = f"{figure.limit:,.0f}" if figure.limit else ""
     ratio = f"{figure.ratio:.2f}" if figure.ratio else ""
-    return f"{figure.part:<20} {speed:>18} {figure.spread:>6.0%} {limit:>10} {ratio:>6}  {figure.limit_is}".rstrip()
+    return (
+        f"{figure.part:<20} {speed:>18} {figure.spread:>6.0%} {limit:>10} {ratio:>6}  {figure.limit_is or ''}".rstrip()
+    )

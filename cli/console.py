@@ -1,14 +1,17 @@
 """Output of a command for people: one line at a time, a progress bar on a terminal, errors without a traceback."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from har_cache.errors import HarCacheError, SettingError
+from har_cache.parsing import to_json_types
 from har_cache.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,6 +24,11 @@ FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
 def say(text: str) -> None:
     """One line for people, on stderr."""
     typer.echo(text, err=True)
+
+
+def print_json(content: Any) -> None:
+    """One JSON object on stdout; of a dataclass, its fields."""
+    typer.echo(json.dumps(to_json_types(content), indent=2))
 
 
 def plural(count: int, noun: str) -> str:
@@ -44,12 +52,12 @@ def friendly(debug: bool) -> Iterator[None]:
 
 
 @contextmanager
-def interruptible(how_to_go_on: str) -> Iterator[None]:
-    """Ctrl-C says how to go on."""
+def resumable(run: Path) -> Iterator[None]:
+    """Ctrl-C says how to go on with a training."""
     try:
         yield
     except KeyboardInterrupt:
-        say(f"Interrupted. {how_to_go_on}")
+        say(f"Interrupted. {run} keeps its best and its last epoch; go on with the same command and --resume.")
         raise typer.Exit(INTERRUPTED) from None
 
 

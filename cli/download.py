@@ -1,19 +1,13 @@
 """`har-cache download`."""
 
-import json
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from har_cache.settings import DownloadSettings
 
-from .console import SOME_FAILED, Bar, say
+from .console import SOME_FAILED, Bar, print_json, say
 from .options import Json
-
-if TYPE_CHECKING:
-    from har_cache.downloading.download import DownloadReport
 
 
 def download(settings: DownloadSettings, as_json: Json = False) -> None:
@@ -22,22 +16,16 @@ def download(settings: DownloadSettings, as_json: Json = False) -> None:
     Run it again to go on after an interruption; what is there already is not fetched again. Exit code 3: some clips are
     missing (named in missing.txt), all others are there.
     """
+    from har_cache.downloading.download import ARCHIVES, some
     from har_cache.downloading.download import download as fetch
 
-    report = fetch(settings, Bar())
+    report, out = fetch(settings, Bar()), settings.out
     if as_json:
-        typer.echo(json.dumps({"out": str(settings.out), **asdict(report)}, indent=2))
-    _summarise(report, settings.out)
-    if report.missing:
-        raise typer.Exit(SOME_FAILED)
-
-
-def _summarise(report: "DownloadReport", out: Path) -> None:
-    from har_cache.downloading.download import ARCHIVES, some
-
+        print_json({"out": str(out), **asdict(report)})
     say(f"{report.arrived} clips are new" if report.arrived else "Nothing new")
     say(f"{out}: {report.classes} classes, {report.clips} clips, {report.lists} split lists")
     if report.missing:
         say(f"{len(report.missing)} clips are missing (named in {out / 'missing.txt'}): {some(report.missing)}")
-    elif (out / ARCHIVES).is_dir():
+        raise typer.Exit(SOME_FAILED)
+    if (out / ARCHIVES).is_dir():
         say(f"Complete; {out / ARCHIVES} is not needed any more")

@@ -1,12 +1,10 @@
 """`har-cache evaluate`."""
 
-import json
-
 import typer
 
 from har_cache.settings import EvaluateSettings
 
-from .console import Bar
+from .console import Bar, print_json
 from .options import Json
 
 
@@ -21,5 +19,4 @@ def evaluate(settings: EvaluateSettings, as_json: Json = False) -> None:
         typer.echo(text(evaluations))
         return
     found = [evaluation.metrics for evaluation in evaluations]
-    each = [metrics.to_dict() for metrics in found]
-    typer.echo(json.dumps({**summarise(found), "runs": each} if len(each) > 1 else each[0], indent=2))
+    print_json({**summarise(found), "runs": found} if len(found) > 1 else found[0])

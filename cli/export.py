@@ -25,8 +25,5 @@ def export(
 
     written = write(run, to, video, Bar())
     say(f"Checked on {written.checked_on}: logits differ by at most {written.difference:.1e} from the model's")
-    say(f"{written.path}: {written.bytes / 1e6:.1f} MB, {', '.join(f'{k} {v}' for k, v in _told(written.metadata))}")
-
-
-def _told(metadata: dict[str, str]) -> list[tuple[str, str]]:
-    return [("stage", metadata["stage"]), ("split", metadata["split"]), ("frames", metadata["frames"])]
+    told = ", ".join(f"{key} {written.metadata[key]}" for key in ("stage", "split", "frames"))
+    say(f"{written.path}: {written.bytes / 1e6:.1f} MB, {told}")

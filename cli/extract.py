@@ -1,7 +1,6 @@
 """`har-cache extract`."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections import Counter
 
 import typer
 
@@ -11,9 +10,6 @@ from har_cache.system import uninterrupted
 from .console import SOME_FAILED, Bar, plural, say
 from .options import AllowFailed
 
-if TYPE_CHECKING:
-    from har_cache.extraction.extract import ExtractReport
-
 
 def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> None:
     """Stage one: videos -> frozen encoder -> a verified cache of 256-d embeddings, one per frame.
@@ -22,16 +18,9 @@ def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> Non
     in the cache), all others are there.
     """
     with uninterrupted():
-        from har_cache.extraction import extract as stage
+        from har_cache.extraction.extract import extract as embed
 
-    report = stage.extract(settings, Bar())
-    _summarise(report, settings.cache)
-    if report.failures and not allow_failed:
-        raise typer.Exit(SOME_FAILED)
-
-
-def _summarise(report: "ExtractReport", cache: Path) -> None:
-    counts = report.manifest.counts
+    report = embed(settings, Bar())
     if report.seconds:
         rate = report.frames / report.seconds
         done = f"{plural(report.clips, 'clip')}, {plural(report.frames, 'frame')}"
@@ -41,10 +30,11 @@ def _summarise(report: "ExtractReport", cache: Path) -> None:
     else:
         say("Nothing to do: the cache is up to date")
     if report.failures:
-        from har_cache.extraction.extract import by_reason
-
-        say(f"{plural(len(report.failures), 'clip')} failed (named in {cache / 'failures.csv'}):")
-        for reason, count in by_reason(report.failures).most_common():
+        say(f"{plural(len(report.failures), 'clip')} failed (named in {settings.cache / 'failures.csv'}):")
+        for reason, count in Counter(report.failures.values()).most_common():
             say(f"  {count} x {reason}")
+    counts = report.manifest.counts
     held = f"{plural(counts.clips, 'clip')}, {plural(counts.frames, 'frame')}"
-    say(f"{cache}: {held} in {plural(counts.shards, 'shard')}")
+    say(f"{settings.cache}: {held} in {plural(counts.shards, 'shard')}")
+    if report.failures and not allow_failed:
+        raise typer.Exit(SOME_FAILED)

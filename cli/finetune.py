@@ -1,18 +1,13 @@
 """`har-cache finetune`."""
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from har_cache.settings import FinetuneSettings
 from har_cache.system import uninterrupted
 
-from .console import SOME_FAILED, Bar, interruptible, plural, say
+from .console import SOME_FAILED, Bar, plural, resumable, say
 from .options import AllowFailed
-from .train_head import best_epoch, how_to_go_on
-
-if TYPE_CHECKING:
-    from har_cache.training.finetune import Finetuned
+from .train_head import best_epoch
 
 
 def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> None:
@@ -27,14 +22,8 @@ def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> N
     with uninterrupted():
         from har_cache.training import finetune as stage
 
-    with interruptible(how_to_go_on(settings.run)):
+    with resumable(settings.run):
         finished = stage.finetune(settings, Bar())
-    _summarise(finished)
-    if finished.failures and not allow_failed:
-        raise typer.Exit(SOME_FAILED)
-
-
-def _summarise(finished: "Finetuned") -> None:
     if found := finished.throughput:
         say(
             f"{found.achieved:.1f} clips/s; decoding alone {found.decode:.1f}, training alone {found.compute:.1f}; "
@@ -44,3 +33,5 @@ def _summarise(finished: "Finetuned") -> None:
         failed = plural(len(finished.failures), "clip")
         say(f"{failed} could not be decoded, and left out (named above, and in config.json)")
     say(f"{best_epoch(finished.run)}; next: har-cache evaluate {finished.run.path}")
+    if finished.failures and not allow_failed:
+        raise typer.Exit(SOME_FAILED)

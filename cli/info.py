@@ -1,16 +1,14 @@
 """`har-cache info`."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from .console import plural
-from .options import Json
+from har_cache.parsing import to_json_types
 
-if TYPE_CHECKING:
-    from har_cache.cache.manifest import Manifest
+from .console import plural, print_json
+from .options import Json
 
 _MOST = 20  # failures that are listed
 
@@ -23,14 +21,9 @@ def info(
     from har_cache.cache.manifest import read_manifest
 
     manifest = read_manifest(cache)
-    typer.echo(json.dumps(_summary(manifest), indent=2) if as_json else _text(cache, manifest))
-
-
-def _summary(manifest: "Manifest") -> dict[str, Any]:
-    return {key: value for key, value in sorted(manifest.to_dict().items()) if key != "files"}
-
-
-def _text(cache: Path, manifest: "Manifest") -> str:
+    if as_json:
+        print_json({key: value for key, value in sorted(to_json_types(manifest).items()) if key != "files"})
+        return
     counts = manifest.counts
     lines = [
         f"{cache}: {plural(counts.clips, 'clip')} of {plural(len(manifest.classes), 'class')}, "
@@ -44,7 +37,7 @@ def _text(cache: Path, manifest: "Manifest") -> str:
     ]
     if counts.failures > _MOST:
         lines.append(f"    and {counts.failures - _MOST} more, in {cache / 'failures.csv'}")
-    return "\n".join(lines)
+    typer.echo("\n".join(lines))
 
 
 def _plain(value: Any) -> str:

@@ -1,6 +1,5 @@
 """`har-cache predict`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from har_cache.settings import PredictSettings
 
-from .console import SOME_FAILED, Bar, say
+from .console import SOME_FAILED, Bar, print_json, say
 from .options import Json
 
 if TYPE_CHECKING:
@@ -37,7 +36,14 @@ def predict(
     from har_cache.prediction.predict import predict as classify
 
     report = classify(settings, Bar())
-    typer.echo(json.dumps(_content(report, top, settings.film), indent=2) if as_json else _text(report, top))
+    if as_json:
+        print_json(_content(report, top, settings.film))
+    else:
+        parts = [_text(prediction, top) for prediction in report.predictions]
+        judged = [p.correct for p in report.predictions if p.correct is not None]
+        if len(judged) > 1:
+            parts.append(f"{sum(judged)} of {len(judged)} are right")
+        typer.echo("\n\n".join(parts))
     if settings.film and report.film_bytes is not None:
         say(f"{settings.film}: {report.film_bytes / 1e6:.1f} MB")
     if report.failures:
@@ -52,11 +58,7 @@ def _content(report: "PredictReport", top: int, film: Path | None) -> dict[str, 
         "predictions": [
             {
                 "video": str(p.video),
-                "frames": p.frames,
-                "fps": p.fps,
-                "true": p.true,
-                "correct": p.correct,
-                "known": p.known,
+                **{name: getattr(p, name) for name in ("frames", "fps", "true", "correct", "known")},
                 "top": [{"class": name, "probability": share} for name, share in p.top(top)],
             }
             for p in report.predictions
@@ -66,26 +68,16 @@ def _content(report: "PredictReport", top: int, film: Path | None) -> dict[str, 
     }
 
 
-def _text(report: "PredictReport", top: int) -> str:
-    parts = [_one(prediction, top) for prediction in report.predictions]
-    judged = [p.correct for p in report.predictions if p.correct is not None]
-    if len(judged) > 1:
-        parts.append(f"{sum(judged)} of {len(judged)} are right")
-    return "\n\n".join(parts)
-
-
-def _one(prediction: "Prediction", top: int) -> str:
+def _text(prediction: "Prediction", top: int) -> str:
     likeliest = prediction.top(top)
     wide = max(len(name) for name, _ in likeliest)
-    lines = [f"  {name:<{wide}}  {share:6.1%}{_remark(name, prediction)}".rstrip() for name, share in likeliest]
+    right = "  true, right" if prediction.correct else "  true"
+    lines = [
+        f"  {name:<{wide}}  {share:6.1%}{right if name == prediction.true else ''}".rstrip()
+        for name, share in likeliest
+    ]
     if prediction.true is not None and prediction.true not in [name for name, _ in likeliest]:
         lines.append(f"  true: {prediction.true}")
     if prediction.known in _KNOWN:
         lines.append(f"  note: {_KNOWN[prediction.known]}: no measure of how it does on new ones")
     return "\n".join([str(prediction.video), *lines])
-
-
-def _remark(name: str, prediction: "Prediction") -> str:
-    if name != prediction.true:
-        return ""
-    return "  true, right" if prediction.correct else "  true"

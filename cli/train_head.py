@@ -1,11 +1,10 @@
 """`har-cache train-head`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from har_cache.settings import TrainHeadSettings
 
-from .console import Bar, interruptible, say
+from .console import Bar, resumable, say
 
 if TYPE_CHECKING:
     from har_cache.model.run import Run
@@ -19,15 +18,10 @@ def train_head(settings: TrainHeadSettings) -> None:
     """
     from har_cache.training import train_head as stage
 
-    with interruptible(how_to_go_on(settings.run)):
+    with resumable(settings.run):
         runs = stage.train_head(settings, Bar())
     for finished in runs:
         say(f"{best_epoch(finished)}; next: har-cache evaluate {settings.run}")
-
-
-def how_to_go_on(run: Path) -> str:
-    """After an interruption of a training."""
-    return f"{run} keeps its best and its last epoch; go on with the same command and --resume."
 
 
 def best_epoch(run: "Run") -> str:

@@ -1,12 +1,11 @@
 """`har-cache verify`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import Bar
+from .console import Bar, print_json
 from .options import Json
 
 
@@ -20,7 +19,7 @@ def verify(
 
     problems = find_problems(cache, data, Bar())
     if as_json:
-        typer.echo(json.dumps({"cache": str(cache), "ok": not problems, "problems": problems}, indent=2))
+        print_json({"cache": str(cache), "ok": not problems, "problems": problems})
     else:
         typer.echo("\n".join(problems) if problems else f"{cache}: all files are as they were written")
     if problems:

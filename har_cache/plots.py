@@ -41,7 +41,7 @@ def plot_curves(metrics_csv: Path, out: Path, best: int) -> None:
     _draw(accuracy, columns, "accuracy", 100.0)
     loss.set(title="Loss", ylabel="cross-entropy (nats)")
     accuracy.set(title="Accuracy", ylabel="top-1 (% of clips)", ylim=(0, 102))
-    _show_best(loss, accuracy, columns, _row_of(best, columns))
+    _show_best(loss, accuracy, columns, best)
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     _save(figure, out)
 
@@ -92,15 +92,12 @@ def _draw(axes: Axes, columns: dict[str, list[float]], what: str, scale: float) 
     axes.tick_params(colors=_INK)
 
 
-def _row_of(epoch: int, columns: dict[str, list[float]]) -> int | None:
-    return columns["epoch"].index(epoch) if epoch in columns["epoch"] else None
-
-
-def _show_best(loss: Axes, accuracy: Axes, columns: dict[str, list[float]], row: int | None) -> None:
-    if row is None:
+def _show_best(loss: Axes, accuracy: Axes, columns: dict[str, list[float]], epoch: int) -> None:
+    if epoch not in columns["epoch"]:
         return
-    epoch, value = columns["epoch"][row], 100 * columns["val_accuracy"][row]
-    label = f"best epoch {epoch:.0f}: {value:.1f}%"
+    row = columns["epoch"].index(epoch)
+    value = 100 * columns["val_accuracy"][row]
+    label = f"best epoch {epoch}: {value:.1f}%"
     for axes, height in ((loss, columns["val_loss"][row]), (accuracy, value)):
         axes.axvline(epoch, color="#888888", linewidth=1, linestyle=":")
         axes.plot(epoch, height, "D", color="#111111", markersize=6.5, markeredgecolor="white", zorder=5, label=label)

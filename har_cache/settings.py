@@ -5,7 +5,8 @@ torch, since `--help` needs it.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
 IMAGENET_OR_RANDOM = "imagenet-or-random"
 NAMED_WEIGHTS = ("imagenet", "random", IMAGENET_OR_RANDOM)
 NAMED_PROJECTIONS = ("pca", "random")
-VIEWS = ("center", "flip")
 CELLS = ("gru", "lstm", "rnn")
 BLOCKS = 18  # of MNASNet: the stem, sixteen inverted residuals, the last convolution
 SPLITS = (1, 2, 3)
@@ -50,18 +50,17 @@ class Option:
         """The values that are expected instead of this one; None where it is a good one."""
         if self.choices:
             return None if value in self.choices else f"one of {', '.join(self.choices)}"
-        bounds = [
-            (f"at least {self.least}", self.least is None or value >= self.least),
-            (f"a number above {self.above}", self.above is None or value > self.above),
-            (f"at most {self.most}", self.most is None or value <= self.most),
-            (f"less than {self.below}", self.below is None or value < self.below),
+        bounds: list[tuple[str, float | None, Callable[[Any, float], bool]]] = [
+            ("at least", self.least, operator.ge),
+            ("a number above", self.above, operator.gt),
+            ("at most", self.most, operator.le),
+            ("less than", self.below, operator.lt),
         ]
+        given = [(words, bound, holds) for words, bound, holds in bounds if bound is not None]
         finite = not isinstance(value, float) or math.isfinite(value)
-        if finite and all(kept for _, kept in bounds):
+        if finite and all(holds(value, bound) for _, bound, holds in given):
             return None
-        limits = (self.least, self.above, self.most, self.below)
-        told = [text for (text, _), limit in zip(bounds, limits, strict=True) if limit is not None]
-        return " and ".join(told) or "a number"
+        return " and ".join(f"{words} {bound}" for words, bound, _ in given) or "a number"
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
@@ -74,25 +73,25 @@ class Settings:
 
     def check(self) -> None:
         """Raise SettingError, naming the option, where a value makes no sense."""
-        for name, known in options(type(self)):
+        for name in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, name.name)
-            if (value is None and name.default is None) or not (expected := known.fault(value)):
-                continue
-            raise SettingError(f"{flag(name)} {value}: expected {expected}")
-        for inner in dataclasses.fields(self):  # type: ignore[arg-type]
-            if isinstance(value := getattr(self, inner.name), Settings):
+            if isinstance(value, Settings):
                 value.check()
+            elif (value is not None or name.default is not None) and (expected := name.metadata[_OPTION].fault(value)):
+                raise SettingError(f"{flag(name)} {value}: expected {expected}")
         self._check_together()
 
     def _check_together(self) -> None:
         """Raise SettingError where values do not go with each other."""
 
 
-def options(settings: type) -> Iterator[tuple["dataclasses.Field[Any]", Option]]:
-    """The settings of a class that are options, in order."""
+def options(settings: Any) -> Iterator[tuple["dataclasses.Field[Any]", Option]]:
+    """All options of a class of settings, and of settings within it, in order."""
     for name in dataclasses.fields(settings):
         if _OPTION in name.metadata:
             yield name, name.metadata[_OPTION]
+        else:
+            yield from options(name.type)
 
 
 def flag(name: "dataclasses.Field[Any]") -> str:

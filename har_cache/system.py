@@ -18,17 +18,7 @@ from typing import Any
 from .errors import HarCacheError
 
 _WORKER_BYTES = 1 << 30
-_PACKAGES = (
-    "har-cache",
-    "torch",
-    "torchvision",
-    "onnxruntime",
-    "decord",
-    "av",
-    "h5py",
-    "numpy",
-    "scikit-learn",
-)
+_PACKAGES = ("har-cache", "torch", "torchvision", "onnxruntime", "decord", "av", "h5py", "numpy", "scikit-learn")
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
@@ -52,24 +42,22 @@ def cpu_quota(root: Path = CGROUP) -> float | None:
 
 def memory_bytes(root: Path = CGROUP) -> int:
     """Memory this process may use, in bytes: the machine's, cut down by a container's limit."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in (
-        *(folder / "memory.max" for folder in _own_groups(root)),
-        *(folder / "memory.limit_in_bytes" for folder in _own_groups(root, "memory")),
-    ):
-        text = _read(file)
-        if text.isdigit():
-            limits.append(int(text))
-    return min(limits)
+    limits = [_read(folder / "memory.max") for folder in _own_groups(root)]
+    limits += [_read(folder / "memory.limit_in_bytes") for folder in _own_groups(root, "memory")]
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 @cache
 def cpu_flags() -> frozenset[str]:
     """Instruction sets of this CPU by their Linux names (`avx512_bf16`, ...); empty where Linux does not tell."""
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.split(":", 1)[1].split())
-    return frozenset()
+    return frozenset(_cpuinfo("flags").split())
+
+
+def _cpuinfo(name: str) -> str:
+    """What Linux tells of the first core; empty where it does not."""
+    lines = _read(Path("/proc/cpuinfo")).splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _own_groups(root: Path, controller: str = "") -> list[Path]:
@@ -92,8 +80,6 @@ def _read(path: Path) -> str:
 
 def resolve_device(name: str) -> str:
     """`cpu` or `cuda` for `auto`, `cpu`, `cuda`. Raises HarCacheError where there is no such device."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise HarCacheError(f"--device {name}: expected auto, cpu or cuda")
     if name == "cpu":
         return name
     import torch  # only here: most that this module tells needs no torch
@@ -133,11 +119,8 @@ def describe() -> dict[str, Any]:
     """The machine for a report of measurements: CPU, cores, quota, memory, GPU, versions, and the code's commit."""
     import torch
 
-    cpu = next(
-        (line.partition(":")[2] for line in _read(Path("/proc/cpuinfo")).splitlines() if "model name" in line), ""
-    )
     return {
-        "cpu": cpu.strip() or platform.processor() or platform.machine(),
+        "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "cores": cores(),
         "cpu_quota": cpu_quota(),
         "memory_gib": round(memory_bytes() / 2**30, 1),

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..errors import ClipError, DataError
 from ..extraction.extract import extract
 from ..extraction.gpu_batches import BATCH
 from ..settings import PRECISIONS, ExtractSettings
-from ..video.decode import read_chunks
+from ..video.decode import VideoReader
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job
 from . import tasks as rates
@@ -65,11 +65,15 @@ class Extraction:
         self._settings = ExtractSettings(
             data=folder, cache=folder / "cache", weights="random", device=device, workers=workers
         )
-        self._frames = self._first_run(data)
-        plan = Store(folder / "cache").read_plan()
+        # Makes the encoder, and tells how many frames there are.
+        self._frames = extract(replace(self._settings, data=self._linked(1))).frames
+        if not self._frames:
+            raise DataError(f"{data}: none of the {len(self._clips)} clips tried can be decoded")
+        store = Store(folder / "cache")
+        plan = store.read_plan()
         assert plan is not None
         self.precision = plan.recipe.precision
-        model = load_encoder(Store(folder / "cache").encoder_bytes())
+        model = load_encoder(store.encoder_bytes())
         self._operations = _operations(model)
         self._pool = stack.enter_context(WorkerPool(Job(plan.recipe.decoder), workers))
         self._encoders = {
@@ -94,47 +98,47 @@ class Extraction:
         predicted = 1 / sum(1 / part for part in parts) if self._device == "cpu" else min(parts)
         measured.record("pipeline", UNIT, self._pipeline(predicted), predicted, "what its parts allow")
 
-    def _first_run(self, data: Path) -> int:
-        """Make the encoder, and see how many frames there are."""
-        report = extract(replace(self._settings, data=self._linked("videos", 1)))
-        if not report.frames:
-            raise DataError(f"{data}: none of the {len(self._clips)} clips tried can be decoded")
-        return report.frames
-
-    def _linked(self, name: str, times: int) -> Path:
+    def _linked(self, times: int) -> Path:
         """A data set of the clips, each of them `times` times."""
+        folder = self._folder / f"videos{times}"
+        if folder.exists():
+            return folder
         for clip, copy in itertools.product(self._clips, range(times)):
-            link = self._folder / name / Path(clip.key).parent / f"{copy}_{clip.path.name}"
+            link = folder / Path(clip.key).parent / f"{copy}_{clip.path.name}"
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(clip.path.absolute())
-        return self._folder / name
+        return folder
 
     def _pipeline(self, expected: float) -> float:
         times = max(1, round(_PIPELINE * self._seconds * expected / self._frames))
-        name = f"videos{times}"
-        data = self._folder / name if (self._folder / name).exists() else self._linked(name, times)
-        encoder = self._folder / "cache" / "encoder.safetensors"
-        settings = replace(self._settings, data=data, cache=self._folder / "again", precision=self.precision)
+        settings = replace(
+            self._settings,
+            data=self._linked(times),
+            cache=self._folder / "again",
+            weights=str(self._folder / "cache" / "encoder.safetensors"),
+            precision=self.precision,
+            overwrite=True,
+        )
         frame_times = _FrameTimes()
-        extract(replace(settings, weights=str(encoder), overwrite=True), on_clip=frame_times.add)
+        extract(settings, on_clip=frame_times.add)
         return frame_times.speed(self._workers)
 
-    def _everywhere(self, pool: WorkerPool, part: Callable[..., rates.Count], *args: Any) -> float:
+    def _everywhere(self, pool: WorkerPool, part: Callable[..., float], *args: Any) -> float:
         """What all workers together do in a second."""
         calls = ((None, (*args, self._seconds)) for _ in range(self._workers))
         total = 0.0
         for _, outcome in pool.run(part, calls):
             if isinstance(outcome, ClipError):
                 raise outcome
-            count, seconds = outcome
-            total += count / seconds
+            total += outcome
         return total
 
     def _transform(self) -> tuple[float, float]:
         if self._device == "cpu":
             path = self.paths[0]
             return self._everywhere(self._pool, rates.transform, path), self._everywhere(self._pool, rates.copy, path)
-        frames = torch.from_numpy(next(read_chunks(self.paths[0], "pyav", BATCH))).to(self._device)
+        with VideoReader(self.paths[0]) as video:
+            frames = torch.from_numpy(next(video.chunks(BATCH))).to(self._device)
         crops = crop(frames)
         here = rates.on_device(lambda: len(crop(frames)), self._seconds, self._device)
         copied = rates.on_device(lambda: len(frames.clone()) + 0 * len(crops.clone()), self._seconds, self._device)
@@ -163,8 +167,3 @@ def _operations(model: torch.nn.Module) -> int:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(torch.zeros(1, 3, CROP, CROP))
     return int(counter.get_total_flops())
-
-
-def cycled(paths: Sequence[Path], count: int) -> list[Path]:
-    """`count` of them, from the start again where there are fewer."""
-    return list(itertools.islice(itertools.cycle(paths), count))

@@ -2,7 +2,8 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Figure:
     unit: str
     runs: tuple[float, ...]
     limits: tuple[float, ...] = ()
-    limit_is: str = ""
+    limit_is: str | None = None
 
     @property
     def median(self) -> float:
@@ -42,30 +43,23 @@ class Figure:
             return None
         return statistics.median(run / limit for run, limit in zip(self.runs, self.limits, strict=True))
 
+    def to_dict(self) -> dict[str, Any]:
+        """The figure in JSON."""
+        names = ("part", "unit", "median", "spread", "runs", "limit", "limit_spread", "limit_is", "ratio")
+        return {name: getattr(self, name) for name in names}
+
 
 def _spread(runs: Sequence[float]) -> float:
     return (max(runs) - min(runs)) / statistics.median(runs)
 
 
-@dataclass
-class Measurements:
-    """Figures that grow by a run at a time."""
+class Measurements(dict[str, Figure]):
+    """Figures of parts, in the order of their first runs; they grow by a run at a time."""
 
-    _figures: dict[str, Figure] = field(default_factory=dict)
-
-    def record(self, part: str, unit: str, speed: float, limit: float | None = None, limit_is: str = "") -> None:
+    def record(
+        self, part: str, unit: str, speed: float, limit: float | None = None, limit_is: str | None = None
+    ) -> None:
         """Add one run of a part, and what it could have been at most."""
-        known = self._figures.get(part, Figure(part, unit, (), (), limit_is))
+        known = self.get(part, Figure(part, unit, ()))
         limits = known.limits if limit is None else (*known.limits, limit)
-        self._figures[part] = Figure(part, unit, (*known.runs, speed), limits, limit_is)
-
-    def __getitem__(self, part: str) -> Figure:
-        return self._figures[part]
-
-    def __contains__(self, part: str) -> bool:
-        return part in self._figures
-
-    @property
-    def figures(self) -> tuple[Figure, ...]:
-        """All of them, in the order of their first runs."""
-        return tuple(self._figures.values())
+        self[part] = Figure(part, unit, (*known.runs, speed), limits, limit_is)

@@ -3,7 +3,7 @@ eager fp32 model, one clip after another; in training too, where each clip is de
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -71,10 +71,6 @@ def measure(
 
 def _frames(path: Path) -> Tensor:
     """All frames of a clip, uint8 (n, 3, height, width)."""
-
-    def decoded() -> Iterator[Tensor]:
-        with av.open(str(path.absolute()), metadata_errors="replace") as container:
-            for frame in container.decode(video=0):
-                yield torch.from_numpy(frame.to_ndarray(format="rgb24"))
-
-    return torch.stack(list(decoded())).permute(0, 3, 1, 2)
+    with av.open(str(path.absolute()), metadata_errors="replace") as container:
+        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    return torch.stack(frames).permute(0, 3, 1, 2)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..encoder.encoder import CPU_BATCH
 from ..encoder.transform import crop
 from ..video.container import opened
 from ..workers import tasks as worker
@@ -16,61 +15,48 @@ from ..workers.sandbox import bounded
 
 _STEPS_AHEAD = 8  # submitted to a device before waiting for it
 
-Count = tuple[int, float]  # frames, and the seconds that they took
-
 
 @bounded()
-def decode(paths: tuple[Path, ...], seconds: float) -> Count:
+def decode(paths: tuple[Path, ...], seconds: float) -> float:
     """Clips to RGB frames."""
-    return _clocked((len(chunk) for path in itertools.cycle(paths) for chunk in _chunks(path)), seconds)
+    frames = (len(chunk) for path in itertools.cycle(paths) for chunk in _chunks(path))
+    return _clocked(lambda: next(frames), seconds)
 
 
 @bounded()
-def bare_decode(paths: tuple[Path, ...], seconds: float) -> Count:
+def bare_decode(paths: tuple[Path, ...], seconds: float) -> float:
     """The video codec alone, on one thread, nothing converted: what decoding cannot be faster than."""
-    return _clocked(_bare_frames(paths), seconds)
+    frames = _bare_frames(paths)
+    return _clocked(lambda: next(frames), seconds)
 
 
 @bounded()
-def transform(path: Path, seconds: float) -> Count:
+def transform(path: Path, seconds: float) -> float:
     """The frames at the start of a clip to crops."""
     chunk = next(_chunks(path))
-    return _clocked((len(batch) for batch in _batches(itertools.repeat(chunk))), seconds)
+    batches = _batches(itertools.repeat(chunk))
+    return _clocked(lambda: len(next(batches)), seconds)
 
 
 @bounded()
-def copy(path: Path, seconds: float) -> Count:
+def copy(path: Path, seconds: float) -> float:
     """The same frames read, and as many bytes written as their crops have: what the transform cannot be faster than."""
     chunk = torch.from_numpy(next(_chunks(path)))
     crops = torch.empty_like(crop(chunk))
-
-    def copies() -> Iterator[int]:
-        while True:
-            chunk.clone()
-            crops.clone()
-            yield len(chunk)
-
-    return _clocked(copies(), seconds)
+    return _clocked(lambda: len(chunk.clone()) + 0 * len(crops.clone()), seconds)
 
 
 @bounded()
-def encode(path: Path, seconds: float) -> Count:
+def encode(path: Path, seconds: float) -> float:
     """Crops to embeddings, in full batches."""
     crops = next(_batches(itertools.cycle(_chunks(path))))
-
-    def embedded() -> Iterator[int]:
-        while True:
-            worker.encoder()(crops).to(torch.float16).numpy()
-            yield CPU_BATCH
-
-    return _clocked(embedded(), seconds)
+    return _clocked(lambda: worker.encoder()(crops).to(torch.float16).numpy().shape[1], seconds)
 
 
 @bounded()
-def multiply(dtype: str, seconds: float) -> Count:
+def multiply(dtype: str, seconds: float) -> float:
     """Products of square matrices, as multiplications and additions: what the encoder cannot be faster than."""
-    product = products(dtype, "cpu", 512)
-    return _clocked((product() for _ in itertools.count()), seconds)
+    return _clocked(products(dtype, "cpu", 512), seconds)
 
 
 def products(dtype: str, device: str, size: int) -> Callable[[], int]:
@@ -87,14 +73,12 @@ def products(dtype: str, device: str, size: int) -> Callable[[], int]:
 def on_device(step: Callable[[], int], seconds: float, device: str) -> float:
     """What `step` counts in a second on a CUDA device."""
 
-    def finished() -> Iterator[int]:
-        while True:
-            count = sum(step() for _ in range(_STEPS_AHEAD))
-            torch.cuda.synchronize(device)
-            yield count
+    def finished() -> int:
+        count = sum(step() for _ in range(_STEPS_AHEAD))
+        torch.cuda.synchronize(device)
+        return count
 
-    count, passed = _clocked(finished(), seconds)
-    return count / passed
+    return _clocked(finished, seconds)
 
 
 def _chunks(path: Path) -> Iterator[np.ndarray]:
@@ -112,14 +96,13 @@ def _bare_frames(paths: tuple[Path, ...]) -> Iterator[int]:
             yield from (1 for _ in video.container.decode(video.stream))
 
 
-def _clocked(steps: Iterator[int], seconds: float) -> Count:
-    """Take steps for so many seconds, after a tenth of that to warm up."""
+def _clocked(step: Callable[[], int], seconds: float) -> float:
+    """What `step` counts in a second, taken for so many seconds, after a tenth of that to warm up."""
     total, begun, warm = 0, time.perf_counter(), False
-    for count in steps:
-        total += count
+    while True:
+        total += step()
         passed = time.perf_counter() - begun
         if not warm and passed >= seconds / 10:
             total, begun, warm = 0, time.perf_counter(), True
         elif warm and passed >= seconds:
-            return total, passed
-    raise AssertionError("steps ended")
+            return total / passed

@@ -1,6 +1,7 @@
 """Stage two on a stand-in for HMDB51's cache: opening it, and an epoch of training, beside what they cannot beat."""
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..cache.reader import FeatureCache
 from ..model.head import Head
 from ..progress import Progress
 from ..settings import TrainSettings
-from ..training.batches import Batch, EvalBatches, Sequences, TrainBatches
+from ..training.batches import Batch, Sequences, TrainBatches
 from ..training.loop import parameter_groups
 from ..training.train_head import head_trainer
 from .fake_cache import write_standin
@@ -30,7 +31,7 @@ class HeadTraining:
 
     def __init__(self, folder: Path, device: str) -> None:
         """`folder`: where the cache and runs may be written."""
-        self._folder, self._device, self._runs = folder, device, 0
+        self._folder, self._device = folder, device
         self._cache = write_standin(folder / "standin")
         self._sequences = Sequences.from_cache(self._cache, device)
 
@@ -45,7 +46,7 @@ class HeadTraining:
         clips = np.arange(_STEPS * _BATCH)
         batches = TrainBatches(self._sequences, clips, FRAMES, _BATCH, seed=0)
         bare = self._bare(list(batches))
-        ours = self._ours(batches, list(EvalBatches(self._sequences, clips[:_BATCH], FRAMES)))
+        ours = self._ours(batches, self._sequences.eval_batches(clips[:_BATCH], FRAMES))
         what = f"a bare loop over ready batches of {_BATCH} x {FRAMES} frames"
         measured.record("train the head", "clips/s", len(clips) / ours, len(clips) / bare, what)
 
@@ -54,11 +55,8 @@ class HeadTraining:
         return Head(len(self._cache.classes)).to(self._device)
 
     def _ours(self, batches: TrainBatches, held_out: list[Batch]) -> float:
-        self._runs += 1
-        path = self._folder / f"run{self._runs}"
-        path.mkdir()
         trainer = head_trainer(self._model(), TrainSettings(epochs=2), _STEPS)
-        trainer.fit(batches, held_out, path, Progress(), resume=False)
+        trainer.fit(batches, held_out, Path(tempfile.mkdtemp(dir=self._folder)), Progress(), resume=False)
         return trainer.rows[1]["seconds"]
 
     def _bare(self, batches: Iterable[Batch]) -> float:

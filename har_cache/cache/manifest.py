@@ -1,6 +1,5 @@
 """The manifest of a finished cache, and the plan of its shards: read and checked here alone."""
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 
 from ..data.index import TEST, TRAIN, UNUSED
 from ..errors import CacheError
-from ..parsing import parse, read_sealed, to_json_types
+from ..parsing import parse, read_sealed
 from .recipe import SCHEMA, Recipe
 from .record import check_key
 
@@ -40,8 +39,12 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types: the content of its file."""
-        fields = {"recipe": self.recipe.to_dict(), "fingerprint": self.recipe.fingerprint, "schema": SCHEMA}
-        return {**fields, "shards": self.shards}
+        return {
+            "schema": SCHEMA,
+            "recipe": self.recipe.to_dict(),
+            "fingerprint": self.recipe.fingerprint,
+            "shards": self.shards,
+        }
 
 
 @dataclass(frozen=True)
@@ -92,30 +95,7 @@ class Manifest:
     classes: tuple[str, ...]
     splits: Splits
     versions: Mapping[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"schema": SCHEMA, **to_json_types(values)}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], where: object) -> "Manifest":
-        """What `to_dict` gave. Raises CacheError where a field is missing, wrong, or at odds with another."""
-        manifest = parse(cls, content, where)
-        if manifest.recipe.fingerprint != manifest.fingerprint:
-            raise CacheError(f"{where}: its fingerprint is not that of its recipe")
-        if set(manifest.files) != {ENCODER, PLAN, FAILURES}:
-            raise CacheError(
-                f"{where}: files are {', '.join(sorted(manifest.files))}, not {ENCODER}, {PLAN}, {FAILURES}"
-            )
-        for i, entry in enumerate(manifest.shards):
-            if entry.file != shard_file(i):
-                raise CacheError(f"{where}: shard {i} is called {entry.file}, not {shard_file(i)}")
-        for key, numbers in manifest.splits.subsets.items():
-            check_key(key, where)
-            if not {UNUSED, TRAIN, TEST}.issuperset(numbers):
-                raise CacheError(f"{where}: {key} is {numbers} in the splits: expected 0, 1 or 2")
-        return manifest
+    schema: str = SCHEMA
 
 
 def shard_file(index: int) -> str:
@@ -138,8 +118,25 @@ def read_manifest(folder: Path) -> Manifest:
         raise CacheError(f"{folder}: no such directory; make a cache with `har-cache extract --cache {folder}`")
     path, plan = folder / MANIFEST, folder / PLAN
     if path.exists():
-        return Manifest.from_dict(read_sealed(path)[0], path)
+        manifest = parse(Manifest, read_sealed(path)[0], path)
+        _check(manifest, path)
+        return manifest
     if not plan.exists():
         raise CacheError(f"{folder}: is no cache")
     read_plan(plan)
     raise CacheError(f"{folder}: is not finished: run the same `har-cache extract` again")
+
+
+def _check(manifest: Manifest, path: Path) -> None:
+    """Raise CacheError where the fields of a manifest are at odds with each other."""
+    if manifest.recipe.fingerprint != manifest.fingerprint:
+        raise CacheError(f"{path}: its fingerprint is not that of its recipe")
+    if set(manifest.files) != {ENCODER, PLAN, FAILURES}:
+        raise CacheError(f"{path}: files are {', '.join(sorted(manifest.files))}, not {ENCODER}, {PLAN}, {FAILURES}")
+    for i, entry in enumerate(manifest.shards):
+        if entry.file != shard_file(i):
+            raise CacheError(f"{path}: shard {i} is called {entry.file}, not {shard_file(i)}")
+    for key, numbers in manifest.splits.subsets.items():
+        check_key(key, path)
+        if not {UNUSED, TRAIN, TEST}.issuperset(numbers):
+            raise CacheError(f"{path}: {key} is {numbers} in the splits: expected 0, 1 or 2")

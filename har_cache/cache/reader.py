@@ -54,7 +54,7 @@ class FeatureCache:
         if len(self._places) < len(clips) or not label.keys() >= {folder for folder, _ in names}:
             raise CacheError(f"{self.path}: a clip is there twice, or of no class of the manifest; extract again")
         self.labels = np.array([label[folder] for folder, _ in names], np.int64)
-        self.sources = tuple(source_of(folder, name) for folder, name in names)
+        self.sources = tuple(map(source_of, self.keys))
         self.frames = np.array([clip.frames for clip in clips], np.int64)
         self.fps = np.array([clip.fps for clip in clips], np.float32)
         self.source_sha256 = tuple(clip.source_sha256 for clip in clips)

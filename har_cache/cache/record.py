@@ -3,15 +3,14 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..errors import CacheError, FileError
 from ..files import file_sha256, sha256
 from ..parsing import parse, read_sealed
 from .recipe import SCHEMA
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _CLIP = ("key", "frames", "declared_frames", "fps", "source_sha256")
 _FAILURE = ("key", "reason", "source_sha256")
@@ -33,7 +32,7 @@ class ClipRecord:
     declared_frames: int | None = None
     source_sha256: str = ""
     reason: str = ""
-    embeddings: "np.ndarray | None" = field(default=None, compare=False, repr=False)
+    embeddings: np.ndarray | None = field(default=None, compare=False, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     @property

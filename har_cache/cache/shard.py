@@ -2,9 +2,10 @@
 
 import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,8 +14,6 @@ from ..errors import CacheError
 from .recipe import EMBEDDING, SCHEMA
 
 _CHUNK_FRAMES = 256
-_EMBEDDINGS = "embeddings"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def to_image(shard: Shard) -> bytes:
         file.attrs["schema"] = SCHEMA
         file.attrs["fingerprint"] = shard.fingerprint
         file.create_dataset(
-            _EMBEDDINGS,
+            "embeddings",
             data=shard.embeddings.astype(np.float16, copy=False),
             chunks=(1, max(1, min(frames, _CHUNK_FRAMES)), dim),
             maxshape=(views, None, dim),
@@ -52,16 +51,6 @@ def to_image(shard: Shard) -> bytes:
         file["source_sha256"] = _fixed_text(shard.source_sha256)
         file.flush()
         return bytes(file.id.get_file_image())
-
-
-@dataclass(frozen=True)
-class ShardIndex:
-    """What a shard says of its clips; see `Shard`."""
-
-    offsets: np.ndarray
-    keys: tuple[str, ...]
-    fps: np.ndarray
-    source_sha256: tuple[str, ...]
 
 
 class ShardImage:
@@ -78,45 +67,28 @@ class ShardImage:
             self._file = h5py.File(io.BytesIO(image), "r")
         except (OSError, ValueError) as error:
             raise CacheError(f"{name}: is no HDF5 file") from error
-        self._checked(self._open_embeddings)
+        with self._refusing():
+            schema = self._file.attrs["schema"]
+            if schema != SCHEMA:
+                raise CacheError(f"{name}: schema {schema!r}, this version reads {SCHEMA!r}")
+            self.fingerprint = str(self._file.attrs["fingerprint"])
+            self._embeddings = self._dataset("embeddings", "<f2", 3)
+            if self._embeddings.chunks is None or self._embeddings.chunks[::2] != (1, EMBEDDING):
+                raise ValueError("its embeddings are not chunked by view")
+            self.shape: tuple[int, int, int] = self._embeddings.shape
+            views, frames, dim = self.shape
+            if dim != EMBEDDING or not views:
+                raise ValueError("its arrays do not belong together")
+            if self._embeddings.id.get_num_chunks() != views * math.ceil(frames / self._embeddings.chunks[1]):
+                raise ValueError("it lacks some of its embeddings")
 
-    def _checked(self, work: Callable[[], T]) -> T:
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Turn what a malformed file makes h5py and this class raise into a CacheError."""
         try:
-            return work()
+            yield
         except (KeyError, OSError, ValueError, TypeError, RuntimeError) as error:
             raise CacheError(f"{self._name}: is no well-formed shard: {error}") from error
-
-    def _open_embeddings(self) -> None:
-        schema = self._file.attrs["schema"]
-        if schema != SCHEMA:
-            raise CacheError(f"{self._name}: schema {schema!r}, this version reads {SCHEMA!r}")
-        self.fingerprint = str(self._file.attrs["fingerprint"])
-        self._embeddings = self._dataset(_EMBEDDINGS, "<f2", 3)
-        if self._embeddings.chunks is None or self._embeddings.chunks[::2] != (1, EMBEDDING):
-            raise ValueError("its embeddings are not chunked by view")
-        self.shape: tuple[int, int, int] = self._embeddings.shape
-        views, frames, dim = self.shape
-        if dim != EMBEDDING or not views:
-            raise ValueError("its arrays do not belong together")
-        if self._embeddings.id.get_num_chunks() != views * math.ceil(frames / self._embeddings.chunks[1]):
-            raise ValueError("it lacks some of its embeddings")
-
-    def index(self) -> ShardIndex:
-        """Which clips it holds, and where."""
-        return self._checked(self._read_index)
-
-    def _read_index(self) -> ShardIndex:
-        index = ShardIndex(
-            offsets=self._dataset("offsets", "<i8", 1)[()],
-            keys=tuple(_text(self._dataset("keys", "S", 1))),
-            fps=self._dataset("fps", "<f4", 1)[()],
-            source_sha256=tuple(_text(self._dataset("source_sha256", "S", 1))),
-        )
-        if {len(index.fps), len(index.source_sha256), len(index.offsets) - 1} != {len(index.keys)}:
-            raise ValueError("its arrays do not belong together")
-        if index.offsets[0] != 0 or index.offsets[-1] != self.shape[1] or (np.diff(index.offsets) < 0).any():
-            raise ValueError("its offsets do not cover its frames")
-        return index
 
     def _dataset(self, name: str, kind: str, ndim: int) -> h5py.Dataset:
         """The dataset of this name, if it stores its own data here and is no larger than the file."""
@@ -129,16 +101,13 @@ class ShardImage:
         filters = {plan.get_filter(i)[0] for i in range(plan.get_nfilters())}
         if filters - {h5py.h5z.FILTER_FLETCHER32}:
             raise ValueError(f"{name} is filtered")
-        if data.ndim != ndim or not _is_kind(data.dtype, kind):
+        wanted = data.dtype.kind == "S" if kind == "S" else data.dtype == np.dtype(kind)
+        if data.ndim != ndim or not wanted:
             raise ValueError(f"{name} is {data.dtype} with {data.ndim} dimensions")
         claimed = math.prod(data.shape) * data.dtype.itemsize  # data.nbytes overflows
         if claimed > len(self._image) or data.id.get_storage_size() < claimed:
             raise ValueError(f"{name} claims {claimed} bytes and does not hold them")
         return data
-
-    def read_into(self, out: np.ndarray) -> None:
-        """All embeddings into `out`, float16 (views, frames, 256), without an intermediate copy."""
-        copy_parts(self.parts(out))
 
     def parts(self, out: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """What is to be copied where, to have all embeddings in `out`; both are views, which outlive this image.
@@ -147,7 +116,6 @@ class ShardImage:
         the sha256 of the whole file has made redundant.
         """
         deep, dim = self._embeddings.chunks[1:]
-
         found: list[tuple[np.ndarray, np.ndarray]] = []
 
         def add(chunk: Any) -> None:
@@ -158,24 +126,30 @@ class ShardImage:
             stored = np.frombuffer(self._image, "<f2", rows.size, chunk.byte_offset)
             found.append((rows, stored.reshape(len(rows), dim)))
 
-        self._checked(lambda: self._embeddings.id.chunk_iter(add))
+        with self._refusing():
+            self._embeddings.id.chunk_iter(add)
         return found
 
     def read(self) -> Shard:
         """The whole shard as arrays."""
-        index, embeddings = self.index(), np.empty(self.shape, np.float16)
-        self.read_into(embeddings)
-        return Shard(self.fingerprint, embeddings, index.offsets, index.keys, index.fps, index.source_sha256)
-
-    def close(self) -> None:
-        """Free the image."""
-        self._file.close()
+        with self._refusing():
+            offsets = self._dataset("offsets", "<i8", 1)[()]
+            keys = self._dataset("keys", "S", 1)[()]
+            fps = self._dataset("fps", "<f4", 1)[()]
+            digests = self._dataset("source_sha256", "S", 1)[()]
+            if {len(fps), len(digests), len(offsets) - 1} != {len(keys)}:
+                raise ValueError("its arrays do not belong together")
+            if offsets[0] != 0 or offsets[-1] != self.shape[1] or (np.diff(offsets) < 0).any():
+                raise ValueError("its offsets do not cover its frames")
+            embeddings = np.empty(self.shape, np.float16)
+            copy_parts(self.parts(embeddings))
+            return Shard(self.fingerprint, embeddings, offsets, _decoded(keys), fps, _decoded(digests))
 
     def __enter__(self) -> "ShardImage":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._file.close()
 
 
 def copy_parts(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -190,9 +164,5 @@ def _fixed_text(words: Sequence[str]) -> np.ndarray:
     return np.array(data, dtype=h5py.string_dtype("utf-8", width))
 
 
-def _text(data: h5py.Dataset) -> list[str]:
-    return [bytes(word).decode() for word in data[()]]
-
-
-def _is_kind(dtype: np.dtype, kind: str) -> bool:
-    return dtype.kind == "S" if kind == "S" else dtype == np.dtype(kind)
+def _decoded(words: np.ndarray) -> tuple[str, ...]:
+    return tuple(bytes(word).decode() for word in words)

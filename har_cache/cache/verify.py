@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,7 @@ def verify(cache: Path, data: Path | None = None, progress: Progress = Progress(
     records = []
     with progress.task("Verifying", "shard", len(manifest.shards)):
         for index, entry in enumerate(manifest.shards):
-            record, found = _check_shard(store, index, entry, manifest.fingerprint)
-            problems += found
-            records += [record] if record else []
+            records += _check_shard(store, index, entry, manifest.fingerprint, problems)
             progress.advance()
     if not problems:
         problems += _check_whole(store, manifest, records)
@@ -53,33 +52,37 @@ def _check_files(cache: Path, files: Mapping[str, str]) -> Iterator[str]:
             yield str(error)
 
 
-def _check_shard(store: Store, index: int, entry: ShardEntry, fingerprint: str) -> tuple[ShardRecord | None, list[str]]:
-    """The shard's record, where it can be read, and what is wrong."""
-    path, problems = store.shard_path(index), []
-    record = None
-    try:
+def _check_shard(
+    store: Store, index: int, entry: ShardEntry, fingerprint: str, problems: list[str]
+) -> list[ShardRecord]:
+    """The shard's record, where it can be read; adds what is wrong to `problems`."""
+    path, records = store.shard_path(index), []
+    with _added_to(problems):
         record = read_record(store.record_path(index), fingerprint)
+        records.append(record)
         if record.sha256 != entry.record_sha256:
             problems.append(f"{store.record_path(index)}: replaced (its sha256 is not the manifest's)")
-    except CacheError as error:
-        problems.append(str(error))
-    try:
+    with _added_to(problems):
         data = read_file(path)
         if sha256(data) != entry.sha256:
-            return record, [
-                *problems,
-                f"{path}: damaged (its sha256 is not the manifest's); run extract again to redo it",
-            ]
+            raise CacheError(f"{path}: damaged (its sha256 is not the manifest's); run extract again to redo it")
         with ShardImage(data, str(path)) as image:
-            held = image.index()
-            counted = list(zip(held.keys, np.diff(held.offsets).tolist(), strict=True))
-            if image.fingerprint != fingerprint:
-                problems.append(f"{path}: belongs to another recipe")
-            if record and counted != [(clip.key, clip.frames) for clip in record.clips]:
-                problems.append(f"{path}: its clips and frames are not those of its record")
+            shard = image.read()
+        counted = list(zip(shard.keys, np.diff(shard.offsets).tolist(), strict=True))
+        if shard.fingerprint != fingerprint:
+            problems.append(f"{path}: belongs to another recipe")
+        if records and counted != [(clip.key, clip.frames) for clip in records[0].clips]:
+            problems.append(f"{path}: its clips and frames are not those of its record")
+    return records
+
+
+@contextmanager
+def _added_to(problems: list[str]) -> Iterator[None]:
+    """Add an error that says what is wrong, and go on."""
+    try:
+        yield
     except (CacheError, FileError) as error:
         problems.append(str(error))
-    return record, problems
 
 
 def _check_whole(store: Store, manifest: Manifest, records: list[ShardRecord]) -> Iterator[str]:

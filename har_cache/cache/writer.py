@@ -18,6 +18,7 @@ from ..files import (
     to_csv,
     write_file,
 )
+from ..parsing import to_json_types
 from .manifest import (
     ENCODER,
     FAILURES,
@@ -132,7 +133,7 @@ class Store:
             splits=splits,
             versions=versions,
         )
-        write_file(self.root / MANIFEST, seal(manifest.to_dict()))
+        write_file(self.root / MANIFEST, seal(to_json_types(manifest)))
         return manifest
 
 

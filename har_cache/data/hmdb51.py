@@ -8,7 +8,6 @@ the file name: `<source>_<class>_<body>_<camera>_np<people>_<viewpoint>_<quality
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from ..settings import SPLITS
 
@@ -30,14 +29,12 @@ CLASS_NAMES = tuple(
 )
 
 # Field of `Tags` -> code in the file name -> words for people.
-TAG_WORDS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "body": MappingProxyType({"f": "full body", "u": "upper body", "h": "head", "l": "lower body"}),
-        "camera": MappingProxyType({"cm": "camera moves", "nm": "camera still"}),
-        "viewpoint": MappingProxyType({"fr": "front", "ba": "back", "le": "left", "ri": "right"}),
-        "quality": MappingProxyType({"goo": "good", "med": "medium", "bad": "bad"}),
-    }
-)
+TAG_WORDS: Mapping[str, Mapping[str, str]] = {
+    "body": {"f": "full body", "u": "upper body", "h": "head", "l": "lower body"},
+    "camera": {"cm": "camera moves", "nm": "camera still"},
+    "viewpoint": {"fr": "front", "ba": "back", "le": "left", "ri": "right"},
+    "quality": {"goo": "good", "med": "medium", "bad": "bad"},
+}
 
 _CODES = {field: "|".join(words) for field, words in TAG_WORDS.items()}
 _TAGS = re.compile(r"({body})_({camera})_np([0-9]{{1,3}})_({viewpoint})_({quality})_[0-9]+\.[^.]+".format_map(_CODES))

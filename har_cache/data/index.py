@@ -73,7 +73,7 @@ def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipInd
     Raises `DataError` where a folder or a list cannot be read, or the lists belong to other data.
     """
     root, keys, ignored = _find_root(data)
-    sources = {key: source_of(*split_key(key)) for key in sorted(keys)}
+    sources = {key: source_of(key) for key in sorted(keys)}
     lists = _find_lists(data, splits)
     drawn = (_draw_split(sources, f"{seed} {split}") for split in SPLITS)
     first, second, third = _read_lists(lists) if lists else drawn
@@ -107,18 +107,13 @@ def class_of(key: str) -> str:
     return key.partition("/")[0]
 
 
-def split_key(key: str) -> tuple[str, str]:
-    """The class and the file name in the key of a clip."""
-    class_name, _, file_name = key.partition("/")
-    return class_name, file_name
-
-
-def source_of(class_name: str, file_name: str) -> str:
-    """Name the film or upload that a clip was cut from, as `<class>/<source>`.
+def source_of(key: str) -> str:
+    """Name the film or upload that a clip was cut from, as `<class>/<source>`, by the clip's key.
 
     In HMDB51 it stands before the last `_<class>_` of the file name: titles contain the class too, as in
     `How_to_pour_wine_..._pour_...`. In UCF101 it is the group, `v_<Class>_g08`. Other files are their own.
     """
+    class_name, _, file_name = key.partition("/")
     stem = Path(file_name).stem
     # The class inside a UCF101 name may differ from its folder's in case, so the pattern alone decides.
     if group := _UCF101_NAME.fullmatch(stem):

@@ -52,7 +52,7 @@ def download(settings: DownloadSettings, progress: Progress = Progress(), means:
 
     Raises DownloadError: an archive cannot be had or is not the published one, holds what it should not, or cannot be
     unpacked; no lists, or no clips at all. Raises FileError: another run is at work in the folder, or it cannot be
-    written. What was finished before is kept.
+    read or written. What was finished before is kept.
     """
     means = means or Means()
     inventory = Inventory(settings.out, means.release)
@@ -79,13 +79,16 @@ class _Download:
         self._staging = staging
         self._release = means.release
         self._inventory = Inventory(settings.out, means.release)
-        self._mirrors = Mirrors(settings.mirrors, means.release)
+        self._urls = [place for place in settings.mirrors if place.startswith(("http://", "https://"))]
+        self._local = [Path(place) for place in settings.mirrors if place not in self._urls]
         self._budget = means.limits.max_bytes
         self._problems: list[str] = []
 
     def run(self) -> DownloadReport:
         """Lists first, then clips."""
-        self._mirrors.check()
+        for path in self._local:
+            if not path.exists():
+                raise DownloadError(f"{path}: not found; --from takes an archive, a folder, or an http(s) URL")
         lists, total = self._inventory.missing_lists(), len(self._release.list_names)
         if lists:
             self._complete(self._release.lists, lists, total)
@@ -98,7 +101,10 @@ class _Download:
         report = _report(self._inventory, before - len(clips), self._problems)
         if not report.clips:
             raise DownloadError("; ".join(self._problems) or "no clip of HMDB51 was found in what --from names")
-        _note_missing(self._settings.out / MISSING, report.missing)
+        if report.missing:
+            write_file(self._settings.out / MISSING, "".join(f"{key}\n" for key in report.missing).encode())
+        else:
+            remove_file(self._settings.out / MISSING)
         return report
 
     def _complete(self, archive: Archive, wanted: dict[str, Path], total: int) -> None:
@@ -108,18 +114,27 @@ class _Download:
         earlier run: nobody who has a copy wants 2 GB fetched for what that copy lacks without having said so.
         """
         before = len(wanted)
-        for path in self._mirrors.local:
+        for path in self._local:
             if path.is_dir():
                 self._take_folder(path, archive, wanted)
             elif path.name not in {self._release.videos.name, self._release.lists.name} - {archive.name}:
                 self._take_copy(path, wanted)
-        held = len(wanted) < before or (self._mirrors.local and len(wanted) < total)
-        if not held or (len(wanted) == before and self._mirrors.urls_given(archive)):
-            self._take_archive(self._fetched(archive), wanted)
+        urls = [url for given in self._urls if (url := self._url_of(given, archive))]
+        held = len(wanted) < before or (self._local and len(wanted) < total)
+        if not held or (len(wanted) == before and urls):
+            published = [mirror + archive.name for mirror in self._release.mirrors]
+            self._take_archive(self._fetched(archive, urls or published), wanted)
 
-    def _fetched(self, archive: Archive) -> Path:
-        """The archive, from before or from the first mirror that has it."""
-        if self._mirrors.local:
+    def _url_of(self, url: str, archive: Archive) -> str | None:
+        """Where `url` has the archive. One that names an archive has that one, any other is a folder with both."""
+        lists, videos = self._release.lists, self._release.videos
+        if not urlsplit(url).path.endswith(".rar") and lists.name not in url and videos.name not in url:
+            return f"{url.rstrip('/')}/{archive.name}"
+        return url if ("split" in url.rpartition("/")[2]) == (archive == lists) else None
+
+    def _fetched(self, archive: Archive, urls: Sequence[str]) -> Path:
+        """The archive, from before or from the first of the URLs that gives it."""
+        if self._local:
             self._progress.say(f"{archive.name}: nothing of it is in what --from names; looking for it elsewhere")
         if not self._means.extractors:
             self._progress.say(f"No program that unpacks compressed RARs is here; {HOW_TO_GET_ONE}")
@@ -132,7 +147,7 @@ class _Download:
             self._progress.say(f"{target}: not what was published; kept as {target.name}.rejected")
             target.replace(target.with_name(f"{target.name}.rejected"))
         remote = RemoteFile(target, sha256, archive.max_bytes)
-        fetch(self._mirrors.urls(archive), remote, self._progress, self._means.retry)
+        fetch(urls, remote, self._progress, self._means.retry)
         return target
 
     def _take_copy(self, path: Path, wanted: dict[str, Path]) -> None:
@@ -200,48 +215,10 @@ class _Download:
         return {f"{name}.rar" for name in {path.parent.name for path in wanted.values()} & set(self._release.classes)}
 
 
-@dataclass(frozen=True)
-class Mirrors:
-    """Archives and folders on disk, and URLs that may have the archives; `given`: as the user wrote them, in order."""
-
-    given: tuple[str, ...]
-    release: Release
-
-    @property
-    def local(self) -> list[Path]:
-        """The paths among them."""
-        return [Path(place) for place in self.given if not _is_url(place)]
-
-    def check(self) -> None:
-        """Raises DownloadError where a path does not exist."""
-        for path in self.local:
-            if not path.exists():
-                raise DownloadError(f"{path}: not found; --from takes an archive, a folder, or an http(s) URL")
-
-    def urls(self, archive: Archive) -> list[str]:
-        """Where to fetch an archive: from the URLs that were given for it, or from where it is published."""
-        return self.urls_given(archive) or [mirror + archive.name for mirror in self.release.mirrors]
-
-    def urls_given(self, archive: Archive) -> list[str]:
-        """Those of the user's URLs that may have the archive."""
-        return [url for place in self.given if _is_url(place) and (url := self._url_of(place, archive))]
-
-    def _url_of(self, url: str, archive: Archive) -> str | None:
-        """Where `url` has the archive. One that names an archive has that one, any other is a folder with both."""
-        lists, videos = self.release.lists, self.release.videos
-        if not urlsplit(url).path.endswith(".rar") and lists.name not in url and videos.name not in url:
-            return f"{url.rstrip('/')}/{archive.name}"
-        return url if ("split" in url.rpartition("/")[2]) == (archive == lists) else None
-
-
 def some(names: Collection[str], count: int = 10) -> str:
     """The first few of the names, and how many more there are."""
     first = ", ".join(sorted(names)[:count])
     return first if len(names) <= count else f"{first} and {len(names) - count} more"
-
-
-def _is_url(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
 
 
 def _regular_files(folder: Path) -> Iterator[Path]:
@@ -252,13 +229,6 @@ def _regular_files(folder: Path) -> Iterator[Path]:
             path = Path(parent, name)
             if path.is_file() and not path.is_symlink() and path.stat().st_size:
                 yield path
-
-
-def _note_missing(path: Path, missing: Sequence[str]) -> None:
-    if missing:
-        write_file(path, "".join(f"{key}\n" for key in missing).encode())
-    else:
-        remove_file(path)
 
 
 def _report(inventory: Inventory, arrived: int = 0, problems: Sequence[str] = ()) -> DownloadReport:

@@ -15,7 +15,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -103,8 +102,7 @@ class PartialFile:
         condition = {"If-Range": self.version} if self.version else {}
         return {"Range": f"bytes={self.size}-", **condition}
 
-    @contextmanager
-    def receiving(self, start: int, total: int | None, headers: Message) -> Iterator[IO[bytes]]:
+    def receiving(self, start: int, total: int | None, headers: Message) -> IO[bytes]:
         """The file, to `append` to from byte `start` on: its end so far, or 0 to begin anew."""
         free = shutil.disk_usage(self.path.parent).free
         if total is not None and total - start > free:
@@ -114,8 +112,7 @@ class PartialFile:
         etag = headers.get("ETag", "")
         # If-Range takes no weak ETag: it names versions that are not the same in every byte.
         self.version = headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
-        with self.path.open("ab") as file:
-            yield file
+        return self.path.open("ab")
 
     def append(self, file: IO[bytes], chunk: bytes) -> None:
         """Write what came next."""

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, NoReturn
@@ -50,10 +50,6 @@ class Request:
     max_bytes: int
     cpu_s: int
     command: tuple[str, ...] = ()
-
-    def line(self) -> bytes:
-        """As it goes to stdin."""
-        return json.dumps(asdict(self)).encode() + b"\n"
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -107,14 +107,8 @@ def unpack(
     left = dict(wanted)
     failures = []
     for extractor in [*extractors] or [Extractor("", ())]:
-        request = rarstream.Request(
-            str(archive.absolute()),
-            tuple(left),
-            limits.max_members,
-            limits.max_bytes,
-            limits.cpu_s,
-            extractor.command,
-        )
+        sizes = limits.max_members, limits.max_bytes, limits.cpu_s
+        request = rarstream.Request(str(archive.absolute()), tuple(left), *sizes, extractor.command)
         try:
             for name in _place_members(request, left, staging, limits):
                 yield left.pop(name)
@@ -222,7 +216,7 @@ def _check_end(process: "subprocess.Popen[bytes]", archive: str) -> None:
 @contextmanager
 def _process(request: rarstream.Request, cwd: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that does not outlive this block, nor do those that it started."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         # -P: no module of the current directory can pose as one of Python's own.
         [sys.executable, "-P", "-m", "har_cache.downloading.rarstream"],
         stdin=subprocess.PIPE,
@@ -231,16 +225,12 @@ def _process(request: rarstream.Request, cwd: Path) -> Iterator["subprocess.Pope
         cwd=cwd,
         env={**os.environ, "LC_ALL": "C.UTF-8"},
         start_new_session=True,
-    )
-    try:
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-            stdin.write(request.line())
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            assert pipe is not None
-            pipe.close()
+    ) as process:
+        try:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+                stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -5,8 +5,7 @@ OUT/sample.json, written last, says with which settings they were drawn.
 """
 
 import io
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from ..data.hmdb51 import list_name
 from ..errors import ClipError, HarCacheError
-from ..files import make_directory, remove_stale_temporaries, write_file
+from ..files import make_directory, remove_file, remove_stale_temporaries, to_json, write_file
 from ..progress import Progress
 from ..settings import SampleSettings
 from ..system import cores
@@ -28,6 +27,8 @@ from .plan import PAIRS, Performance, deal, plan
 
 FPS = 30
 
+_RECORD = "sample.json"
+_MARKER = "sample.json.partial"  # stands in for the record until everything else is there
 _FORMAT = 2  # raise it whenever the same settings come to draw other bytes
 _CLIPS, _HARD_CLIPS = 80, 40  # of each class
 _QUANTISER = {"goo": 3, "med": 5, "bad": 7}
@@ -52,36 +53,25 @@ def draw(settings: SampleSettings, progress: Progress = Progress()) -> SampleRep
     """
     settings.check()
     clips = settings.clips or (_HARD_CLIPS if settings.hard else _CLIPS)
-    drawn = {"format": _FORMAT, "classes": settings.classes, "clips": clips, "seed": settings.seed}
-    drawn |= {"hard": True} if settings.hard else {}
+    content = {"format": _FORMAT, "classes": settings.classes, "clips": clips, "seed": settings.seed}
+    record = to_json({**content, "hard": True} if settings.hard else content)
     plans = [plan(pair, clips, settings.seed, settings.hard) for pair in range(settings.classes // 2)]
     performances = [performance for planned in plans for performance in planned]
-    if _begin(settings.out, drawn):
+    if _begin(settings.out, record):
         _write_clips(settings.out / "videos", performances, settings.workers or cores(), progress)
         _write_splits(settings.out / "splits", plans, settings.seed)
-        _finish(settings.out, drawn)
+        write_file(settings.out / _RECORD, record)
+        remove_file(settings.out / _MARKER)
     frames = 2 * sum(p.frames for p in performances)
     return SampleReport(settings.classes, settings.classes * clips, frames, settings.out)
 
 
-# -------------------------------------------------------------------------------------------- the folder
-
-
-def _record(out: Path) -> Path:
-    return out / "sample.json"
-
-
-def _marker(out: Path) -> Path:
-    """Stands in for the record until everything else is there."""
-    return out / "sample.json.partial"
-
-
-def _begin(out: Path, settings: dict[str, int]) -> bool:
-    """Claim the folder; false when the sample is in it already."""
+def _begin(out: Path, settings: bytes) -> bool:
+    """Mark the folder as the sample's; false when it is complete already."""
     try:
         occupied = out.exists() and any(out.iterdir())
-        found = next((path for path in (_record(out), _marker(out)) if path.is_file()), None)
-        same = found is not None and found.read_bytes() == _json(settings)
+        found = next((path for path in (out / _RECORD, out / _MARKER) if path.is_file()), None)
+        same = found is not None and found.read_bytes() == settings
     except OSError as error:
         raise HarCacheError(f"{out}: cannot be read: {error.strerror}; choose another folder") from error
     if occupied and found is None:
@@ -90,17 +80,8 @@ def _begin(out: Path, settings: dict[str, int]) -> bool:
         raise HarCacheError(f"{out}: holds a sample drawn with other settings; choose another folder")
     if not occupied:
         make_directory(out)
-        write_file(_marker(out), _json(settings))
-    return found != _record(out)
-
-
-def _finish(out: Path, settings: dict[str, int]) -> None:
-    write_file(_record(out), _json(settings))
-    _marker(out).unlink(missing_ok=True)
-
-
-def _json(settings: dict[str, int]) -> bytes:
-    return (json.dumps(settings, indent=1) + "\n").encode()
+        write_file(out / _MARKER, settings)
+    return found != out / _RECORD
 
 
 def _write_splits(folder: Path, plans: Iterable[Sequence[Performance]], seed: int) -> None:
@@ -114,42 +95,28 @@ def _write_splits(folder: Path, plans: Iterable[Sequence[Performance]], seed: in
                 write_file(folder / list_name(action, k), "".join(lines).encode())
 
 
-# --------------------------------------------------------------------------------------------- the clips
-
-
-def _write_clips(
-    videos: Path,
-    performances: Sequence[Performance],
-    workers: int,
-    progress: Progress,
-) -> None:
+def _write_clips(videos: Path, performances: Sequence[Performance], workers: int, progress: Progress) -> None:
     for folder in {videos / Path(name).parent for p in performances for name in p.names}:
         make_directory(folder)
         remove_stale_temporaries(folder)
     todo = [p for p in performances if not all((videos / name).is_file() for name in p.names)]
     done = 2 * (len(performances) - len(todo))
-    with progress.task("Drawing", "clip", 2 * len(performances), done):
-        for _ in _draw_all(videos, todo, workers):
-            progress.advance(2)
-
-
-def _draw_all(videos: Path, todo: Sequence[Performance], workers: int) -> Iterator[None]:
-    """Draw the performances; yields after each."""
     workers = min(workers, len(todo))
-    if workers <= 1:
-        for performance in todo:
-            _draw_one(videos, performance)
-            yield
-        return
-    with WorkerPool(Sandbox(), workers) as pool:
-        for _, outcome in pool.run(_draw_one, ((None, (videos, performance)) for performance in todo)):
-            if isinstance(outcome, WorkerDiedError):
-                raise HarCacheError(
-                    "a drawing process died, perhaps for lack of memory: run again with fewer workers to finish"
-                )
-            if isinstance(outcome, ClipError):
-                raise HarCacheError(str(outcome))
-            yield
+    with progress.task("Drawing", "clip", 2 * len(performances), done):
+        if workers <= 1:
+            for performance in todo:
+                _draw_one(videos, performance)
+                progress.advance(2)
+            return
+        with WorkerPool(Sandbox(), workers) as pool:
+            for _, outcome in pool.run(_draw_one, ((None, (videos, performance)) for performance in todo)):
+                if isinstance(outcome, WorkerDiedError):
+                    raise HarCacheError(
+                        "a drawing process died, perhaps for lack of memory: run again with fewer workers to finish"
+                    )
+                if isinstance(outcome, ClipError):
+                    raise HarCacheError(str(outcome))
+                progress.advance(2)
 
 
 def _draw_one(videos: Path, performance: Performance) -> None:

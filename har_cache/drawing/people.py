@@ -121,9 +121,6 @@ def _camera_path(time: NDArray[np.int64], rng: np.random.Generator) -> NDArray[n
     return rng.uniform(5, 10, 2) * np.sin(phase + time[:, None] * speed)
 
 
-# ---------------------------------------------------------------------------------------------- the body
-
-
 def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
     """The body when the action is `done` (0 to 1). All begin upright, or nearly, with the arms hanging.
 

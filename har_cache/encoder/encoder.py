@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import system
-from ..cache.recipe import EMBEDDING
-from ..errors import HarCacheError
-from ..settings import PRECISIONS
 from .folded import Block, FoldedEncoder
 from .ort import Graph
 from .transform import normalise
@@ -56,12 +54,9 @@ class Encoder:
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> Tensor:
         """Embeddings of each view: float32 (views, n, 256)."""
-        out = torch.empty(len(self.views), len(crops), EMBEDDING, device=self.device)
-        for view, name in enumerate(self.views):
-            seen = crops.flip(-1) if name == "flip" else crops
-            with true_fp32(self.device):
-                out[view] = F.linear(self.features(seen), self.weight, self.bias)
-        return out
+        seen = [crops.flip(-1) if name == "flip" else crops for name in self.views]
+        with true_fp32(self.device):
+            return torch.stack([F.linear(self.features(view), self.weight, self.bias) for view in seen])
 
     @torch.inference_mode()
     def features(self, crops: Tensor) -> Tensor:
@@ -102,15 +97,32 @@ def true_fp32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    conv = cudnn.conv  # type: ignore[attr-defined]
-    before = cudnn.benchmark, cudnn.deterministic, conv.fp32_precision, matmul.fp32_precision
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
     cudnn.benchmark, cudnn.deterministic = False, True
-    conv.fp32_precision = matmul.fp32_precision = "ieee"
     try:
+        with fp32_precision(device, "ieee"):
+            yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+@contextmanager
+def fp32_precision(device: torch.device, precision: str) -> Iterator[None]:
+    """On CUDA: products, convolutions and RNNs of float32 are computed in `ieee` or `tf32`."""
+    if device.type != "cuda":
+        yield
+        return
+    cudnn: Any = torch.backends.cudnn
+    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = precision
         yield
     finally:
-        cudnn.benchmark, cudnn.deterministic, conv.fp32_precision, matmul.fp32_precision = before
+        for backend, theirs in zip(backends, before, strict=True):
+            backend.fp32_precision = theirs
 
 
 def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: str = "auto") -> tuple[str, float]:
@@ -119,8 +131,6 @@ def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: s
     `auto` takes the first precision, in the order that this hardware is known to favour, that keeps every frame
     at 0.99 or above. It never times anything, so that it decides the same every time.
     """
-    if asked != "auto" and asked not in PRECISIONS:
-        raise HarCacheError(f"--precision {asked}: expected one of auto, {', '.join(PRECISIONS)}")
     reference = Encoder(folded, "fp32", device=device)(crops.to(device))[0]
     for precision in favoured(device) if asked == "auto" else [asked]:
         if precision == "fp32":

@@ -42,21 +42,21 @@ class Graph:
 
 def _model(blocks: Sequence[FoldedBlock]) -> bytes:
     """The graph: pixels (n, 224, 224, 3) of 0 to 255 in, the last block's output (n, c, h, w) out."""
-    drawing = _Drawing()
+    graph = _GraphBuilder()
     scale, shift = (values.reshape(3, 1, 1) for values in scale_and_shift())
-    x = drawing.add("Transpose", ["pixels"], perm=[0, 3, 1, 2])
-    x = drawing.add("Mul", [x, drawing.keep(scale)])
-    x = drawing.add("Add", [x, drawing.keep(shift)])
+    x = graph.add("Transpose", ["pixels"], perm=[0, 3, 1, 2])
+    x = graph.add("Mul", [x, graph.keep(scale)])
+    x = graph.add("Add", [x, graph.keep(shift)])
     for block in _merged(blocks):
         y = x
         for conv in block.convs:
-            y = drawing.convolve(y, conv)
-        x = drawing.add("Add", [y, x]) if block.residual else y
-    return drawing.finish("pixels", ["n", CROP, CROP, 3], x)
+            y = graph.convolve(y, conv)
+        x = graph.add("Add", [y, x]) if block.residual else y
+    return graph.finish("pixels", ["n", CROP, CROP, 3], x)
 
 
-class _Drawing:
-    """A graph that grows by a node at a time."""
+class _GraphBuilder:
+    """Nodes and constants of a graph, added one by one."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []

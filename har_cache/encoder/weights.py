@@ -16,6 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torchvision.models import MNASNet, MNASNet0_5_Weights, mnasnet0_5
 
 from ..cache.recipe import EMBEDDING, FEATURES
@@ -44,26 +45,21 @@ class Weights:
     trained_split: int | None = None
 
 
-def find_weights(source: str, seed: int = 0) -> Weights:
+def find_weights(wanted: str, seed: int = 0) -> Weights:
     """Weights from `imagenet`, `random` (seeded) or a file: a torchvision `.pth`, a safetensors file.
 
     Raises WeightsError where they cannot be downloaded, or do not fit (naming what is missing).
     """
-    if source == "imagenet":
+    if wanted == "imagenet":
         state, name = _imagenet_state(), "imagenet"
-    elif source == "random":
+    elif wanted == "random":
         state, name = random_model(seed).state_dict(), "random"
     else:
-        state, name = _file_state(Path(source)), "file"
+        state, name = _file_state(Path(wanted)), "file"
     backbone = {k: v for k, v in state.items() if k.startswith("layers.")}
-    _check_fit(backbone, source)
+    _check_fit(backbone, wanted)
     projection = _projection(state) if name == "file" else None
     return Weights(name, backbone, projection, tensors_sha256(backbone))
-
-
-def new_model() -> MNASNet:
-    """An encoder to load weights into, in eval mode."""
-    return random_model(seed=0)
 
 
 def random_model(seed: int) -> MNASNet:
@@ -75,12 +71,12 @@ def random_model(seed: int) -> MNASNet:
     return model.eval()
 
 
-def load_state(model: MNASNet, state: Mapping[str, Tensor]) -> MNASNet:
-    """`model` with exactly the tensors of `state`.
+def build_encoder(state: Mapping[str, Tensor]) -> MNASNet:
+    """An encoder of exactly these tensors, in eval mode. Raises RuntimeError where they do not fit.
 
     torchvision's MNASNet refuses a state dict that does not carry its version, and safetensors cannot carry one.
     """
-    versioned = OrderedDict(state)
+    model, versioned = random_model(seed=0), OrderedDict(state)
     versioned._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]
     model.load_state_dict(versioned, strict=True)
     return model
@@ -95,8 +91,7 @@ def save_encoder(model: MNASNet) -> bytes:
 def load_encoder(data: bytes) -> MNASNet:
     """The model of an `encoder.safetensors`. Raises WeightsError if it is none."""
     try:
-        state = safetensors.torch.load(data)
-        return load_state(new_model(), state)
+        return build_encoder(safetensors.torch.load(data))
     except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise WeightsError(f"encoder.safetensors does not hold an encoder: {_one_line(error)}") from error
 
@@ -106,18 +101,7 @@ def calibrate(model: MNASNet, batches: Iterable[Tensor]) -> None:
 
     Without this a freshly initialised network in eval mode gives nearly the same embedding for every frame.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-        norm.train()
-    with torch.no_grad():
-        for batch in batches:
-            model(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+    update_bn(batches, model)  # a plain average over them
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:
@@ -180,8 +164,8 @@ def _projection(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
     return (weight.float(), bias.float()) if fits else None
 
 
-def _check_fit(backbone: Mapping[str, Tensor], source: str) -> None:
-    wanted = {k: v.shape for k, v in new_model().state_dict().items() if k.startswith("layers.")}
+def _check_fit(backbone: Mapping[str, Tensor], where: str) -> None:
+    wanted = {k: v.shape for k, v in random_model(0).state_dict().items() if k.startswith("layers.")}
     missing = sorted(wanted.keys() - backbone.keys())
     unknown = sorted(backbone.keys() - wanted.keys())
     wrong = [
@@ -193,7 +177,7 @@ def _check_fit(backbone: Mapping[str, Tensor], source: str) -> None:
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise WeightsError(
-                f"{source}: these are no weights of torchvision's mnasnet0_5; {what}: {', '.join(names[:5])}{more}"
+                f"{where}: these are no weights of torchvision's mnasnet0_5; {what}: {', '.join(names[:5])}{more}"
             )
 
 

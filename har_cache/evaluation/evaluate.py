@@ -22,7 +22,7 @@ from ..progress import Progress
 from ..settings import EvaluateSettings
 from ..system import default_workers, resolve_device
 from ..training.batches import Sequences
-from ..training.raw_batches import Footage
+from ..training.raw_batches import RawClips
 from ..workers.prefetch import FramePrefetcher
 from .inference import PLACES, probabilities, raw_probabilities
 from .linear_probe import linear_on_mean, mean_embeddings
@@ -129,16 +129,15 @@ class _TestLists:
         index = read_index(self.settings.data or Path(run.config.data or ""))
         frames, workers = run.config.training.frames, self.settings.workers or default_workers()
         with FramePrefetcher(len(PLACES) * frames, workers, 2 * workers) as prefetcher:
-            device = self.sequences.device.type
-            footage = Footage.of_cache(self.cache, labels, index, prefetcher, device, lambda *_: None)
+            raw = RawClips(self.cache, labels, index, prefetcher, self.sequences.device.type)
             with self.progress.task("Evaluating raw frames", "clip", len(test)):
-                found = raw_probabilities(network, footage, test, frames, len(self.cache.views), self.progress)
+                found = raw_probabilities(network, raw, test, frames, len(self.cache.views), self.progress)
         if not found:
-            key, reason = next(iter(footage.failures.items()))
+            key, reason = next(iter(raw.failures.items()))
             raise HarCacheError(
                 f"{index.root}: no clip of the test list can be decoded; {key}: {reason}; choose its --data"
             )
-        return np.array(list(found)), np.stack(list(found.values())), footage.failures
+        return np.array(list(found)), np.stack(list(found.values())), raw.failures
 
     def _linear_probe(self, run: Run, labels: np.ndarray, test: np.ndarray) -> LinearProbe | None:
         subset = np.array([run.clips.get(key, "") for key in self.cache.keys])

@@ -5,12 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from ..encoder.encoder import true_fp32
-from ..errors import ClipError
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
 from ..training.augment import centred
 from ..training.batches import Sequences, draw_frames
-from ..training.raw_batches import Footage
+from ..training.raw_batches import RawClips
 from ..workers.prefetch import LoaderStats
 
 # Where in its segment a frame is taken from: the middles of the thirds. Probabilities are averaged over them.
@@ -37,7 +36,7 @@ def probabilities(head: nn.Module, sequences: Sequences, clips: np.ndarray, fram
 @torch.inference_mode()
 def raw_probabilities(
     network: CNNBidirectionalRNN,
-    footage: Footage,
+    raw: RawClips,
     clips: np.ndarray,
     frames: int,
     views: int,
@@ -48,22 +47,19 @@ def raw_probabilities(
     Averaged as `probabilities` does, over mirrored frames too where `views` is 2. A frame is decoded and embedded once
     for all ways to take it.
     """
-    network = network.to(footage.device).eval()
-    lengths = footage.lengths[torch.from_numpy(clips)]
+    network = network.to(raw.device).eval()
+    lengths = raw.lengths[torch.from_numpy(clips)]
     ways = [draw_frames(lengths, frames, torch.tensor(place)) for place in PLACES]
     chosen = [torch.cat([steps[i][mask[i]] for steps, mask in ways]).unique() for i in range(len(clips))]
-    requests = ((footage.paths[clip], tuple(numbers.tolist())) for clip, numbers in zip(clips, chosen, strict=True))
     found = {}
-    with true_fp32(footage.device):
-        for i, array in enumerate(footage.picker.read(requests, LoaderStats())):
+    with true_fp32(raw.device):
+        for i, array in enumerate(raw.decode(clips, chosen, LoaderStats())):
             progress.advance()
-            if isinstance(array, ClipError):
-                footage.fail(footage.keys[clips[i]], str(array))
-                continue
-            steps = torch.stack([torch.searchsorted(chosen[i], steps[i]) for steps, _ in ways])
-            mask = torch.stack([mask[i] for _, mask in ways])
-            pixels = torch.from_numpy(array).to(footage.device)
-            found[int(clips[i])] = _of_clip(network, pixels, steps.to(footage.device), mask.to(footage.device), views)
+            if array is not None:
+                steps = torch.stack([torch.searchsorted(chosen[i], steps[i]) for steps, _ in ways])
+                mask = torch.stack([mask[i] for _, mask in ways])
+                pixels, steps, mask = (tensor.to(raw.device) for tensor in (torch.from_numpy(array), steps, mask))
+                found[int(clips[i])] = _of_clip(network, pixels, steps, mask, views)
     return found
 
 

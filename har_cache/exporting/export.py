@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from ..encoder.transform import CROP, MEAN, STD, TRANSFORM, crop, normalise, scale_and_shift
 from ..errors import ClipError, HarCacheError, SettingError
 from ..files import write_file
-from ..model.load import load_network, read_info
+from ..model.load import load_network
 from ..model.network import CNNBidirectionalRNN
 from ..model.run import Run
 from ..progress import Progress
@@ -106,20 +106,20 @@ def _check(to: Path) -> None:
 
 
 def _metadata(run: Run) -> dict[str, str]:
-    info = read_info(run)
+    config = run.config
     return {
         "schema": SCHEMA,
-        "classes": json.dumps(info.classes),
-        "frames": str(info.frames),
-        "views": ",".join(info.views),
+        "classes": json.dumps(config.classes),
+        "frames": str(config.training.frames),
+        "views": ",".join(config.recipe.views),
         "transform": TRANSFORM,
         "mean": json.dumps(MEAN),
         "std": json.dumps(STD),
         "input": f"frames: uint8 RGB (batch, frames, 3, {CROP}, {CROP}), normalised inside; mask: bool (batch, frames)",
         "output": "logits: float32 (batch, classes); their softmax is the probabilities",
-        "stage": run.config.stage,
-        "split": str(run.config.split),
-        "fingerprint": run.config.fingerprint,
+        "stage": config.stage,
+        "split": str(config.split),
+        "fingerprint": config.fingerprint,
         "model_sha256": run.model_sha256,
         "har_cache": importlib.metadata.version("har-cache"),
     }

@@ -1,51 +1,41 @@
 """What is asked for against the recipe of an existing cache. torch is imported only where files have to be read."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..cache.recipe import Recipe
 from ..settings import NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
-
-if TYPE_CHECKING:
-    from ..encoder.weights import Weights
 
 
 def differences(settings: ExtractSettings, recipe: Recipe) -> list[str]:
     """In what settings differ from the recipe of an existing cache: `field: cached (asked: other)`. `auto` fits
     anything. Raises WeightsError where a file of weights cannot be read.
     """
-    weights = _file_weights(settings)
-    name, digest = (weights.name, weights.sha256) if weights else (settings.weights, recipe.weights_sha256)
-    projection, fit = _projection(settings, weights, recipe)
-    pairs = {
-        "weights": (recipe.weights, name),
-        "weights_sha256": (recipe.weights_sha256, digest if name == recipe.weights else recipe.weights_sha256),
-        "projection": (recipe.projection, projection),
-        "projection_fit": (recipe.projection_fit, fit if projection == recipe.projection else recipe.projection_fit),
-        "views": (",".join(recipe.views), ",".join(settings.views)),
-        "precision": (recipe.precision, recipe.precision if settings.precision == "auto" else settings.precision),
-        "decoder": (recipe.decoder, settings.decoder),
-        "device": (recipe.device, settings.device),
-        "seed": (recipe.seed, settings.seed),
+    cached = {**vars(recipe), "views": ",".join(recipe.views)}
+    asked: dict[str, Any] = {
+        "weights": settings.weights,
+        "projection": settings.projection or "pca",
+        "views": ",".join(settings.views),
+        "precision": recipe.precision if settings.precision == "auto" else settings.precision,
+        "decoder": settings.decoder,
+        "device": settings.device,
+        "seed": settings.seed,
     }
-    return [f"{field}: {cached} (asked: {asked})" for field, (cached, asked) in pairs.items() if cached != asked]
+    weights = None
+    if settings.weights not in NAMED_WEIGHTS:
+        from .prepare import find
 
+        weights = find(settings.weights, settings.seed)
+        asked |= {"weights": weights.name, "weights_sha256": weights.sha256}
+    if weights or settings.projection not in (None, *NAMED_PROJECTIONS):
+        from .prepare import given_projection
 
-def _file_weights(settings: ExtractSettings) -> "Weights | None":
-    if settings.weights in NAMED_WEIGHTS:
-        return None
-    from .prepare import find
-
-    return find(settings.weights, settings.seed)
-
-
-def _projection(settings: ExtractSettings, weights: "Weights | None", recipe: Recipe) -> tuple[str, str]:
-    """The name of the projection that is asked for, and what it was fitted on."""
-    if settings.projection is not None and settings.projection not in NAMED_PROJECTIONS:
-        from .prepare import file_projection, projection_sha256
-
-        return "file", projection_sha256(file_projection(settings.projection))
-    if settings.projection is None and weights and weights.projection:
-        from .prepare import projection_sha256
-
-        return weights.projection_name, weights.projection_fit or projection_sha256(weights.projection)
-    return settings.projection or "pca", recipe.projection_fit
+        if given := given_projection(settings.projection, weights):
+            asked |= {"projection": given.name, "projection_fit": given.fit}
+    for name, origin in (("weights", "weights_sha256"), ("projection", "projection_fit")):
+        if asked[name] != cached[name]:
+            asked.pop(origin, None)  # that it is another one then goes without saying
+    return [
+        f"{name}: {cached[name]} (asked: {asked[name]})"
+        for name in cached
+        if name in asked and asked[name] != cached[name]
+    ]

@@ -1,8 +1,8 @@
 """Stage one: plan -> executor -> commit -> report. torch is imported only where there is something to do."""
 
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class ExtractReport:
     seconds: float = 0.0
     finished_before: int = 0
     failures: dict[str, str] = field(default_factory=dict)
-    busy_s: dict[str, float] = field(default_factory=dict)
+    busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     manifest: Manifest = field(init=False)
 
     def rate(self, seconds: float) -> str:
@@ -51,10 +51,7 @@ class ExtractReport:
         self.failed += clip.failed
         self.frames += clip.frames
         for stage, spent in clip.seconds.items():
-            self.busy_s[stage] = self.busy_s.get(stage, 0.0) + spent
-
-
-Executor = Callable[[list[ShardTask], "Job"], Iterator[ShardResult]]
+            self.busy_s[stage] += spent
 
 
 def extract(
@@ -71,11 +68,6 @@ def extract(
     index = read_index(settings.data, settings.splits, settings.seed)
     _describe(index, progress)
     return _Extraction(settings, index, progress, on_clip).run()
-
-
-def by_reason(failures: Mapping[str, str]) -> Counter[str]:
-    """How many clips failed for each reason."""
-    return Counter(failures.values())
 
 
 def _describe(index: ClipIndex, progress: Progress) -> None:
@@ -197,34 +189,34 @@ class _Extraction:
         missing = [i for i, record in enumerate(self._records) if record is None]
         if not missing:
             return
-        run, job = self._executor(), self._job(encoder)
         later = _in_later_shards(self._plan)
         tasks = [self._task(i, later[i]) for i in missing]
+        shards = self._executed([task for task in tasks if task.clips], encoder)
         self._started = time.perf_counter()
         for task in tasks:
             if not task.clips:
                 self._commit(task.index, (), later[task.index])
         with self._progress.task("Extracting", "clip", sum(len(task.clips) for task in tasks)):
-            for shard in run([task for task in tasks if task.clips], job):
+            for shard in shards:
                 self._commit(shard.index, shard.results, later[shard.index])
         self._report.seconds = time.perf_counter() - self._started
 
-    def _executor(self) -> "Executor":
-        """What runs the shards' tasks: processes of this machine, its GPU, or a Ray cluster."""
+    def _executed(self, tasks: Iterable[ShardTask], encoder: bytes) -> Iterator[ShardResult]:
+        """The tasks' shards, from processes of this machine, its GPU, or a Ray cluster."""
         settings = self._settings
         if settings.executor == "ray":
             with uninterrupted():
                 from .ray import run_on_cluster
-            return lambda tasks, job: run_on_cluster(tasks, job, settings.workers, self._clip_done)
+            return run_on_cluster(tasks, self._job(encoder), settings.workers, self._clip_done)
         fork_server()  # imports torch in parallel with the next lines
         workers = settings.workers or system.default_workers()
         if system.resolve_device(settings.device) == "cpu":
             with uninterrupted():
                 from .cpu import run_on_cpu
-            return lambda tasks, job: run_on_cpu(tasks, job, workers, self._clip_done)
+            return run_on_cpu(tasks, self._job(encoder), workers, self._clip_done)
         with uninterrupted():
             from .gpu import run_on_device
-        return lambda tasks, job: run_on_device(tasks, job, settings.device, workers, self._clip_done)
+        return run_on_device(tasks, self._job(encoder), settings.device, workers, self._clip_done)
 
     def _job(self, encoder: bytes) -> "Job":
         from ..encoder.folded import fold
@@ -251,7 +243,7 @@ class _Extraction:
         before = time.perf_counter()
         replaced = [ClipRecord(key, reason="mended: its frames are in a later shard") for key in later]
         self._records[shard] = self._store.commit(shard, self._plan.recipe, [*clips, *replaced])
-        self._report.busy_s["write"] = self._report.busy_s.get("write", 0.0) + time.perf_counter() - before
+        self._report.busy_s["write"] += time.perf_counter() - before
 
 
 def _in_later_shards(plan: Plan) -> list[list[str]]:

@@ -7,9 +7,8 @@ the plan alone, whatever the number of workers and whichever is fastest.
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import numpy as np
 
 from ..cache.record import ClipRecord
 from ..errors import ClipError
-from ..workers.pool import WorkerDiedError, WorkerPool
+from ..workers.pool import WorkerPool
+from ..workers.prefetch import Decoding, decode_ahead
 from ..workers.ring import RING_BYTES, Ring
 from ..workers.tasks import Job, check_finite, decode
 from .gpu_batches import BatchEncoder, Rows
@@ -28,14 +28,8 @@ _RINGS_A_WORKER = 2
 _POLL_S = 0.0005
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """A clip that is being decoded: its shard, its key and file, and where its frames come."""
-
-    shard: int
-    clip: tuple[str, Path]
-    ring: Ring
-    future: Future[ClipRecord]
+# A clip that is being decoded, tagged with its shard, and its key and file.
+_Clip = Decoding[tuple[int, tuple[str, Path]]]
 
 
 def run_on_device(
@@ -47,77 +41,47 @@ def run_on_device(
     as BatchEncoder has them. They overlap: their sum is not the time that has passed.
     """
     assert job.encoder is not None
-    encoder = BatchEncoder(job.encoder, job.precision, job.views, device, RING_BYTES)
+    encoder = BatchEncoder(job.encoder, job.precision, job.views, device)
     with ExitStack() as stack:
         rings = [stack.enter_context(Ring.create(RING_BYTES)) for _ in range(_RINGS_A_WORKER * workers)]
         job = replace(job, encoder=None, rings=tuple(ring.name for ring in rings))
         pool = stack.enter_context(WorkerPool(job, workers))
-        for shard, clips in groupby(_decoding(tasks, pool, rings), lambda clip: clip.shard):
-            yield ShardResult(shard, tuple(_results(clips, encoder, pool, job, on_clip)))
+        calls = (((task.index, clip), clip) for task in tasks for clip in task.clips)
+        for shard, clips in groupby(decode_ahead(pool, decode, calls, rings), lambda clip: clip.tag[0]):
+            yield ShardResult(shard, tuple(_results(clips, encoder, pool, on_clip)))
 
 
-def _decoding(tasks: Iterable[ShardTask], pool: WorkerPool, rings: Iterable[Ring]) -> Iterator[_Clip]:
-    """Have clips decoded, as many at a time as there are rings; yield them in order. A clip's ring goes to another
-    one when the next clip is asked for.
-    """
-    free = list(rings)
-    decoding: deque[_Clip] = deque()
-    for task in tasks:
-        for clip in task.clips:
-            if not free:
-                yield decoding[0]
-                free.append(decoding.popleft().ring)
-            ring = free.pop()
-            ring.reset()
-            decoding.append(_Clip(task.index, clip, ring, pool.submit(decode, *clip, ring.name)))
-    yield from decoding
-
-
-def _results(
-    clips: Iterable[_Clip], encoder: BatchEncoder, pool: WorkerPool, job: Job, on_clip: OnClip
-) -> Iterator[ClipRecord]:
+def _results(clips: Iterable[_Clip], encoder: BatchEncoder, pool: WorkerPool, on_clip: OnClip) -> Iterator[ClipRecord]:
     """A shard's results, in order, as soon as they are known."""
     pending: deque[tuple[_Clip, Rows, ClipRecord | ClipError]] = deque()
 
     def finished() -> Iterator[ClipRecord]:
         while pending and pending[0][1].complete:
             clip, rows, decoded = pending.popleft()
-            result = to_record(clip.clip, _outcome(rows, decoded))
+            result = to_record(clip.tag[1], _outcome(rows, decoded))
             on_clip(result)
             yield result
 
     for clip in clips:
-        rows, decoded = _encode(clip.ring, clip.future, pool, encoder)
-        if isinstance(decoded, WorkerDiedError):
-            rows, decoded = _second_attempt(clip, job, encoder)
-        pending.append((clip, rows, decoded))
+        pending.append((clip, *_encode(clip, pool, encoder)))
         yield from finished()
     encoder.flush()
     yield from finished()
 
 
-def _second_attempt(clip: _Clip, job: Job, encoder: BatchEncoder) -> tuple[Rows, ClipRecord | ClipError]:
-    # In a pool of its own: the other workers may all be waiting with full rings until this clip is over.
-    with WorkerPool(job, 1) as pool:
-        clip.ring.reset()
-        return _encode(clip.ring, pool.submit(decode, *clip.clip, clip.ring.name), pool, encoder)
-
-
-def _encode(
-    ring: Ring, future: Future[ClipRecord], pool: WorkerPool, encoder: BatchEncoder
-) -> tuple[Rows, ClipRecord | ClipError]:
+def _encode(clip: _Clip, pool: WorkerPool, encoder: BatchEncoder) -> tuple[Rows, ClipRecord | ClipError]:
     """Send a clip's frames to the encoder as they come. All of them, even if decoding has failed meanwhile: so that
     the batches do not depend on when this is noticed.
     """
     rows = Rows()
     while True:
-        over = future.done()  # asked first: all that was written before is then seen
-        frames = ring.read(encoder.room)
+        over = clip.future.done()  # asked first: all that was written before is then seen
+        frames = clip.ring.read(encoder.room)
         if len(frames):
             encoder.add(frames, rows)
-            ring.release(len(frames))
+            clip.ring.release(len(frames))
         elif over:
-            return rows, pool.outcome(future)
+            return rows, pool.outcome(clip.future)
         else:
             time.sleep(_POLL_S)
 

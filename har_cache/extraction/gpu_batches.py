@@ -7,9 +7,9 @@ from pinned memory on a stream of their own, and each batch is one CUDA graph.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from ..encoder.encoder import Encoder
 from ..encoder.folded import FoldedEncoder
 from ..encoder.transform import CROP, crop
+from ..workers.ring import RING_BYTES
 
 BATCH = 256
 _AHEAD = 2
@@ -39,15 +40,7 @@ class _Now:
         return 1000 * (end._at - self._at)
 
 
-class _Event(Protocol):
-    """A CUDA event, or what stands for it."""
-
-    def synchronize(self) -> None: ...
-
-    def elapsed_time(self, end: Any, /) -> float: ...
-
-
-_Span = tuple[_Event, _Event]
+_Span = tuple[Any, Any]  # two CUDA events, or two of what stands for them
 
 
 @dataclass
@@ -67,19 +60,17 @@ class Rows:
 class BatchEncoder:
     """An encoder that is given frames as they come and fills its batches with them, across clips.
 
-    `frame_bytes`: the most bytes of frames that are added at once. What is in a batch depends only on the order of
-    the frames, not on how many are added at a time. A clip's seconds are its frames' share of their batches' on the
-    device; uploads overlap with them, and are not counted.
+    What is in a batch depends only on the order of the frames, not on how many are added at a time, RING_BYTES at
+    most. A clip's seconds are its frames' share of their batches' on the device; uploads overlap with them, and are
+    not counted.
     """
 
-    def __init__(
-        self, folded: FoldedEncoder, precision: str, views: Sequence[str], device: str, frame_bytes: int
-    ) -> None:
+    def __init__(self, folded: FoldedEncoder, precision: str, views: Sequence[str], device: str) -> None:
         self._encoder = Encoder(folded, precision, views, device)
         self._device = self._encoder.device
         self._cuda = self._device.type == "cuda"
         self._crops = torch.zeros(BATCH, 3, CROP, CROP, device=self._device).to(memory_format=torch.channels_last)
-        self._upload = _Uploads(self._device, frame_bytes) if self._cuda else _in_place
+        self._upload = _Uploads(self._device) if self._cuda else lambda frames: nullcontext(torch.from_numpy(frames))
         self._forward = self._captured() if self._cuda else self._run
         self._shares: list[tuple[Rows, int]] = []
         self._transforms: list[_Span] = []
@@ -147,7 +138,7 @@ class BatchEncoder:
 
         return replay
 
-    def _mark(self) -> _Event:
+    def _mark(self) -> Any:
         """This moment in the device's work."""
         if not self._cuda:
             return _Now()
@@ -188,10 +179,10 @@ class _Uploads:
     (`used`).
     """
 
-    def __init__(self, device: torch.device, size: int) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        self._places = deque(_Place(device, size) for _ in range(_UPLOADS))
+        self._places = deque(_Place(device, RING_BYTES) for _ in range(_UPLOADS))
 
     @contextmanager
     def __call__(self, frames: np.ndarray) -> Iterator[Tensor]:
@@ -218,7 +209,3 @@ class _Place:
         self.device = torch.empty(size, dtype=torch.uint8, device=device)
         self.uploaded = torch.cuda.Event(blocking=True)
         self.used = torch.cuda.Event()
-
-
-def _in_place(frames: np.ndarray) -> AbstractContextManager[Tensor]:
-    return nullcontext(torch.from_numpy(frames))

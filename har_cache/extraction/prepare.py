@@ -19,12 +19,12 @@ from ..encoder.encoder import choose_precision
 from ..encoder.folded import fold
 from ..encoder.projection import fit_pca, random_projection
 from ..encoder.transform import TRANSFORM, normalise
-from ..encoder.weights import Weights, calibrate, find_weights, load_state, new_model, save_encoder, tensors_sha256
+from ..encoder.weights import Weights, build_encoder, calibrate, find_weights, save_encoder, tensors_sha256
 from ..errors import ClipError, HarCacheError, WeightsError
 from ..files import sha256
 from ..model.load import run_weights
 from ..progress import Progress
-from ..settings import IMAGENET_OR_RANDOM, NAMED_WEIGHTS, ExtractSettings
+from ..settings import IMAGENET_OR_RANDOM, NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
 from ..system import one_thread
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job, features, sample
@@ -39,10 +39,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Projection:
-    """weight (256, 1280), bias (256,), and for the recipe: where they came from."""
+    """weight (256, 1280) and bias (256,), and for the recipe: where they came from."""
 
-    weight: Tensor
-    bias: Tensor
+    tensors: tuple[Tensor, Tensor]
     name: str
     fit: str
 
@@ -69,13 +68,13 @@ class _Preparation:
         """Find weights, calibrate them where they are random, fit the projection, choose the precision."""
         settings, say = self._settings, self._progress.say
         weights = self._find_weights()
-        model = load_state(new_model(), {**weights.backbone, **_classifier(random_projection(0))})
+        model = build_encoder({**weights.backbone, **_classifier(random_projection(0))})
         with one_thread():
             crops = self._probe_crops()
             if weights.name == "random":
                 self._calibrate(model, crops)
             projection = self._projection(weights, model)
-            load_state(model, {**model.state_dict(), **_classifier((projection.weight, projection.bias))})
+            model = build_encoder({**model.state_dict(), **_classifier(projection.tensors)})
             say(f"Choosing the precision on {len(crops)} frames")
             precision, faithfulness = choose_precision(fold(model), crops, settings.device, settings.precision)
         say(f"Precision {precision}: the least faithful of {len(crops)} frames has cosine {faithfulness:.4f} to fp32")
@@ -132,15 +131,11 @@ class _Preparation:
 
     def _projection(self, weights: Weights, model: MNASNet) -> Projection:
         asked = self._settings.projection
-        wanted = asked or ("file" if weights.projection else "pca")
-        if wanted == "random":
-            return Projection(*random_projection(self._settings.seed), "random", "")
-        if wanted == "pca":
-            return self._pca(model)
-        tensors = weights.projection if asked is None else file_projection(asked)
-        assert tensors is not None
-        name, fit = (weights.projection_name, weights.projection_fit) if asked is None else ("file", "")
-        return Projection(*tensors, name, fit or projection_sha256(tensors))
+        if given := given_projection(asked, weights):
+            return given
+        if asked == "random":
+            return Projection(random_projection(self._settings.seed), "random", "")
+        return self._pca(model)
 
     def _pca(self, model: MNASNet) -> Projection:
         picked, say = _spread(self._fit_clips, _PCA_CLIPS), self._progress.say
@@ -158,7 +153,7 @@ class _Preparation:
             )
         if len(matrix) < _FEW_FRAMES:
             say(f"WARNING: the projection was fitted on only {len(matrix)} frames; consider --projection random")
-        return Projection(*fit_pca(matrix), "pca", fit)
+        return Projection(fit_pca(matrix), "pca", fit)
 
     def _gather(
         self, what: str, function: Callable[[Path, int], np.ndarray], clips: Sequence[Clip], count: int, job: Job
@@ -173,24 +168,31 @@ class _Preparation:
         return arrays
 
 
-def find(source: str, seed: int) -> Weights:
+def find(wanted: str, seed: int) -> Weights:
     """Weights from `imagenet`, `random`, a file, or the directory of a run. Raises HarCacheError."""
-    path = Path(source)
-    return run_weights(path) if source not in NAMED_WEIGHTS and path.is_dir() else find_weights(source, seed)
+    path = Path(wanted)
+    return run_weights(path) if wanted not in NAMED_WEIGHTS and path.is_dir() else find_weights(wanted, seed)
 
 
-def file_projection(path: str) -> tuple[Tensor, Tensor]:
-    """The projection in an `encoder.safetensors`. Raises HarCacheError where there is none."""
-    if not Path(path).is_file():
-        raise WeightsError(f"--projection: no such file: {path} (or one of: pca, random)")
-    projection = find_weights(path).projection
+def given_projection(asked: str | None, weights: Weights | None) -> Projection | None:
+    """The projection in the file that is asked for; where none is, that of the weights; None where there is neither.
+
+    Raises HarCacheError where such a file holds no projection.
+    """
+    if asked is None and weights and weights.projection:
+        fit = weights.projection_fit or _projection_sha256(weights.projection)
+        return Projection(weights.projection, weights.projection_name, fit)
+    if asked is None or asked in NAMED_PROJECTIONS:
+        return None
+    if not Path(asked).is_file():
+        raise WeightsError(f"--projection: no such file: {asked} (or one of: {', '.join(NAMED_PROJECTIONS)})")
+    projection = find_weights(asked).projection
     if projection is None:
-        raise HarCacheError(f"--projection {path}: holds no projection (classifier of {EMBEDDING} x {FEATURES})")
-    return projection
+        raise HarCacheError(f"--projection {asked}: holds no projection (classifier of {EMBEDDING} x {FEATURES})")
+    return Projection(projection, "file", _projection_sha256(projection))
 
 
-def projection_sha256(projection: tuple[Tensor, Tensor]) -> str:
-    """Hex sha256 of the tensors of a projection."""
+def _projection_sha256(projection: tuple[Tensor, Tensor]) -> str:
     return tensors_sha256(_classifier(projection))
 
 

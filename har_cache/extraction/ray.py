@@ -9,10 +9,10 @@ import os
 import platform
 import socket
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ except ImportError as error:
 # These decide, with the recipe, on every bit.
 _SAME = ("har-cache", "torch", "torchvision", "onnxruntime", "av", "decord", "numpy")
 _CONNECT_S = 10.0
+
+_Call = tuple[Place, str, Path]  # a clip to be embedded: its place, key and file
 
 
 def run_on_cluster(tasks: Iterable[ShardTask], job: Job, workers: int | None, on_clip: OnClip) -> Iterator[ShardResult]:
@@ -79,10 +81,6 @@ def _try_to_connect(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
 
 
-class _LostError(ClipError):
-    """The actor was lost over this clip."""
-
-
 class _Node:
     """What an actor does, where it happens to be."""
 
@@ -107,16 +105,6 @@ class _Node:
         return outcome
 
 
-@dataclass(frozen=True)
-class _Call:
-    """A clip to be embedded; `strikes`: how many actors were lost over it."""
-
-    place: Place
-    key: str
-    path: Path
-    strikes: int = 0
-
-
 class _Actors:
     """Up to `count` actors of one CPU each; a context manager. Where the cluster is busy, some of them come later."""
 
@@ -132,7 +120,8 @@ class _Actors:
 
         A clip is given to an actor that is there and free: it never waits for one that the cluster has no room for.
         """
-        waiting = deque(_Call(place, key, path.absolute()) for place, (key, path) in calls)
+        waiting = deque((place, key, path.absolute()) for place, (key, path) in calls)
+        lost: Counter[str] = Counter()  # actors, by the clip that they were lost over
         while waiting or any(call for _, call in self._running.values()):
             [ref], _ = ray.wait(list(self._running))
             actor, call = self._running.pop(ref)
@@ -140,22 +129,25 @@ class _Actors:
                 _check(ref)
                 self._give(actor, waiting)
                 continue
+            place, key, _ = call
             outcome = _outcome(ref)
-            if isinstance(outcome, _LostError):
-                ray.kill(actor)
-                self._start()
-                if call.strikes + 1 < STRIKES:
-                    waiting.appendleft(replace(call, strikes=call.strikes + 1))
-                    continue
-            else:
+            if outcome is not None:
                 self._give(actor, waiting)
-            yield call.place, outcome
+                yield place, outcome
+                continue
+            ray.kill(actor)
+            self._start()
+            lost[key] += 1
+            if lost[key] < STRIKES:
+                waiting.appendleft(call)
+            else:
+                yield place, ClipError("the node that decodes it is lost (tried twice)")
 
     def _give(self, actor: Any, waiting: deque[_Call]) -> None:
         """Have the actor do the next clip. Where there is none it goes, and its CPU is free for others."""
         if waiting:
             call = waiting.popleft()
-            self._running[actor.embed.remote(call.key, call.path)] = actor, call
+            self._running[actor.embed.remote(*call[1:])] = actor, call
 
     def _start(self) -> None:
         actor = ray.remote(num_cpus=1)(_Node).remote(self._job)
@@ -179,14 +171,14 @@ def _check(ref: Any) -> None:
         raise HarCacheError(f"--executor ray: {objection}")
 
 
-def _outcome(ref: Any) -> ClipRecord | ClipError:
-    """What an actor gave for a clip; _LostError where the actor was lost."""
+def _outcome(ref: Any) -> ClipRecord | ClipError | None:
+    """What an actor gave for a clip; None where the actor was lost."""
     try:
         outcome = ray.get(ref)
     except ray.exceptions.RayTaskError as error:
         raise HarCacheError(f"--executor ray: a node failed: {_line(error)}") from error
     except ray.exceptions.RayError:
-        return _LostError("the node that decodes it is lost (tried twice)")
+        return None
     if isinstance(outcome, ClipError):
         return outcome
     assert outcome.embeddings is not None

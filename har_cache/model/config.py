@@ -68,7 +68,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without what there is not."""
-        values = {"schema": SCHEMA, **to_json_types({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})}
+        values = {"schema": SCHEMA, **to_json_types(vars(self))}
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod

@@ -1,7 +1,6 @@
 """Loading of what belongs to a run: its network, from the run's own directory alone, and its cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +8,12 @@ from torch import nn
 from torchvision.models import MNASNet
 
 from ..cache.reader import FeatureCache
-from ..encoder.weights import Weights, load_encoder, load_state, new_model, save_encoder, tensors_sha256
+from ..encoder.weights import Weights, build_encoder, load_encoder, save_encoder, tensors_sha256
 from ..errors import CacheError, RunError, WeightsError
 from ..files import read_file, sha256
 from .config import FINETUNED
 from .network import CNNBidirectionalRNN
 from .run import ENCODER, MODEL, Run
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """Facts of a run's network beside its weights.
-
-    `frames`: steps a clip that it was trained with; `views`, `precision`, `decoder`: those of the embeddings that
-    stage two learnt from.
-    """
-
-    classes: tuple[str, ...]
-    frames: int
-    views: tuple[str, ...]
-    precision: str
-    decoder: str
 
 
 def load_network(run: Run) -> CNNBidirectionalRNN:
@@ -46,7 +30,7 @@ def load_run_encoder(run: Run) -> MNASNet:
     """
     if run.config.stage == FINETUNED:
         try:
-            return load_state(new_model(), run.state("encoder")).eval()
+            return build_encoder(run.state("encoder"))
         except (RuntimeError, ValueError) as error:
             raise RunError(f"{run.path / MODEL}: does not hold an encoder; fine-tune again") from error
     file = run.path / ENCODER
@@ -79,12 +63,6 @@ def run_weights(path: Path) -> Weights:
     )
 
 
-def read_info(run: Run) -> ModelInfo:
-    """Facts of the network that `load_network` gives."""
-    config, recipe = run.config, run.config.recipe
-    return ModelInfo(config.classes, config.training.frames, recipe.views, recipe.precision, recipe.decoder)
-
-
 def open_cache(runs: Sequence[Run], path: Path | None) -> FeatureCache:
     """The cache at `path`, or where the runs had it. Raises CacheError where it is not what they were trained on, nor
     made with what came of it.
@@ -94,17 +72,15 @@ def open_cache(runs: Sequence[Run], path: Path | None) -> FeatureCache:
         raise CacheError(f"{wanted}: the run's cache is not there any more; say with --cache where it is")
     cache = FeatureCache(wanted)
     for run in runs:
-        if cache.fingerprint != run.config.fingerprint and not _made_with(cache, run):
+        known = cache.fingerprint == run.config.fingerprint or (
+            run.config.stage == FINETUNED and is_encoder_of(load_run_encoder(run), cache)
+        )
+        if not known:
             raise CacheError(
                 f"{wanted} has fingerprint {cache.fingerprint[:12]}, but {run.path} was trained on "
                 f"{run.config.fingerprint[:12]}: other embeddings than the model knows; choose its own with --cache"
             )
     return cache
-
-
-def _made_with(cache: FeatureCache, run: Run) -> bool:
-    """Whether the embeddings are those of a fine-tuned run's own encoder."""
-    return run.config.stage == FINETUNED and is_encoder_of(load_run_encoder(run), cache)
 
 
 def is_encoder_of(encoder: nn.Module, cache: FeatureCache) -> bool:

@@ -60,7 +60,14 @@ class Run:
 
     def state(self, part: str) -> dict[str, Tensor]:
         """The tensors of `head` or, in a fine-tuned run, `encoder`, by their names in it. Raises HarCacheError."""
-        tensors = read_model(self.path, self.model_sha256)
+        file = self.path / MODEL
+        data = read_file(file)
+        if sha256(data) != self.model_sha256:
+            raise RunError(f"{file}: damaged or replaced (its sha256 is not that of {CONFIG}); train again")
+        try:
+            tensors = safetensors.torch.load(data)
+        except safetensors.SafetensorError as error:
+            raise RunError(f"{file}: is no safetensors file; train again") from error
         if self.config.stage == HEAD:
             return tensors if part == "head" else {}
         prefix = f"{part}."
@@ -95,12 +102,12 @@ def begin(
     clips: Mapping[str, str],
     resume: bool = False,
     overwrite: bool = False,
-    files: Mapping[str, bytes] | None = None,
+    encoder: bytes | None = None,
 ) -> bool:
     """Begin a run, or go on with it; false where it is finished.
 
-    `clips`: the subset of each, by key; `files`: what else the run starts with. Raises HarCacheError where a run is in
-    the way, or the one to go on with was begun with other settings.
+    `clips`: the subset of each, by key; `encoder`: that of the cache, to be kept. Raises HarCacheError where a run
+    is in the way, or the one to go on with was begun with other settings.
     """
     check_free(path, resume, overwrite)
     _create(path)
@@ -110,8 +117,8 @@ def begin(
     if begun is None:
         clear(path)
         write_clips(path, dict(sorted(clips.items())))
-        for name, data in (files or {}).items():
-            write_file(path / name, data)
+        if encoder is not None:
+            write_file(path / ENCODER, encoder)
         write_config(path, config)
         return True
     changed = _differences(begun, config)
@@ -156,18 +163,6 @@ def save_model(model: nn.Module, path: Path) -> str:
     data = safetensors.torch.save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
     write_file(path / MODEL, data)
     return sha256(data)
-
-
-def read_model(path: Path, expected_sha256: str) -> dict[str, Tensor]:
-    """The tensors of model.safetensors. Raises HarCacheError where it is damaged."""
-    file = path / MODEL
-    data = read_file(file)
-    if sha256(data) != expected_sha256:
-        raise RunError(f"{file}: damaged or replaced (its sha256 is not that of {CONFIG}); train again")
-    try:
-        return safetensors.torch.load(data)
-    except safetensors.SafetensorError as error:
-        raise RunError(f"{file}: is no safetensors file; train again") from error
 
 
 def clear(path: Path) -> None:

@@ -14,7 +14,7 @@ from ..encoder.folded import fold
 from ..errors import HarCacheError
 from ..evaluation.inference import PLACES
 from ..model.config import HEAD
-from ..model.load import load_network, read_info
+from ..model.load import load_network
 from ..model.run import Run
 from ..system import one_thread
 from ..training.batches import draw_frames
@@ -65,7 +65,7 @@ class Predictor:
     """
 
     def __init__(self, run: Run, device: str = "cpu") -> None:
-        self.run, self.info = run, read_info(run)
+        self.run = run
         network = load_network(run)
         self._encoder = fold(network.encoder)
         self._head = network.head.to(device)
@@ -77,18 +77,18 @@ class Predictor:
         The precision is that of the cache that the head learnt from, where CPUs like this one are known to favour it,
         else fp32; nobody has looked how faithful another is to an encoder that was fine-tuned since.
         """
-        known = self.run.config.stage == HEAD and self.info.precision in favoured("cpu")
-        precision = self.info.precision if known else "fp32"
-        return Job("pyav", self._encoder, precision, self.info.views, stall_s=stall_s)
+        recipe = self.run.config.recipe
+        known = self.run.config.stage == HEAD and recipe.precision in favoured("cpu")
+        return Job("pyav", self._encoder, recipe.precision if known else "fp32", recipe.views, stall_s=stall_s)
 
     def predict(self, video: Path, clip: ClipRecord) -> Prediction:
         """What the network makes of a video that was embedded by such a job."""
         assert clip.embeddings is not None
         folder = video.absolute().parent.name
-        true = folder if folder in self.info.classes else None
+        true = folder if folder in self.run.config.classes else None
         known = groups(self.run.clips, [f"{folder}/{video.name}"])[0] if true else None
         found = self.probabilities(clip.embeddings, [clip.embeddings.shape[1]])[0]
-        return Prediction(video, clip.fps, clip.embeddings, self.info.classes, found, true, known)
+        return Prediction(video, clip.fps, clip.embeddings, self.run.config.classes, found, true, known)
 
     @one_thread()
     @torch.inference_mode()
@@ -103,7 +103,7 @@ class Predictor:
         places = [torch.tensor(place, device=self._device) for place in PLACES]
         found = []
         for part in torch.as_tensor(lengths, device=self._device).split(_BATCH):
-            drawn = [draw_frames(part, self.info.frames, place) for place in places]
+            drawn = [draw_frames(part, self.run.config.training.frames, place) for place in places]
             each = [self._head(view[frames], mask).softmax(1) for frames, mask in drawn for view in views]
             found.append(torch.stack(each).mean(0))
         probabilities = torch.cat(found).cpu().numpy()

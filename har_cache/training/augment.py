@@ -36,7 +36,7 @@ def centred(frames: Tensor) -> Tensor:
     return normalise(inner.to(torch.float32, memory_format=torch.channels_last)).unflatten(0, frames.shape[:2])
 
 
-def augmented(frames: Tensor, how: Augmentation) -> Tensor:
+def augmented(frames: Tensor, how: Augmentation = Augmentation()) -> Tensor:
     """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): of each clip a random crop, flip and colour.
 
     Drawn from torch's random numbers of the device.

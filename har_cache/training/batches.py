@@ -76,6 +76,11 @@ class Sequences:
         places = torch.tensor(place, device=self.device)
         return self._gather(clips, lengths, frames, places, torch.full_like(clips, view), torch.zeros_like(clips))
 
+    def eval_batches(self, clips: np.ndarray, frames: int, batch_size: int = _EVAL_BATCH) -> list[Batch]:
+        """Clips in their order, the centred frames of the first view."""
+        parts = torch.from_numpy(clips).to(self.device).split(batch_size)
+        return [self.eval_batch(part, frames) for part in parts]
+
     def moments(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each dimension over all frames and views of `clips`: float32 (256) each."""
         chosen = torch.zeros(len(self.labels), dtype=torch.bool, device=self.device)
@@ -143,20 +148,6 @@ class TrainBatches:
         trim = torch.rand(n, 2, generator=generator).to(device)
         for part in zip(*(drawn.split(self._batch_size) for drawn in (order, jitter, views, trim)), strict=True):
             yield self._sequences.train_batch(part[0], self._frames, *part[1:])
-
-
-class EvalBatches:
-    """Clips in their order, the centred frames of the first view."""
-
-    def __init__(self, sequences: Sequences, clips: np.ndarray, frames: int, batch_size: int = _EVAL_BATCH) -> None:
-        self._sequences, self._frames = sequences, frames
-        self._parts = torch.from_numpy(clips).to(sequences.device).split(batch_size)
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self._sequences.eval_batch(part, self._frames) for part in self._parts)
 
 
 def derive_seed(*numbers: int) -> int:

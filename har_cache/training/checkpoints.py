@@ -1,5 +1,6 @@
-"""What a training leaves behind after each epoch: metrics.csv, best.ckpt and last.ckpt, each of them always whole."""
+"""Files that a training leaves: metrics.csv, best.ckpt and last.ckpt after each epoch, in the end the model."""
 
+import dataclasses
 import io
 import pickle
 from collections.abc import Sequence
@@ -7,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..errors import RunError
 from ..files import read_file, to_csv, write_file
-from ..model.run import METRICS
+from ..model.config import BestEpoch, RunConfig, write_config
+from ..model.run import CURVES, METRICS, save_model
+from ..plots import plot_curves
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 _SCHEMA = "har-checkpoint/1"
@@ -50,6 +54,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if state.get("schema") != _SCHEMA:
         raise RunError(f"{path}: is of another version of har-cache; start over with --overwrite")
     return state
+
+
+def finish(run: Path, config: RunConfig, model: nn.Module, best: BestEpoch) -> None:
+    """Commit the weights, the curves and, last, what makes the run a finished one."""
+    digest = save_model(model, run)
+    plot_curves(run / METRICS, run / CURVES, best.epoch)
+    write_config(run, dataclasses.replace(config, model_sha256=digest, best=best))
 
 
 def _figure(value: float) -> str:

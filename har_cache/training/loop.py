@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..encoder.encoder import true_fp32
+from ..encoder.encoder import fp32_precision, true_fp32
 from ..errors import HarCacheError, RunError
 from ..model.run import BEST, LAST
 from ..progress import Progress
@@ -28,20 +28,16 @@ from .checkpoints import COLUMNS, Row, best_row, load_checkpoint, save_checkpoin
 _GRADIENT_NORM = 1.0
 
 
-class Batches(Protocol):
-    """What validation iterates over: batches that are ready on the device, empty ones where all clips have failed."""
+class EpochBatches(Protocol):
+    """Batches to train on, ready on the device; `epoch`, which is set before, decides what is in them."""
+
+    epoch: int
 
     def __len__(self) -> int:
         """How many there are."""
 
     def __iter__(self) -> Iterator[Batch]:
-        """All of them, once."""
-
-
-class EpochBatches(Batches, Protocol):
-    """What training iterates over: `epoch`, which is set before, decides what is in the batches."""
-
-    epoch: int
+        """All of them, once; empty ones where all clips have failed."""
 
 
 class Trainer:
@@ -72,7 +68,7 @@ class Trainer:
         self._averages = [counterparts[p] for p in self._learning]
         self._steps = 0
 
-    def fit(self, train: EpochBatches, val: Batches, run: Path, progress: Progress, resume: bool) -> Row:
+    def fit(self, train: EpochBatches, val: Iterable[Batch], run: Path, progress: Progress, resume: bool) -> Row:
         """Train, keeping checkpoints and metrics in `run`; gives the best epoch's row, with its weights in the model.
 
         `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad checkpoint or when training
@@ -93,12 +89,12 @@ class Trainer:
         self.model.load_state_dict(load_checkpoint(run / BEST)["state_dict"])
         return best_row(self.rows)
 
-    def _epoch(self, epoch: int, train: EpochBatches, val: Batches, progress: Progress) -> Row:
+    def _epoch(self, epoch: int, train: EpochBatches, val: Iterable[Batch], progress: Progress) -> Row:
         begun = time.perf_counter()
         torch.manual_seed(derive_seed(self.settings.seed, epoch, 1))
         train.epoch = epoch
         self._start_epoch(epoch)
-        with _tf32(self._device):
+        with fp32_precision(self._device, "tf32"):  # as exact as fp16, and without its overflows
             trained = self._train(train, progress)
         with torch.no_grad(), true_fp32(self._device):
             validated = self._validate(val)
@@ -135,7 +131,7 @@ class Trainer:
                 torch._foreach_lerp_(self._averages, self._learning, 1 - kept)
         self._steps += 1
 
-    def _validate(self, batches: Batches) -> tuple[float, float]:
+    def _validate(self, batches: Iterable[Batch]) -> tuple[float, float]:
         for average, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
             average.copy_(buffer)
         self.averaged.eval()
@@ -189,12 +185,16 @@ class WarmupCosine:
     total: int
     warmup: float
 
+    @property
+    def rising(self) -> int:
+        """Steps of the warm-up."""
+        return max(1, round(self.total * self.warmup))
+
     def __call__(self, step: int) -> float:
         """Above 0 and at most 1."""
-        rising = max(1, round(self.total * self.warmup))
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, self.total - rising))))
+        if step < self.rising:
+            return (step + 1) / self.rising
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.rising) / max(1, self.total - self.rising))))
 
 
 def _means(found: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
@@ -202,24 +202,6 @@ def _means(found: list[tuple[Tensor, Tensor]]) -> tuple[float, float]:
     log_probabilities, labels = (torch.cat(part) for part in zip(*found, strict=True))
     right = int((log_probabilities.argmax(1) == labels).sum())
     return float(F.nll_loss(log_probabilities, labels)), right / len(labels)
-
-
-@contextmanager
-def _tf32(device: torch.device) -> Iterator[None]:
-    """On CUDA: products, convolutions and RNNs may be computed in TF32, as exact as fp16 and without its overflows."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn: Any = torch.backends.cudnn
-    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "tf32"
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
 
 
 @contextmanager

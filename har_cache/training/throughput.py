@@ -24,14 +24,14 @@ class Throughput:
 
 
 class Stopwatch:
-    """Measures the throughput of training, validation left out.
+    """Measures the throughput of training, validation left out. `loader`: to be filled in by who loads the batches.
 
-    `loader`: that of the batches. On CUDA a step takes the time that the device needs for it; the worker processes of
-    the CPU share it with what is trained, and decode alone what they decode in the time that they were given.
+    On CUDA a step takes the time that the device needs for it; the worker processes of the CPU share it with what is
+    trained, and decode alone what they decode in the time that they were given.
     """
 
-    def __init__(self, loader: LoaderStats, workers: int, device: str) -> None:
-        self._loader, self._workers, self._cuda = loader, workers, device == "cuda"
+    def __init__(self, workers: int, device: str) -> None:
+        self.loader, self._workers, self._cuda = LoaderStats(), workers, device == "cuda"
         self._passed_s = self._compute_s = 0.0
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -49,14 +49,14 @@ class Stopwatch:
     @property
     def throughput(self) -> Throughput | None:
         """The throughput so far; None where nothing was trained."""
-        clips = self._loader.clips
-        if not (clips and self._compute_s and self._loader.busy_s):
+        clips = self.loader.clips
+        if not (clips and self._compute_s and self.loader.busy_s):
             return None
         return Throughput(
             achieved=clips / self._passed_s,
-            decode=self._workers * clips / self._loader.busy_s,
+            decode=self._workers * clips / self.loader.busy_s,
             compute=clips / self._compute_s,
-            waited=self._loader.waited_s / self._passed_s,
+            waited=self.loader.waited_s / self._passed_s,
         )
 
     def _mark(self) -> Any:

@@ -1,8 +1,6 @@
 """Stage two: a cache -> a trained head, in a run directory."""
 
-import dataclasses
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +17,16 @@ from ..data.index import TRAIN
 from ..errors import CacheError, HarCacheError, RunError
 from ..files import sha256
 from ..model import run
-from ..model.config import HEAD, BestEpoch, RunConfig, read_config, write_config
+from ..model.config import HEAD, BestEpoch, RunConfig, read_config
 from ..model.head import Head
 from ..model.run import Run, begin, check_free
-from ..plots import plot_curves
 from ..progress import Progress
-from ..settings import SPLITS, TrainHeadSettings, TrainSettings
+from ..settings import ALL, SPLITS, TrainHeadSettings, TrainSettings
 from ..system import resolve_device
-from .batches import EvalBatches, Sequences, TrainBatches
+from .batches import Sequences, TrainBatches
+from .checkpoints import finish
 from .loop import Trainer, WarmupCosine, parameter_groups
 
-ALL = "all"
 _VAL_FOLDS = 7
 
 
@@ -40,23 +37,31 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
     that is in use. What finished before stays.
     """
     settings.check()
-    splits = SPLITS if settings.split == ALL else (int(settings.split),)
-    paths = {split: run.split_path(settings.run, split) if settings.split == ALL else settings.run for split in splits}
+    everything = settings.split == ALL
+    splits = SPLITS if everything else (int(settings.split),)
+    paths = [run.split_path(settings.run, split) if everything else settings.run for split in splits]
     device = resolve_device(settings.device)
-    _check_directories(settings, paths.values())
+    if everything and read_config(settings.run):
+        raise RunError(f"{settings.run}: holds the run of one split; choose another --run directory for --split all")
+    for path in paths:
+        check_free(path, settings.resume, settings.overwrite)
     cache = FeatureCache(settings.cache)
-    plans = {split: _plan(settings, cache, split, device) for split in splits}
+    plans = [_plan(settings, path, cache, split, device) for path, split in zip(paths, splits, strict=True)]
+    encoder = _encoder_of(cache)
     sequences = Sequences.from_cache(cache, device)
     system.limit_threads()
-    return [_train(settings, paths[split], plans[split], cache, sequences, progress) for split in splits]
+    return [_train(settings, plan, encoder, sequences, progress) for plan in plans]
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """One split's training: the config to be written, the cache's encoder, and the indices of the clips."""
+    """One split's training: its directory, the config to be written, the subset of each clip by key, and the indices of
+    the clips of both subsets.
+    """
 
+    path: Path
     config: RunConfig
-    encoder: bytes
+    clips: dict[str, str]
     train: np.ndarray
     val: np.ndarray
 
@@ -87,15 +92,7 @@ def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> lis
     return [fold & np.isin(labels, labels[~fold]) for fold in held]
 
 
-def _check_directories(settings: TrainHeadSettings, paths: Iterable[Path]) -> None:
-    """Refuse runs that are in the way, before anything is read."""
-    if settings.split == ALL and read_config(settings.run):
-        raise RunError(f"{settings.run}: holds the run of one split; choose another --run directory for --split all")
-    for path in paths:
-        check_free(path, settings.resume, settings.overwrite)
-
-
-def _plan(settings: TrainHeadSettings, cache: FeatureCache, split: int, device: str) -> _Plan:
+def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: int, device: str) -> _Plan:
     if cache.recipe.trained_split not in (None, split):
         raise CacheError(
             f"{cache.path}: its encoder was fine-tuned on the training list of split {cache.recipe.trained_split}, "
@@ -115,7 +112,8 @@ def _plan(settings: TrainHeadSettings, cache: FeatureCache, split: int, device: 
         projection_fit=cache.recipe.projection_fit,
         versions=system.versions(),
     )
-    return _Plan(config, _encoder_of(cache), train, val)
+    clips = {cache.keys[i]: "train" for i in train} | {cache.keys[i]: "val" for i in val}
+    return _Plan(path, config, clips, train, val)
 
 
 def _subsets(cache: FeatureCache, split: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -130,20 +128,6 @@ def _subsets(cache: FeatureCache, split: int, seed: int) -> tuple[np.ndarray, np
     return clips[~held], clips[held]
 
 
-def _train(
-    settings: TrainHeadSettings, path: Path, plan: _Plan, cache: FeatureCache, sequences: Sequences, progress: Progress
-) -> Run:
-    clips = {cache.keys[i]: "train" for i in plan.train} | {cache.keys[i]: "val" for i in plan.val}
-    files = {run.ENCODER: plan.encoder}
-    if begin(path, plan.config, clips, settings.resume, settings.overwrite, files):
-        progress.say(
-            f"Split {plan.config.split}: training on {len(plan.train)} clips of {len(cache.classes)} classes, "
-            f"validating on {len(plan.val)} of other sources"
-        )
-        _fit(settings, path, plan, sequences, progress)
-    return Run.open(path)
-
-
 def _encoder_of(cache: FeatureCache) -> bytes:
     """The file of the encoder that wrote the cache: with it, the run is enough to predict from frames."""
     data = Store(cache.path).encoder_bytes()
@@ -152,18 +136,22 @@ def _encoder_of(cache: FeatureCache) -> bytes:
     return data
 
 
-def _fit(settings: TrainHeadSettings, path: Path, plan: _Plan, sequences: Sequences, progress: Progress) -> None:
-    training = settings.training
+def _train(settings: TrainHeadSettings, plan: _Plan, encoder: bytes, sequences: Sequences, progress: Progress) -> Run:
+    path, config, training = plan.path, plan.config, settings.training
+    if not begin(path, config, plan.clips, settings.resume, settings.overwrite, encoder):
+        return Run.open(path)
+    progress.say(
+        f"Split {config.split}: training on {len(plan.train)} clips of {len(config.classes)} classes, "
+        f"validating on {len(plan.val)} of other sources"
+    )
     batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
-    held_out = list(EvalBatches(sequences, plan.val, training.frames))  # the same in every epoch
+    held_out = sequences.eval_batches(plan.val, training.frames)  # the same in every epoch
     torch.manual_seed(training.seed)
-    head = Head(len(plan.config.classes), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
+    head = Head(len(config.classes), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
     trainer = head_trainer(head.to(sequences.device), training, len(batches))
     best = trainer.fit(batches, held_out, path, progress, settings.resume)
-    digest = run.save_model(head, path)
-    plot_curves(path / run.METRICS, path / run.CURVES, int(best["epoch"]))
-    chosen = BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"])
-    write_config(path, dataclasses.replace(plan.config, model_sha256=digest, best=chosen))
+    finish(path, config, head, BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"]))
+    return Run.open(path)
 
 
 def head_trainer(head: nn.Module, settings: TrainSettings, steps: int) -> Trainer:

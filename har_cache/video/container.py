@@ -64,12 +64,6 @@ class OpenVideo(NamedTuple):
     declared_bytes: int | None
 
 
-def probe(path: Path) -> VideoInfo:
-    """Read the header alone. Raises ClipError if `path` holds no video that can be decoded."""
-    with opened(path) as video:
-        return video.info
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[OpenVideo]:
     """Open `path` with PyAV. Raises ClipError if that cannot be, or if frames are larger than 8192x8192 pixels."""

@@ -3,11 +3,12 @@
 PyAV's sequential decode is the reference: frames as stored (rotation tags are not applied), as RGB.
 decord must show the same frames. It counts packets and fills up with copies of the last frame, carries
 an old FFmpeg, and treats some kinds of video in its own way. So it reads only kinds that it was found to
-agree on; PyAV decodes them once beforehand, without converting them to RGB, to count the frames and to
-see that they are sound; and PyAV goes on where decord stumbles. What remains is damage that goes
-unnoticed, as it may in VP8: each decoder conceals it in its own way.
+agree on; PyAV decodes each frame first, without converting it to RGB, to see that it is there and that all is
+sound so far; and PyAV goes on alone from the first one that is not, or where decord stumbles. What remains is
+damage that goes unnoticed, as it may in VP8: each decoder conceals it in its own way.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,12 +20,10 @@ import numpy as np
 
 from ..errors import ClipError, HarCacheError
 from ..settings import DECODERS
-from .container import OpenVideo, VideoInfo, opened, probe, reasons
+from .container import VideoInfo, opened, reasons
 
 if TYPE_CHECKING:
     from av import VideoFrame
-
-__all__ = ["VideoInfo", "VideoReader", "probe", "read_chunks", "read_frames", "resolve_decoder", "spread"]
 
 _WHOLE = 0.9  # of the declared frames or bytes; a clip with less is truncated
 _DECORD_CONTAINERS = {"avi", "mov", "matroska"}
@@ -35,10 +34,6 @@ _DECORD_PIXELS = {"yuv420p", "yuvj420p"}
 _DECORD_MIN_WIDTH = 64
 
 OnFrame = Callable[[], None]
-
-
-def _ignore() -> None:
-    pass
 
 
 def resolve_decoder(name: str) -> str:
@@ -67,9 +62,10 @@ class VideoReader:
     decoded, HarCacheError as `resolve_decoder` does.
     """
 
-    def __init__(self, path: Path, decoder: str = "auto", on_frame: OnFrame = _ignore) -> None:
+    def __init__(self, path: Path, decoder: str = "auto", on_frame: OnFrame = lambda: None) -> None:
         self._decord = resolve_decoder(decoder) == "decord"
         self._path, self._on_frame = path, on_frame
+        self._damaged = False  # as far as it has been read
         self._stack = ExitStack()
         self._video = self._stack.enter_context(opened(path))
         self.info = self._video.info
@@ -89,9 +85,15 @@ class VideoReader:
         self._check_bytes()
         count = 0
         with reasons():
-            for chunk in self._decord_or_pyav(size) if self._decord else _pyav_chunks(self._frames(), size):
-                count += len(chunk)
-                yield chunk
+            frames = self._rgb()
+            while (first := next(frames, None)) is not None:
+                chunk = np.empty((size, *first.shape), np.uint8)
+                filled = 0
+                for frame in chain([first], islice(frames, size - 1)):
+                    chunk[filled] = frame
+                    filled += 1
+                count += filled
+                yield chunk[:filled]
         self._check_count(count)
 
     def frames(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
@@ -101,16 +103,14 @@ class VideoReader:
         All frames before the last one are decoded, since only that is exact; nothing after it is, and no other than
         these is converted to RGB. Raises ClipError as `chunks` does.
         """
-        from av.video.reformatter import VideoReformatter
-
         self._check_bytes()
-        scaler, frames = VideoReformatter(), self._frames()
+        to_rgb, frames = _converter(), self._frames()
         wanted, count = deque(numbers), 0
         with reasons():
             while wanted and (frame := next(frames, None)):
                 if count == wanted[0]:
                     wanted.popleft()
-                    yield scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                    yield to_rgb(frame)
                 count += 1
         if wanted:
             self._check_count(count)
@@ -120,19 +120,40 @@ class VideoReader:
         with reasons():
             return sum(1 for _ in islice(self._frames(), most))
 
-    def _frames(self) -> Iterator["VideoFrame"]:
-        return _pyav_frames(self._video, self._on_frame)
+    def _rgb(self) -> Iterator[np.ndarray]:
+        """All frames as RGB: decord's, where it is asked for, as long as all is sound; else PyAV's.
 
-    def _decord_or_pyav(self, size: int) -> Iterator[np.ndarray]:
-        """Yield decord's chunks as far as they can be relied on, then PyAV's."""
-        frames = _sound_frames(self._path, self._on_frame) if _decord_agrees(self.info) else None
-        done = 0
-        for chunk in _decord_chunks(self._path, self.info, size, frames or 0):
-            done += len(chunk)
-            self._on_frame()
-            yield chunk
-        if done != frames:
-            yield from _pyav_chunks(islice(self._frames(), done, None), size)
+        decord rotates as the header asks, scales the colour of interlaced frames by field, and repairs damage as
+        FFmpeg did long ago.
+        """
+        to_rgb = _converter()
+        decord = _decord_frames(self._path) if self._decord and _decord_agrees(self.info) else iter(())
+        for frame in self._frames():
+            if self._damaged or frame.is_corrupt or frame.interlaced_frame or frame.rotation:
+                decord = iter(())
+            array = next(decord, None)
+            yield to_rgb(frame) if array is None else array
+
+    def _frames(self) -> Iterator["VideoFrame"]:
+        """PyAV's decoded frames, all of one size."""
+        from av.error import InvalidDataError
+
+        size: str | None = None
+        count = 0
+        for packet in self._video.container.demux(self._video.stream):
+            try:
+                frames = packet.decode()
+            except InvalidDataError:
+                self._damaged = True
+                continue
+            for frame in frames:
+                now = f"{frame.width}x{frame.height}"
+                size = size or now
+                if now != size:
+                    raise ClipError(f"frame size changes from {size} to {now} at frame {count}")
+                count += 1
+                self._on_frame()
+                yield frame
 
     def _check_bytes(self) -> None:
         declared = None if self.info.declared_frames else self._video.declared_bytes
@@ -148,13 +169,7 @@ class VideoReader:
             raise ClipError(f"truncated: {count} of {declared} declared frames decode")
 
 
-def read_chunks(path: Path, decoder: str = "auto", size: int = 16) -> Iterator[np.ndarray]:
-    """Yield all frames of `path` as `VideoReader.chunks` does."""
-    with VideoReader(path, decoder) as video:
-        yield from video.chunks(size)
-
-
-def read_frames(path: Path, numbers: Sequence[int], on_frame: OnFrame = _ignore) -> Iterator[np.ndarray]:
+def read_frames(path: Path, numbers: Sequence[int], on_frame: OnFrame = lambda: None) -> Iterator[np.ndarray]:
     """Yield the frames of `path` with these numbers as `VideoReader.frames` does. Raises ClipError where it ends before
     the last of them.
     """
@@ -185,81 +200,26 @@ def _decord_agrees(info: VideoInfo) -> bool:
     )
 
 
-def _sound_frames(path: Path, on_frame: OnFrame = _ignore) -> int | None:
-    """Count the frames by decoding them, without converting them; None if decord may show them otherwise.
-
-    decord rotates as the header asks, scales the colour of interlaced frames by field, and repairs
-    damage as FFmpeg did long ago.
-    """
-    count = 0
-    try:
-        with opened(path) as video, reasons():
-            for frame in _pyav_frames(video, on_frame, strict=True):
-                if frame.is_corrupt or frame.interlaced_frame or (count == 0 and frame.rotation):
-                    return None
-                count += 1
-    except ClipError:
-        return None
-    return count
-
-
-def _decord_chunks(path: Path, info: VideoInfo, size: int, frames: int) -> Iterator[np.ndarray]:
-    """Yield the first `frames` frames from decord in chunks; ends early where decord fails."""
-    if not frames:
-        return
+def _decord_frames(path: Path) -> Iterator[np.ndarray]:
+    """decord's frames, as far as it gets."""
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
-    try:
+    with contextlib.suppress(Exception):  # whatever decord raises: PyAV decides whether the clip is good
         reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
-        for start in range(0, frames, size):
-            chunk = np.empty((min(size, frames - start), info.height, info.width, 3), np.uint8)
-            for i in range(len(chunk)):
-                # Not get_batch: on a busy machine its reading ahead grows without bound.
-                chunk[i] = reader.next().asnumpy()
-            yield chunk
-    except Exception:  # whatever decord raises: PyAV decides whether the clip is good
-        return
+        while True:
+            yield reader.next().asnumpy()  # not get_batch: on a busy machine its reading ahead grows without bound
 
 
-def _pyav_chunks(frames: Iterator["VideoFrame"], size: int) -> Iterator[np.ndarray]:
-    """Yield PyAV's frames in chunks, with the pixels of `frame.to_ndarray("rgb24")`.
+def _converter() -> Callable[["VideoFrame"], np.ndarray]:
+    """What makes PyAV's frames of one clip RGB, with the pixels of `frame.to_ndarray("rgb24")`.
 
     That call sets up a scaler with a thread per core for every frame, which takes most of its time.
     """
     from av.video.reformatter import VideoReformatter
 
     scaler = VideoReformatter()
-    while first := next(frames, None):
-        chunk = np.empty((size, first.height, first.width, 3), np.uint8)
-        n = 0
-        for frame in chain([first], islice(frames, size - 1)):
-            chunk[n] = scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            n += 1
-        yield chunk[:n]
-
-
-def _pyav_frames(video: OpenVideo, on_frame: OnFrame, strict: bool = False) -> Iterator["VideoFrame"]:
-    """Yield decoded frames, all of one size; `strict` raises InvalidDataError where a packet is damaged."""
-    from av.error import InvalidDataError
-
-    size: str | None = None
-    count = 0
-    for packet in video.container.demux(video.stream):
-        try:
-            frames = packet.decode()
-        except InvalidDataError:
-            if strict:
-                raise
-            continue
-        for frame in frames:
-            now = f"{frame.width}x{frame.height}"
-            size = size or now
-            if now != size:
-                raise ClipError(f"frame size changes from {size} to {now} at frame {count}")
-            count += 1
-            on_frame()
-            yield frame
+    return lambda frame: scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
 def _all_there(path: Path, count: int) -> bool:

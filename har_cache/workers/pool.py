@@ -62,30 +62,27 @@ class WorkerPool:
         self._closed = False
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Run `function(*args)` in a worker; `outcome` reads the future's result."""
+        """Run `function(*args)` in a worker; `outcome` reads the future's result. A call that kills its worker is
+        tried once more, in a new one.
+        """
         return self._threads.submit(self._call, function, args)
 
     def run(self, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]]) -> Iterator[tuple[T, Any]]:
         """Run `function(*args)` for each (tag, args); yield (tag, result) as they come, a ClipError for a failure.
 
-        A call that kills its worker is tried once more; calls are drawn only as fast as they are worked off.
+        Calls are drawn only as fast as they are worked off.
         """
         source = iter(calls)
-        running: dict[Future[Any], tuple[T, tuple[Any, ...], int]] = {}
+        running: dict[Future[Any], T] = {}
 
         def refill() -> None:
             for tag, args in islice(source, 3 * self.count - len(running)):
-                running[self.submit(function, *args)] = tag, args, 1
+                running[self.submit(function, *args)] = tag
 
         refill()
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                tag, args, strikes = running.pop(future)
-                outcome = self.outcome(future)
-                if isinstance(outcome, WorkerDiedError) and strikes < STRIKES:
-                    running[self.submit(function, *args)] = tag, args, strikes + 1
-                else:
-                    yield tag, outcome
+                yield running.pop(future), self.outcome(future)
             refill()
 
     def outcome(self, future: Future[Any]) -> Any:
@@ -95,18 +92,22 @@ class WorkerPool:
         return error.with_traceback(None) if isinstance(error, ClipError) else future.result()
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        worker: _Worker | None = getattr(self._own, "worker", None)
-        if worker is None or worker.calls >= _CALLS_A_PROCESS or self._is_dead(worker):
-            self._stop(worker)
-            worker = self._own.worker = self._start()
-        try:
-            outcome = worker.call(function, args)
-        except (EOFError, OSError) as error:
-            self._own.worker = None
-            raise WorkerDiedError(self._sandbox.cause_of_death(self._stop(worker))) from error
-        if isinstance(outcome, ClipError):
-            raise outcome
-        return outcome
+        status = 0
+        for _ in range(STRIKES):
+            worker: _Worker | None = getattr(self._own, "worker", None)
+            if worker is None or worker.calls >= _CALLS_A_PROCESS or self._is_dead(worker):
+                self._stop(worker)
+                worker = self._own.worker = self._start()
+            try:
+                outcome = worker.call(function, args)
+            except (EOFError, OSError):
+                self._own.worker = None
+                status = self._stop(worker)
+                continue
+            if isinstance(outcome, ClipError):
+                raise outcome
+            return outcome
+        raise WorkerDiedError(self._sandbox.cause_of_death(status))
 
     def _start(self) -> "_Worker":
         with self._starting:  # multiprocessing's bookkeeping of children takes one thread at a time

@@ -2,21 +2,22 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from ..encoder.transform import RESIZE
 from ..errors import ClipError
-from .pool import WorkerDiedError, WorkerPool
+from .pool import WorkerPool
 from .ring import Ring
 from .tasks import Job, pick
 
+T = TypeVar("T")
 Request = tuple[Path, Sequence[int]]  # a clip, and the numbers of its frames, ascending
 
 
@@ -47,55 +48,60 @@ class FramePrefetcher:
         self._pool = self._stack.enter_context(WorkerPool(job, self.workers))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def read(self, requests: Iterable[Request], stats: LoaderStats) -> Iterator[np.ndarray | ClipError]:
         """Yield what each request gave, in their order: uint8 (n, 256, 256, 3), or why it gave nothing.
 
-        The frames are good until the next ones are asked for. A call whose worker dies is tried once more.
+        The frames are good until the next ones are asked for.
         """
-        free = list(self._rings)
-        running: deque[_Call] = deque()
-        source = iter(requests)
-        try:
-            while True:
-                while free and (request := next(source, None)) is not None:
-                    running.append(self._submit(request, free.pop()))
-                if not running:
-                    return
-                yield self._result(running[0], stats)
-                free.append(running.popleft().ring)
-        finally:  # nobody may write into a ring that the next iteration gives to another clip
-            for call in running:
-                call.future.cancel()
-            for call in running:
-                if not call.future.cancelled():
-                    self._pool.outcome(call.future)
+        calls = ((len(numbers), (path, numbers)) for path, numbers in requests)
+        with closing(decode_ahead(self._pool, pick, calls, self._rings)) as decodings:
+            for decoding in decodings:
+                yield self._result(decoding, stats)
 
-    def _submit(self, request: Request, ring: Ring) -> "_Call":
-        ring.reset()
-        return _Call(request, ring, self._pool.submit(pick, *request, ring.name))
-
-    def _result(self, call: "_Call", stats: LoaderStats) -> np.ndarray | ClipError:
+    def _result(self, decoding: "Decoding[int]", stats: LoaderStats) -> np.ndarray | ClipError:
         begun = time.perf_counter()
-        outcome = self._pool.outcome(call.future)
-        if isinstance(outcome, WorkerDiedError):
-            outcome = self._pool.outcome(self._submit(call.request, call.ring).future)
+        outcome = self._pool.outcome(decoding.future)
         stats.waited_s += time.perf_counter() - begun
         stats.clips += 1
         if isinstance(outcome, ClipError):
             return outcome
         stats.busy_s += outcome
-        return call.ring.read(len(call.request[1]))
+        return decoding.ring.read(decoding.tag)
 
 
 @dataclass(frozen=True)
-class _Call:
-    """A request that is worked off, and where its frames come."""
+class Decoding(Generic[T]):
+    """A clip that a worker decodes: the call's tag, the ring where frames come, and what the call gives at the end."""
 
-    request: Request
+    tag: T
     ring: Ring
-    future: "Future[float]"
+    future: "Future[Any]"
+
+
+def decode_ahead(
+    pool: WorkerPool, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]], rings: Sequence[Ring]
+) -> Generator[Decoding[T], None, None]:
+    """Have workers call `function(*args, name of a ring)` for each (tag, args), as many at a time as there are rings;
+    yield them in order, as they are under way. A clip's ring goes to another one when the next clip is asked for.
+    """
+    free = list(rings)
+    running: deque[Decoding[T]] = deque()
+    try:
+        for tag, args in calls:
+            if not free:
+                yield running[0]
+                free.append(running.popleft().ring)
+            ring = free.pop()
+            ring.reset()
+            running.append(Decoding(tag, ring, pool.submit(function, *args, ring.name)))
+        yield from running
+    except GeneratorExit:  # nobody may write into a ring that the next iteration gives to another clip
+        for decoding in running:
+            decoding.future.cancel()
+        for decoding in running:
+            if not decoding.future.cancelled():
+                pool.outcome(decoding.future)
+        raise

@@ -57,6 +57,11 @@ class Ring:
         """Empty it for another clip, when nobody writes any more."""
         self._header[:] = 0
 
+    @property
+    def written(self) -> int:
+        """Frames that were handed over since the last reset: by a writer that has died, say."""
+        return self._get(_WRITTEN)
+
     def write(self, frames: np.ndarray, when_full: Callable[[], None]) -> None:
         """Hand over frames, uint8 (n, height, width, 3), of one size between resets.
 
@@ -114,26 +119,20 @@ class Ring:
     def __enter__(self) -> "Ring":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        traceback.clear_frames(trace)  # functions that an error has ended may hold views
-        try:
-            self.close()
-        except BufferError:
-            if error is None:
-                raise
-
-    def close(self) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         """Unmap the memory and close the file; no frame of it can be read any more.
 
         Raises BufferError where somebody still holds what `read` gave: a view of memory that has gone would crash.
         """
+        traceback.clear_frames(trace)  # functions that an error has ended may hold views
         if self._file is not None:
             os.close(self._file)
-            self._file = None
         del self._header, self._data
-        self._memory.close()
+        try:
+            self._memory.close()
+        except BufferError:
+            if error is None:
+                raise
 
 
 def _fence() -> None:

@@ -75,13 +75,15 @@ def embed_with_thumbnails(key: str, path: Path, side: int, most: int) -> tuple[C
 
 
 def decode(key: str, path: Path, ring: str) -> ClipRecord:
-    """Decode a whole clip into the ring of that name, one of the job's. Raises ClipError or dies as `embed` does."""
+    """Decode a whole clip into the ring of that name, one of the job's; frames that a worker wrote before it died over
+    this clip are there. Raises ClipError or dies as `embed` does.
+    """
     timer = StageTimer()
-    frames = 0
+    frames, there = 0, _rings[ring].written
     with bounded(), open_video(path) as video:
         for chunk in chunks(video):
             timer.record("decode")
-            _rings[ring].write(chunk, rearm)
+            _rings[ring].write(chunk[max(0, there - frames) :], rearm)
             timer.skip()
             frames += len(chunk)
         timer.record("decode")
@@ -94,7 +96,7 @@ def pick(path: Path, numbers: Sequence[int], ring: str) -> float:
     """
     begun = time.perf_counter()
     with bounded():
-        for frame in read_frames(path, numbers, rearm):
+        for frame in read_frames(path, numbers[_rings[ring].written :], rearm):
             side = crop(torch.from_numpy(frame[None]), RESIZE)
             _rings[ring].write(side.permute(0, 2, 3, 1).to(torch.uint8).numpy(), rearm)
     return time.perf_counter() - begun

@@ -43,7 +43,7 @@ def test_figures_keep_their_order_and_their_runs():
     for speed in (3.0, 1.0, 2.0):
         measured.record("first", "frames/s", speed, 2 * speed, "twice that")
         measured.record("second", "clips/s", speed)
-    first, second = measured.figures
+    first, second = measured.values()
     assert (first.part, first.runs, first.median, first.limit, first.ratio) == ("first", (3, 1, 2), 2, 4, 0.5)
     assert (second.part, second.limit, second.ratio) == ("second", None, None)
     assert "first" in measured and "third" not in measured
@@ -127,7 +127,7 @@ def test_the_table_names_the_machine_and_what_bounds_it(finished, small_standin)
 @pytest.mark.parametrize(("products", "said"), [((100.0, 109.0, 105.0), False), ((100.0, 125.0, 105.0), True)])
 def test_a_machine_that_is_not_quiet_is_told_from_one_that_is(products, said):
     encoder = Figure("encode fp32", "frames/s", (1.0, 9.0, 5.0), products, "matrix products")
-    result = benchmark.Result({}, "cpu", 1, "fp32", (encoder,), "encode", {})
+    result = benchmark.Result({}, "cpu", 1, "fp32", (encoder,), "encode", None, {})
     assert any("not quiet" in line for line in _unquiet(result)) == said
 
 

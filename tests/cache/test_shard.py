@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from har_cache.cache.shard import Shard, ShardImage, to_image
+from har_cache.cache.shard import Shard, ShardImage, copy_parts, to_image
 from har_cache.errors import CacheError
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
@@ -123,11 +123,11 @@ def test_nothing_but_the_content_is_in_the_bytes():
     assert to_image(first) != to_image(make_shard(seed=1))
 
 
-def test_read_into_fills_a_slice_of_a_larger_array():
+def test_parts_fill_a_slice_of_a_larger_array():
     shard = make_shard()
     out = np.zeros((2, shard.embeddings.shape[1] + 10, 256), np.float16)
     with ShardImage(to_image(shard), "00000.h5") as image:
-        image.read_into(out[:, 5:-5])
+        copy_parts(image.parts(out[:, 5:-5]))
     assert np.array_equal(out[:, 5:-5], shard.embeddings)
     assert not out[:, :5].any()
     assert not out[:, -5:].any()

@@ -131,7 +131,7 @@ def test_links_to_class_folders_and_clips_are_followed(tmp_path: Path) -> None:
     ],
 )
 def test_source_of(class_name: str, file_name: str, source: str) -> None:
-    assert source_of(class_name, file_name) == source
+    assert source_of(f"{class_name}/{file_name}") == source
 
 
 words = st.text("abc_", min_size=1)
@@ -139,10 +139,10 @@ words = st.text("abc_", min_size=1)
 
 @given(source=words, class_name=words, tags=st.text("fcmnp012", max_size=5))
 def test_source_stands_before_the_last_class(source: str, class_name: str, tags: str) -> None:
-    assert source_of(class_name, f"{source}_{class_name}_{tags}.avi").startswith(f"{class_name}/{source}")
+    assert source_of(f"{class_name}/{source}_{class_name}_{tags}.avi").startswith(f"{class_name}/{source}")
     # Only a class that overlaps itself could match later than where it was put.
     if "_" not in class_name:
-        assert source_of(class_name, f"{source}_{class_name}_{tags}.avi") == f"{class_name}/{source}"
+        assert source_of(f"{class_name}/{source}_{class_name}_{tags}.avi") == f"{class_name}/{source}"
 
 
 @pytest.mark.parametrize("folder", ["splits", "testTrainMulti_7030_splits", "splits/testTrainMulti_7030_splits"])

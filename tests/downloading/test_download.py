@@ -211,7 +211,7 @@ def test_an_archive_kept_from_before_is_checked_again(copy: Copy, site: Website)
 
 def test_an_archive_that_cannot_be_read_is_one_line(copy: Copy, site: Website) -> None:
     (copy.folder.parent / "out" / "archives" / LISTS[1:]).mkdir(parents=True)
-    with pytest.raises(DownloadError, match=r"test_train_splits[.]rar: Is a directory"):
+    with pytest.raises(FileError, match=r"test_train_splits[.]rar: cannot be read: Is a directory$"):
         get(copy, site.url)
 
 

@@ -28,7 +28,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def title(action: str, file: str) -> str:
-    return source_of(action, file).removeprefix(f"{action}/")
+    return source_of(f"{action}/{file}").removeprefix(f"{action}/")
 
 
 def pictures(path: Path) -> np.ndarray:

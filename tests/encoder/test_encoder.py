@@ -3,10 +3,9 @@ import torch
 
 from har_cache import system
 from har_cache.encoder import encoder
-from har_cache.encoder import folded as fused
-from har_cache.encoder.encoder import FAITHFUL, Encoder, centred_cosine, choose_precision
+from har_cache.encoder import folded as folding
+from har_cache.encoder.encoder import FAITHFUL, Encoder, centred_cosine, choose_precision, true_fp32
 from har_cache.encoder.folded import fold
-from har_cache.errors import HarCacheError
 from har_cache.settings import PRECISIONS
 
 from ..helpers.networks import calibrated_model, picture_crops, plain_embeddings
@@ -87,7 +86,7 @@ def test_no_frames_give_no_embeddings(folded):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_precision_runs_on_every_cpu(folded, monkeypatch, precision, packed):
     if not packed:
-        monkeypatch.setattr(fused, "can_pack", lambda dtype: False)
+        monkeypatch.setattr(folding, "can_pack", lambda dtype: False)
     (embeddings,) = Encoder(folded, precision)(picture_crops()[:5])
     assert embeddings.dtype == torch.float32
     assert embeddings.isfinite().all()
@@ -98,6 +97,22 @@ def test_mixed_precision_is_close_where_low_precision_is_not(folded):
     low, mixed = (Encoder(folded, name)(picture_crops())[0] for name in ("bf16", "bf16-mixed"))
     assert centred_cosine(plain_embeddings(), mixed).min() >= 0.98
     assert centred_cosine(plain_embeddings(), low).min() < 0.98
+
+
+def cuda_flags():
+    cudnn = torch.backends.cudnn
+    precisions = [part.fp32_precision for part in (cudnn.conv, torch.backends.cuda.matmul, cudnn.rnn)]
+    return [*precisions, cudnn.benchmark, cudnn.deterministic]
+
+
+def test_on_a_gpu_convolutions_products_and_rnns_are_true_fp32_and_what_was_set_comes_back():
+    before = cuda_flags()
+    with pytest.raises(KeyError), true_fp32(torch.device("cuda")):
+        assert cuda_flags() == ["ieee", "ieee", "ieee", False, True]
+        raise KeyError
+    assert cuda_flags() == before != ["ieee", "ieee", "ieee", False, True]
+    with true_fp32(torch.device("cpu")):
+        assert cuda_flags() == before
 
 
 def test_centred_cosine_takes_off_the_mean_that_hides_errors():
@@ -185,10 +200,3 @@ def test_an_explicit_precision_is_kept_however_unfaithful_and_its_figure_told(ro
 def test_frames_that_are_all_the_same_prove_nothing_so_auto_is_fp32(folded, monkeypatch):
     flags(monkeypatch, "avx512_bf16")
     assert choose_precision(folded, torch.zeros(4, 3, 224, 224), "cpu") == ("fp32", 1.0)
-
-
-def test_an_unknown_precision_is_refused_with_the_allowed_ones(folded):
-    with pytest.raises(HarCacheError) as caught:
-        choose_precision(folded, picture_crops(), "cpu", "int8")
-    assert str(caught.value).startswith("--precision int8: expected one of auto, ")
-    assert all(name in str(caught.value) for name in PRECISIONS)

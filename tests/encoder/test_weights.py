@@ -12,11 +12,10 @@ from har_cache.encoder.encoder import Encoder
 from har_cache.encoder.folded import fold
 from har_cache.encoder.transform import normalise
 from har_cache.encoder.weights import (
+    build_encoder,
     calibrate,
     find_weights,
     load_encoder,
-    load_state,
-    new_model,
     random_model,
     save_encoder,
     tensors_sha256,
@@ -45,9 +44,9 @@ def saved(path, state):
     return str(path)
 
 
-def refusal(source):
+def refusal(wanted):
     with pytest.raises(WeightsError) as caught:
-        find_weights(str(source))
+        find_weights(str(wanted))
     assert str(caught.value).isprintable()
     return str(caught.value)
 
@@ -73,7 +72,7 @@ def test_random_weights_leave_the_random_state_alone():
     torch.rand(3)  # a state that no seed has just set
     before = torch.random.get_rng_state()
     find_weights("random", seed=3)
-    load_encoder(save_encoder(new_model()))
+    load_encoder(save_encoder(random_model(0)))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -103,7 +102,7 @@ def test_calibration_sets_the_statistics_of_all_batches_together_and_nothing_els
     torch.testing.assert_close(plain["layers.1.running_mean"], stem.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
     assert not any(module.training for module in model.modules())
     assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {
-        m.momentum for m in new_model().modules() if isinstance(m, nn.BatchNorm2d)
+        m.momentum for m in random_model(0).modules() if isinstance(m, nn.BatchNorm2d)
     }
     assert equal(parameters, dict(model.named_parameters()))
 
@@ -206,7 +205,7 @@ def test_the_encoder_of_another_cache_brings_its_projection(tmp_path):
     assert torch.equal(weight, model.classifier.weight)
     assert torch.equal(bias, model.classifier.bias)
     projection = {"classifier.weight": weight, "classifier.bias": bias}
-    restored = load_state(new_model(), {**weights.backbone, **projection})
+    restored = build_encoder({**weights.backbone, **projection})
     assert equal(restored.state_dict(), model.state_dict())
 
 

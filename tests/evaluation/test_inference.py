@@ -16,7 +16,7 @@ from har_cache.model.head import Head
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.settings import ExtractSettings, HeadSettings
 from har_cache.training.batches import Sequences
-from har_cache.training.raw_batches import Footage
+from har_cache.training.raw_batches import RawClips
 from har_cache.workers.prefetch import FramePrefetcher
 
 
@@ -79,8 +79,8 @@ def test_raw_predictions_are_those_of_the_cache(extracted: Extracted) -> None:
     }
     assert np.abs(expected[1] - expected[2]).max() > 1e-3  # mirrored frames are others
     with FramePrefetcher(8 * len(PLACES), 1, 2) as prefetcher:
-        footage = Footage.of_cache(cache, cache.labels, read_index(extracted.data), prefetcher, "cpu", pytest.fail)
+        raw = RawClips(cache, cache.labels, read_index(extracted.data), prefetcher, "cpu")
         for views in (1, 2):
-            found = raw_probabilities(network, footage, clips, 8, views)
-            assert list(found) == clips.tolist()
+            found = raw_probabilities(network, raw, clips, 8, views)
+            assert list(found) == clips.tolist() and not raw.failures
             np.testing.assert_allclose(np.stack(list(found.values())), expected[views], atol=2e-4)

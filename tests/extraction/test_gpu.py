@@ -143,7 +143,7 @@ def test_waiting_for_the_reader_is_no_stall(tasks, job, on_cpu, monkeypatch):
         add(self, frames, rows)
 
     monkeypatch.setattr(batches.BatchEncoder, "add", slow_add)
-    monkeypatch.setattr(gpu, "_second_attempt", None)
+    monkeypatch.setattr("har_cache.workers.pool.STRIKES", 1)
     shards = run([ShardTask(0, tasks[0].clips[:1])], replace(job, stall_s=1))
     assert facts(shards[0].results[0]) == facts(on_cpu[0].results[0])
 
@@ -174,7 +174,7 @@ def test_frames_too_large_to_hand_over_fail_the_clip(tasks, job, monkeypatch):
 @pytest.mark.parametrize("pieces", [[32, 32, 9], [1, 31, 20, 12, 9], [9, 20, 3, 32, 9]])
 def test_batches_do_not_depend_on_how_frames_come(job, pieces):
     frames = np.stack(moving_frames(sum(pieces)))
-    encoder = batches.BatchEncoder(job.encoder, "fp32", ("center",), "cpu", frames.nbytes)
+    encoder = batches.BatchEncoder(job.encoder, "fp32", ("center",), "cpu")
     rows, start = batches.Rows(), 0
     for count in pieces:
         encoder.add(frames[start : start + count], rows)

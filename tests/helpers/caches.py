@@ -69,9 +69,8 @@ def subsets_by_source(keys: Iterable[str]) -> dict[str, tuple[int, int, int]]:
     sources: dict[str, dict[str, int]] = {}
     found = {}
     for key in sorted(keys):
-        name, _, file = key.partition("/")
-        known = sources.setdefault(name, {})
-        number = known.setdefault(source_of(name, file), len(known))
+        known = sources.setdefault(key.partition("/")[0], {})
+        number = known.setdefault(source_of(key), len(known))
         first, second, third = (TEST if number % 3 == split else TRAIN for split in range(3))
         found[key] = (first, second, third)
     return found

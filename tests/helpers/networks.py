@@ -13,7 +13,7 @@ from har_cache.encoder.encoder import Encoder
 from har_cache.encoder.folded import fold
 from har_cache.encoder.projection import fit_pca
 from har_cache.encoder.transform import crop, normalise
-from har_cache.encoder.weights import calibrate, load_state, random_model
+from har_cache.encoder.weights import build_encoder, calibrate, random_model
 
 
 def pictures(count: int, height: int = 240, width: int = 320, seed: int = 0) -> Tensor:
@@ -38,7 +38,7 @@ def _calibrated() -> MNASNet:
     calibrate(model, [normalise(picture_crops())])
     features = Encoder(fold(model)).features(picture_crops())
     weight, bias = fit_pca(features.numpy())
-    return load_state(model, {**model.state_dict(), "classifier.weight": weight, "classifier.bias": bias})
+    return build_encoder({**model.state_dict(), "classifier.weight": weight, "classifier.bias": bias})
 
 
 def calibrated_model() -> MNASNet:

@@ -58,7 +58,7 @@ def write_cache(
     """A finished cache of all clips of `subsets` but the `failed` and `absent` ones."""
 
     def embed(key: str) -> np.ndarray:
-        signal = class_signal * _direction(key.split("/")[0]) + source_signal * _direction(source_of(*key.split("/")))
+        signal = class_signal * _direction(key.split("/")[0]) + source_signal * _direction(source_of(key))
         drawn = np.random.default_rng(_number(key)).standard_normal((1, frames, EMBEDDING))
         return (signal + noise * drawn).astype(np.float16)
 

@@ -1,6 +1,6 @@
 """Small test clips, written with PyAV, and the reference that their frames are compared with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from har_cache.encoder.transform import crop
+from har_cache.video.container import VideoInfo, opened
+from har_cache.video.decode import VideoReader
 
 RATE = 30
 
@@ -98,3 +100,15 @@ def _write_silence(out: av.container.OutputContainer, stream: av.AudioStream, se
         frame.rate, frame.pts, frame.time_base = 16000, 1024 * i, Fraction(1, 16000)
         out.mux(stream.encode(frame))
     out.mux(stream.encode())
+
+
+def probe(path: Path) -> VideoInfo:
+    """What the header of a file says."""
+    with opened(path) as video:
+        return video.info
+
+
+def read_chunks(path: Path, decoder: str = "auto", size: int = 16) -> Iterator[np.ndarray]:
+    """All frames of a file in chunks, which close it at their end."""
+    with VideoReader(path, decoder) as video:
+        yield from video.chunks(size)

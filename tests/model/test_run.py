@@ -144,7 +144,7 @@ def test_clearing_leaves_what_is_not_a_run_s(tmp_path: Path) -> None:
 
 def test_a_run_is_begun_gone_on_with_and_not_mixed_with_another(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    assert run.begin(path, config(), CLIPS, files={run.ENCODER: b"encoder"})
+    assert run.begin(path, config(), CLIPS, encoder=b"encoder")
     assert run.read_clips(path) == CLIPS and (path / run.ENCODER).read_bytes() == b"encoder"
     with pytest.raises(HarCacheError, match=r"unfinished run.*--resume"):
         run.begin(path, config(), CLIPS)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.errors import HarCacheError
-from har_cache.training.batches import Batch, EvalBatches, Sequences, TrainBatches, derive_seed, draw_frames
+from har_cache.training.batches import Batch, Sequences, TrainBatches, derive_seed, draw_frames
 
 from ..helpers.caches import random_embeddings, write_cache
 
@@ -138,7 +138,7 @@ def test_training_mixes_the_views_and_evaluation_takes_the_first() -> None:
     batches = TrainBatches(sequences, np.arange(50), frames=4, batch_size=50, seed=0)
     views = next(iter(batches)).inputs[:, :, 2]
     assert (views == views[:, :1]).all() and 10 < views[:, 0].sum() < 40
-    assert all((batch.inputs[:, :, 2] == 0).all() for batch in EvalBatches(sequences, np.arange(50), 4, 16))
+    assert all((batch.inputs[:, :, 2] == 0).all() for batch in sequences.eval_batches(np.arange(50), 4, 16))
 
 
 def test_moments_are_those_of_the_clips_asked_for() -> None:

@@ -28,10 +28,11 @@ from har_cache.progress import Progress
 from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, TrainSettings, TuneSettings
 from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
+from har_cache.training import raw_batches
 from har_cache.training.augment import centred
 from har_cache.training.batches import Batch, Sequences
-from har_cache.training.finetune import AugmentedBatches, CentredBatches, check_parity, finetune, network_trainer
-from har_cache.training.raw_batches import Footage, RawEvalBatches, RawTrainBatches
+from har_cache.training.finetune import check_parity, finetune, network_trainer
+from har_cache.training.raw_batches import RawClips, RawEvalBatches, RawTrainBatches
 from har_cache.training.train_head import train_head
 from har_cache.workers.prefetch import FramePrefetcher
 
@@ -103,11 +104,11 @@ def figures(run: Path) -> list[list[str]]:
 def test_before_the_first_step_raw_frames_give_the_logits_of_the_cache(before: Before) -> None:
     run, cache = Run.open(before.run), FeatureCache(before.cache)
     clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
-    with FramePrefetcher(16, 1, 8) as picker:
-        labels, index = labels_for(run, cache), read_index(before.data)
-        footage = Footage.of_cache(cache, labels, index, picker, "cpu", pytest.fail)
+    with FramePrefetcher(16, 1, 8) as prefetcher:
+        raw = RawClips(cache, labels_for(run, cache), read_index(before.data), prefetcher, "cpu")
         training = replace(QUICK, frames=16)
-        found = check_parity(load_network(run), footage, Sequences.from_cache(cache), clips, training)
+        found = check_parity(load_network(run), raw, Sequences.from_cache(cache), clips, training)
+    assert not raw.failures
     assert found.agree == found.clips == len(clips) > 0
     assert found.raw == found.cached
     assert found.difference < 1e-3
@@ -282,16 +283,18 @@ def test_every_tensor_is_saved_once_under_the_network_s_names() -> None:
 
 
 @pytest.mark.parametrize("augment", [True, False])
-def test_only_training_changes_the_frames(before: Before, augment: bool) -> None:
+def test_only_training_changes_the_frames(before: Before, augment: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, clips = FeatureCache(before.cache), np.arange(3)
-    with FramePrefetcher(4, 1, 4) as picker:
-        footage = Footage.of_cache(cache, cache.labels, read_index(before.data), picker, "cpu", pytest.fail)
-        raw = [batch.inputs for batch in RawEvalBatches(footage, clips, 4, 2)]
-        seen = [batch.inputs for batch in CentredBatches(footage, clips, 4, 2)]
-        settings = replace(QUICK, frames=4, batch_size=2, augment=augment)
+    settings = replace(QUICK, frames=4, batch_size=2, augment=augment)
+    with FramePrefetcher(4, 1, 4) as prefetcher:
+        files = RawClips(cache, cache.labels, read_index(before.data), prefetcher, "cpu")
+        seen = [batch.inputs for batch in RawEvalBatches(files, clips, settings)]
         torch.manual_seed(0)
-        changed = [batch.inputs for batch in AugmentedBatches(footage, clips, settings)]
-        drawn = [batch.inputs for batch in RawTrainBatches(footage, clips, 4, 2, settings.seed)]
+        changed = [batch.inputs for batch in RawTrainBatches(files, clips, settings)]
+        monkeypatch.setattr(raw_batches, "centred", lambda frames: frames)
+        raw = [batch.inputs for batch in RawEvalBatches(files, clips, settings)]
+        drawn = [batch.inputs for batch in RawTrainBatches(files, clips, replace(settings, augment=False))]
+    assert not files.failures
     assert [len(batch) for batch in seen] == [len(batch) for batch in changed] == [2, 1]
     assert all(torch.equal(centred(frames), images) for frames, images in zip(raw, seen, strict=True))
     pairs = list(zip(drawn, changed, strict=True))

@@ -18,7 +18,7 @@ from har_cache.model.head import Head
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.training import checkpoints
-from har_cache.training.batches import Batch, EvalBatches, Sequences, TrainBatches
+from har_cache.training.batches import Batch, Sequences, TrainBatches
 from har_cache.training.checkpoints import COLUMNS, Row, load_checkpoint
 from har_cache.training.loop import Trainer, WarmupCosine, parameter_groups
 from har_cache.training.train_head import head_trainer
@@ -68,7 +68,7 @@ def batches_of(sequences: Sequences, settings: TrainSettings) -> tuple[TrainBatc
     clips = np.arange(len(sequences.labels))
     kind = Misled if settings is MISLED else TrainBatches
     train = kind(sequences, clips[clips % 3 > 0], settings.frames, settings.batch_size, settings.seed)
-    return train, list(EvalBatches(sequences, clips[clips % 3 == 0], settings.frames, batch_size=7))
+    return train, sequences.eval_batches(clips[clips % 3 == 0], settings.frames, batch_size=7)
 
 
 def trainer_of(settings: TrainSettings, steps: int) -> Trainer:

@@ -5,14 +5,13 @@ import torch
 
 from har_cache.training.batches import Batch
 from har_cache.training.throughput import Stopwatch
-from har_cache.workers.prefetch import LoaderStats
 
 BATCH = Batch(torch.zeros(5, 1), torch.ones(5, 1, dtype=torch.bool), torch.zeros(5, dtype=torch.long))
 
 
 def test_the_throughput_is_that_of_training_alone() -> None:
-    loader = LoaderStats()
-    stopwatch = Stopwatch(loader, workers=3, device="cpu")
+    stopwatch = Stopwatch(workers=3, device="cpu")
+    loader = stopwatch.loader
     assert stopwatch.throughput is None
 
     def batches():

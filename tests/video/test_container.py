@@ -4,9 +4,9 @@ import av
 import pytest
 
 from har_cache.errors import ClipError
-from har_cache.video.container import VideoInfo, declared_bytes, demuxer_of, probe, read_head
+from har_cache.video.container import VideoInfo, declared_bytes, demuxer_of, read_head
 
-from ..helpers.videos import moving_frames, write_audio, write_video
+from ..helpers.videos import moving_frames, probe, write_audio, write_video
 
 
 def reason(path):

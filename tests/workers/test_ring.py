@@ -55,6 +55,7 @@ def test_frames_arrive_once_and_in_order_through_a_smaller_ring(ring, chunk, mos
 
 def test_frames_stay_until_they_are_released(ring):
     writer, sent = Ring(ring.name), frames(12)
+    assert writer.written == 0
     writer.write(sent[:10], never)
     assert np.array_equal(ring.read(100), sent[:10])
     assert np.array_equal(ring.read(100), sent[:10])
@@ -63,6 +64,9 @@ def test_frames_stay_until_they_are_released(ring):
     assert np.array_equal(ring.read(100), sent[3:10])
     ring.release(7)
     assert np.array_equal(ring.read(100), sent[10:])
+    assert Ring(ring.name).written == 12
+    ring.reset()
+    assert Ring(ring.name).written == 0
 
 
 def test_a_writer_says_that_it_waits(ring):

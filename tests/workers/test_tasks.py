@@ -14,12 +14,11 @@ from har_cache.cache.record import ClipRecord, source_sha256
 from har_cache.encoder.encoder import CPU_BATCH, Encoder
 from har_cache.encoder.folded import fold
 from har_cache.errors import ClipError
-from har_cache.video.decode import probe
 from har_cache.workers import tasks as worker
 from har_cache.workers.tasks import embed, embed_with_thumbnails, features, sample
 
 from ..helpers.networks import calibrated_model
-from ..helpers.videos import moving_frames, reference_crops, write_video
+from ..helpers.videos import moving_frames, probe, reference_crops, write_video
 
 
 def limits() -> tuple[int, int]:
