@@ -2,7 +2,8 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -191,17 +192,18 @@ class _Extraction:
             return
         later = _in_later_shards(self._plan)
         tasks = [self._task(i, later[i]) for i in missing]
-        shards = self._executed([task for task in tasks if task.clips], encoder)
+        executed = self._executed([task for task in tasks if task.clips], encoder)
         self._started = time.perf_counter()
         for task in tasks:
             if not task.clips:
                 self._commit(task.index, (), later[task.index])
-        with self._progress.task("Extracting", "clip", sum(len(task.clips) for task in tasks)):
+        clips = sum(len(task.clips) for task in tasks)
+        with closing(executed) as shards, self._progress.task("Extracting", "clip", clips):
             for shard in shards:
                 self._commit(shard.index, shard.results, later[shard.index])
         self._report.seconds = time.perf_counter() - self._started
 
-    def _executed(self, tasks: Iterable[ShardTask], encoder: bytes) -> Iterator[ShardResult]:
+    def _executed(self, tasks: Iterable[ShardTask], encoder: bytes) -> Generator[ShardResult, None, None]:
         """The tasks' shards, from processes of this machine, its GPU, or a Ray cluster."""
         settings = self._settings
         if settings.executor == "ray":

@@ -6,7 +6,7 @@ the plan alone, whatever the number of workers and whichever is fastest.
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
@@ -34,7 +34,7 @@ _Clip = Decoding[tuple[int, tuple[str, Path]]]
 
 def run_on_device(
     tasks: Iterable[ShardTask], job: Job, device: str, workers: int, on_clip: OnClip
-) -> Iterator[ShardResult]:
+) -> Generator[ShardResult, None, None]:
     """Do the tasks with `workers` decoding processes, and the encoder of `job` on `device`; yield each shard when done.
 
     A clip's seconds by stage are `decode` in the worker, without its waiting for room; `transform` and `encode`

@@ -10,7 +10,7 @@ import platform
 import socket
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,9 @@ _CONNECT_S = 10.0
 _Call = tuple[Place, str, Path]  # a clip to be embedded: its place, key and file
 
 
-def run_on_cluster(tasks: Iterable[ShardTask], job: Job, workers: int | None, on_clip: OnClip) -> Iterator[ShardResult]:
+def run_on_cluster(
+    tasks: Iterable[ShardTask], job: Job, workers: int | None, on_clip: OnClip
+) -> Generator[ShardResult, None, None]:
     """Do the tasks on `workers` CPUs of the cluster, by default all; yield each shard when the last clip is done.
 
     The cluster is the one that this process is connected to, else that of RAY_ADDRESS, else one started on this
