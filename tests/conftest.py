@@ -44,7 +44,7 @@ class Finished:
 @pytest.fixture(scope="session")
 def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 2 actions with 8 clips each, and split lists."""
-    from har_cache.drawing.draw import draw
+    from har_cache.sample_data.draw import draw
     from har_cache.settings import SampleSettings
 
     out = tmp_path_factory.mktemp("drawn") / "data"

@@ -12,8 +12,8 @@ from har_cache.extraction.extract import extract
 from har_cache.settings import ExtractSettings as Settings
 
 from .helpers.plain import least_faithful, plain_embeddings, plain_model
+from .helpers.shared import HMDB51 as DATA
 
-DATA = Path(__file__).parents[2] / "shared" / "hmdb51"
 FRAMES = {"climb": 242, "golf": 89, "punch": 172, "shoot_bow": 81, "swing_baseball": 140}
 
 pytestmark = pytest.mark.skipif(not (DATA / "videos").is_dir(), reason="the real clips are not here")

@@ -10,7 +10,7 @@ from ..cache.recipe import EMBEDDING, Recipe
 from ..cache.record import ClipRecord
 from ..cache.writer import Store
 from ..data.hmdb51 import CLASSES, CLIPS, FRAMES
-from ..data.index import TEST, TRAIN
+from ..data.splits import TEST, TRAIN
 from ..files import sha256
 
 _SHARD_CLIPS = 64

@@ -11,7 +11,7 @@ import torch
 from ..encoder.transform import crop
 from ..video.container import opened
 from ..workers import tasks as worker
-from ..workers.sandbox import bounded
+from ..workers.watchdog import bounded
 
 _STEPS_AHEAD = 8  # submitted to a device before waiting for it
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..data.index import TEST, TRAIN, UNUSED
+from ..data.splits import TEST, TRAIN, UNUSED
 from ..errors import CacheError
 from ..parsing import parse, read_sealed
 from .recipe import SCHEMA, Recipe

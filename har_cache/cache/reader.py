@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.index import source_of
+from ..data.keys import source_of
 from ..errors import CacheError, FileError
 from ..files import read_file, sha256
 from ..system import cores

@@ -1,32 +1,24 @@
 """A data set on disk -> an index of its clips, classes, splits and sources.
 
-A data set is a folder of class folders that hold video files, with or without lists in the format of HMDB51
-(Kuehne et al., ICCV 2011): a file `<class>_test_split{1,2,3}.txt` of lines `<file name> <0|1|2>` each.
-No file is opened here but the lists: whether a clip can be decoded is found out when it is.
+A data set is a folder of class folders that hold video files, with or without split lists. No file is opened here but
+the lists: whether a clip can be decoded is found out when it is.
 """
 
-import hashlib
 import os
-import re
 import stat
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ..errors import DataError
-from ..settings import SPLITS
-from .hmdb51 import LIST_FOLDER, LIST_NAME, VIDEO_FOLDER
+from .folders import folders, inside, scan
+from .hmdb51 import LIST_FOLDER, VIDEO_FOLDER
+from .keys import class_of, source_of
+from .splits import TEST, UNUSED, Subsets, draw_splits, find_lists, read_lists
 
-UNUSED, TRAIN, TEST = 0, 1, 2
-TEST_SHARE = 0.3
 VIDEO_SUFFIXES = tuple(".avi .mp4 .mkv .webm .mov .m4v .mpg .mpeg .ts .wmv .flv .3gp .ogv".split())  # noqa: SIM905
 
 _NO_CLASSES = frozenset({"splits", LIST_FOLDER, "lost+found"})
-_UCF101_NAME = re.compile(r"(v_.+_g[0-9]+)_c[0-9]+")
-
-Subsets = tuple[int, int, int]  # in split 1, 2, 3: TRAIN, TEST or UNUSED
 
 
 @dataclass(frozen=True)
@@ -74,9 +66,8 @@ def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipInd
     """
     root, keys, ignored = _find_root(data)
     sources = {key: source_of(key) for key in sorted(keys)}
-    lists = _find_lists(data, splits)
-    drawn = (_draw_split(sources, f"{seed} {split}") for split in SPLITS)
-    first, second, third = _read_lists(lists) if lists else drawn
+    lists = find_lists(data, splits)
+    first, second, third = read_lists(lists) if lists else draw_splits(sources, seed)
     subsets = {
         key: (first.get(key, UNUSED), second.get(key, UNUSED), third.get(key, UNUSED))
         for key in {*first, *second, *third}
@@ -102,54 +93,8 @@ def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipInd
     )
 
 
-def class_of(key: str) -> str:
-    """The class in the key of a clip or of a source."""
-    return key.partition("/")[0]
-
-
-def source_of(key: str) -> str:
-    """Name the film or upload that a clip was cut from, as `<class>/<source>`, by the clip's key.
-
-    In HMDB51 it stands before the last `_<class>_` of the file name: titles contain the class too, as in
-    `How_to_pour_wine_..._pour_...`. In UCF101 it is the group, `v_<Class>_g08`. Other files are their own.
-    """
-    class_name, _, file_name = key.partition("/")
-    stem = Path(file_name).stem
-    # The class inside a UCF101 name may differ from its folder's in case, so the pattern alone decides.
-    if group := _UCF101_NAME.fullmatch(stem):
-        return f"{class_name}/{group[1]}"
-    return f"{class_name}/{file_name.rpartition(f'_{class_name}_')[0] or stem}"
-
-
-def read_list(path: Path) -> dict[str, int]:
-    """Read one split list: file name -> UNUSED, TRAIN or TEST. `DataError` names the file and the line."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the split list {path} as UTF-8 text: {error}") from error
-    numbers: dict[str, int] = {}
-    # Not splitlines(): it also breaks at characters that a file name may contain.
-    for count, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {count}"
-        name, number = _parse_line(line, where)
-        if numbers.setdefault(name, number) != number:
-            raise DataError(f"{where}: {name!r} is {number} here but {numbers[name]} before; keep one")
-    return numbers
-
-
-def _parse_line(line: str, where: str) -> tuple[str, int]:
-    *names, number = line.rsplit(maxsplit=1)
-    if not names or number not in ("0", "1", "2"):
-        raise DataError(f"{where}: expected '<file name> <0|1|2>', found {line.strip()[:100]!r}")
-    if names[0] in (".", "..") or any(character in names[0] for character in "/\\\0"):
-        raise DataError(f"{where}: expected the name of a file in the class folder, found {names[0][:100]!r}")
-    return names[0], int(number)
-
-
 def _find_root(data: Path) -> tuple[Path, set[str], list[str]]:
-    for root in [*_inside(data, "videos", VIDEO_FOLDER), data]:
+    for root in [*inside(data, "videos", VIDEO_FOLDER), data]:
         keys, ignored = _scan_classes(root)
         if keys:
             return root, keys, ignored
@@ -163,40 +108,16 @@ def _scan_classes(root: Path) -> tuple[set[str], list[str]]:
     """The keys of all clips, and what else lies where a clip could."""
     keys: set[str] = set()
     ignored: list[str] = []
-    for class_name in _folders(root) - _NO_CLASSES:
+    for class_name in folders(root) - _NO_CLASSES:
         if _printable(class_name) != class_name:
             ignored.append(_printable(class_name))
             continue
-        for entry in _scan(root / class_name):
+        for entry in scan(root / class_name):
             if _is_clip(entry):
                 keys.add(f"{class_name}/{entry.name}")
             else:
                 ignored.append(f"{class_name}/{_printable(entry.name)}")
     return keys, ignored
-
-
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"cannot read {folder}: {error.strerror}; check path and permissions") from error
-
-
-def _folders(parent: Path) -> set[str]:
-    return {entry.name for entry in _scan(parent) if _is_folder(entry)}
-
-
-def _inside(parent: Path, *names: str) -> list[Path]:
-    present = _folders(parent)
-    return [parent / name for name in names if name in present]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to where we may not look: scanning it will say so
-        return True
 
 
 def _is_clip(entry: os.DirEntry[str]) -> bool:
@@ -211,47 +132,3 @@ def _is_clip(entry: os.DirEntry[str]) -> bool:
 def _printable(name: str) -> str:
     """Escape what is not UTF-8. A name that this changes cannot be part of a key."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _find_lists(data: Path, splits: Path | None) -> list[tuple[str, int, Path]]:
-    """The class, split and path of every list, all from one folder; none where splits are to be drawn."""
-    places = [splits] if splits else _inside(data, "splits", LIST_FOLDER)
-    lists = next(filter(None, map(_lists_in, places)), [])
-    if splits and not lists:
-        raise DataError(f"no split lists in {splits}: expected files named <class>_test_split{{1,2,3}}.txt")
-    return lists
-
-
-def _lists_in(folder: Path) -> list[tuple[str, int, Path]]:
-    matches = [LIST_NAME.fullmatch(entry.name) for entry in _scan(folder)]
-    lists = sorted((match[1], int(match[2]), folder / match[0]) for match in matches if match)
-    return lists or next(map(_lists_in, _inside(folder, LIST_FOLDER)), [])  # as the archive unpacks
-
-
-def _read_lists(lists: Iterable[tuple[str, int, Path]]) -> list[dict[str, int]]:
-    """For each split: key -> UNUSED, TRAIN or TEST."""
-    numbers: list[dict[str, int]] = [{} for _ in SPLITS]
-    for class_name, split, path in lists:
-        for name, number in read_list(path).items():
-            numbers[split - 1][f"{class_name}/{name}"] = number
-    return numbers
-
-
-def _draw_split(sources: Mapping[str, str], salt: str) -> dict[str, int]:
-    """Key -> TRAIN or TEST: in random order, each source that brings its class nearer to its share is taken.
-
-    One with 60% of its class or more never does, nor does the last one left. So of two sources or more, at
-    least one is taken and one is not; a single one is not taken.
-    """
-    clips = Counter(sources.values())
-    lacking: dict[str, float] = defaultdict(float)
-    for source, count in clips.items():
-        lacking[class_of(source)] += TEST_SHARE * count
-    taken = set()
-    # Hashes, not random.shuffle: the order is the same in every Python, and does not depend on the folder's.
-    for source in sorted(clips, key=lambda source: hashlib.sha256(f"{salt} {source}".encode()).digest()):
-        class_name = class_of(source)
-        if abs(lacking[class_name] - clips[source]) < abs(lacking[class_name]):
-            lacking[class_name] -= clips[source]
-            taken.add(source)
-    return {key: TEST if source in taken else TRAIN for key, source in sources.items()}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from .index import source_of
+from .keys import source_of
 
 SEEN, SIBLING, CLEAN = GROUPS = ("seen", "sibling", "clean")
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..data.hmdb51 import LIST_FOLDER, VIDEO_FOLDER, Release, list_name, parse_tags
-from ..data.index import read_list
+from ..data.splits import read_list
 from ..errors import DownloadError
 from ..settings import SPLITS
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import system
 from .folded import Block, FoldedEncoder
-from .ort import Graph
+from .onnx_graph import Graph
 from .transform import normalise
 
 # Frames a batch on the CPU: small enough to stay in its cache. Clips end in a batch filled up to a multiple

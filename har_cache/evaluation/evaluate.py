@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..cache.reader import FeatureCache
-from ..data.index import TEST, read_index
+from ..data.index import read_index
 from ..data.leakage import groups
+from ..data.splits import TEST
 from ..errors import HarCacheError
 from ..files import make_directory, to_csv, write_file
 from ..model.config import FINETUNED, Start
@@ -26,8 +27,8 @@ from ..training.raw_batches import RawClips
 from ..workers.prefetch import FramePrefetcher
 from .inference import PLACES, probabilities, raw_probabilities
 from .linear_probe import linear_on_mean, mean_embeddings
-from .metrics import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
-from .scores import PER_CLASS_HEADER, PREDICTIONS_HEADER, ScoredClips, interval, per_class
+from .metrics import PER_CLASS_HEADER, PREDICTIONS_HEADER, ScoredClips, interval, per_class
+from .results import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
 
 PREDICTIONS, PER_CLASS, CONFUSION = "predictions.csv", "per_class.csv", "confusion.png"
 

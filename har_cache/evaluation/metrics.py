@@ -1,177 +1,187 @@
-"""The figures of an evaluation, as they stand in its metrics.json. Accuracies are shares of 1, not percent."""
+"""Probabilities and true classes -> figures and tables. Accuracies are shares of 1, not percent."""
 
-import dataclasses
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-from ..errors import FileError, RunError
-from ..files import read_json
-from ..parsing import parse
+import numpy as np
+from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
 
-SCHEMA = "har-evaluation/1"
-METRICS = "metrics.json"
+from ..data.hmdb51 import TAG_WORDS, parse_tags
+from ..data.leakage import GROUPS
+from .results import Accuracy, ConfusedPair, Interval, Leakage, TagAccuracy
 
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Accuracy on a group of clips; `top1` is None for an empty one, its 95% interval for fewer than two sources."""
-
-    clips: int
-    top1: float | None
-    interval: Interval | None
-    share: float  # of all clips that were scored
+PREDICTIONS_HEADER = ("key", "true", "predicted", "probability", "top5", "subset", "frames")
+PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
+_PAIRS = 10
+_DRAWS = 2000
+_TAIL = 0.025
 
 
 @dataclass(frozen=True)
-class Leakage:
-    """Accuracy by what the model knew before: the clip itself, another one of its source, neither."""
+class ClassScores:
+    """One class: its clips, precision, recall, f1, and the class that it is mostly taken for, or "".
 
-    seen: Accuracy
-    sibling: Accuracy
-    clean: Accuracy
-
-    @property
-    def leaks(self) -> bool:
-        """Whether the model knew any clip, or a sibling of one."""
-        return self.seen.clips > 0 or self.sibling.clips > 0
-
-
-@dataclass(frozen=True)
-class TagAccuracy:
-    """Accuracy on the clips that HMDB51's annotators gave this value of a tag, in words."""
-
-    tag: str
-    value: str
-    clips: int
-    top1: float
-    interval: Interval | None
-
-
-@dataclass(frozen=True)
-class ConfusedPair:
-    """How many clips of one class were taken for another, and their share of the true class's clips."""
-
-    true: str
-    predicted: str
-    clips: int
-    share: float
-
-
-@dataclass(frozen=True)
-class LinearProbe:
-    """Accuracy of logistic regression on each clip's mean embedding, and its inverse regularisation strength."""
-
-    top1: float
-    interval: Interval | None
-    C: float
-
-
-@dataclass(frozen=True)
-class StartComparison:
-    """The run that a fine-tuned one started from, on the same clips, and how many of them fine-tuning put right
-    (`fixed`) and wrong (`broken`).
+    The recall of a class is its accuracy; it is None for a class without clips, as is the precision of one that was
+    never predicted.
     """
 
-    run: str
-    top1: float
-    fixed: int
-    broken: int
+    name: str
+    support: int
+    precision: float | None
+    recall: float | None
+    f1: float
+    mostly_taken_for: str
 
 
 @dataclass(frozen=True)
-class NotCompared:
-    """The run that a fine-tuned one started from, and why there is nothing to compare with."""
+class ScoredClips:
+    """The clips of a test list, what they are, and what the model takes them for; all in one order.
 
-    run: str
-    unknown: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metrics:
-    """One model on one test list.
-
-    `split`: whose test list; `splits_from`: `lists`, or drawn by source. `loss` in nats; `macro_f1` and
-    `mean_class_accuracy` over the classes that have clips. `confused`: the pairs confused most often. `linear_on_mean`:
-    None where too few classes train. `missing`: why clips of the list were not scored, by key. `stage_two`: of a
-    fine-tuned run alone.
+    frames: int (clips); true: int (clips), indices into `classes`; probabilities: float (clips, classes); groups: what
+    the model knew of each clip before, seen, sibling or clean.
     """
 
-    stage: str
-    split: int
-    trained_on: int
-    splits_from: str
-    train_clips: int
-    val_clips: int
-    fingerprint: str
-    model_sha256: str
-    projection_fit: str
-    projection_saw_test_clips: bool
-    clips: int
-    classes: int
-    chance: float
-    top1: float
-    top5: float
-    loss: float
-    macro_f1: float
-    mean_class_accuracy: float
-    interval: Interval | None
-    leakage: Leakage
-    confused: tuple[ConfusedPair, ...]
-    tags: tuple[TagAccuracy, ...]
-    linear_on_mean: LinearProbe | None
-    missing: Mapping[str, str]
-    stage_two: StartComparison | NotCompared | None = None
+    classes: Sequence[str]
+    keys: Sequence[str]
+    sources: Sequence[str]
+    frames: np.ndarray
+    true: np.ndarray
+    probabilities: np.ndarray
+    groups: Sequence[str]
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        values = {"schema": SCHEMA, **dataclasses.asdict(self)}
-        if self.stage_two is None:
-            del values["stage_two"]
-        return values
+    @cached_property
+    def correct(self) -> np.ndarray:
+        """Which clips the model has right, bool (clips)."""
+        return self._order[:, 0] == self.true
+
+    @cached_property
+    def confusions(self) -> np.ndarray:
+        """int64 (classes, classes): true classes as rows, predicted ones as columns."""
+        return confusion_matrix(self.true, self._order[:, 0], labels=range(len(self.classes)))
+
+    def figures(self) -> dict[str, Any]:
+        """The fields of `Metrics` that come from the predictions."""
+        return {
+            **scores(self.true, self.probabilities),
+            "interval": interval(self.correct, self.sources),
+            "leakage": Leakage(**{group: self._group(group) for group in GROUPS}),
+            "confused": confused_pairs(self.confusions, self.classes),
+            "tags": by_tag(self.keys, self.correct, self.sources),
+        }
+
+    def predictions(self) -> list[tuple[Any, ...]]:
+        """The rows of predictions.csv."""
+        return [
+            (
+                key,
+                self.classes[self.true[i]],
+                self.classes[order[0]],
+                f"{self.probabilities[i, order[0]]:.6f}",
+                "|".join(self.classes[j] for j in order),
+                self.groups[i],
+                int(self.frames[i]),
+            )
+            for i, (key, order) in enumerate(zip(self.keys, self._order[:, :5], strict=True))
+        ]
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return ranked(self.probabilities)
+
+    def _group(self, group: str) -> Accuracy:
+        rows = [i for i, other in enumerate(self.groups) if other == group]
+        correct = self.correct[rows]
+        top1 = float(correct.mean()) if rows else None
+        return Accuracy(len(rows), top1, interval(correct, _at(rows, self.sources)), len(rows) / len(self.groups))
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A folder with the files of an evaluation, and the figures in it."""
-
-    folder: Path
-    metrics: Metrics
+def ranked(probabilities: np.ndarray) -> np.ndarray:
+    """int64 (clips, classes): the classes of each clip, the likeliest first; equals in the order of the classes."""
+    return np.argsort(-probabilities, axis=1, kind="stable")
 
 
-def read_evaluation(folder: Path) -> Evaluation:
-    """The evaluation in this folder. Raises RunError where its metrics.json cannot be read, or was changed."""
-    path = folder / METRICS
-    try:
-        content = read_json(path)
-        if content.get("schema") != SCHEMA:
-            raise RunError(f"{path}: of another version of har-cache")
-        return Evaluation(folder, parse(Metrics, content, path, error=RunError))
-    except (RunError, FileError) as error:
-        raise RunError(f"{error}; run `har-cache evaluate` again") from error
+def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """top1, top5, loss (nats), macro_f1, mean_class_accuracy; the last two over the classes that have clips.
 
-
-def summarise(all_metrics: Sequence[Metrics]) -> dict[str, Any]:
-    """Figures of the models of several splits together, as JSON types: their means and sample standard deviations, None
-    where fewer than two models have one. `leaking`: how many of them know clips, or siblings of clips, that they are
-    scored on.
+    true: int (clips), at least one; probabilities: float (clips, classes).
     """
-    figures = ("top1", "top5", "loss", "macro_f1", "mean_class_accuracy")
+    order = ranked(probabilities)
+    hits = order == true[:, None]
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(1, keepdims=True)
+    present = np.unique(true)
+    predicted = order[:, 0]
     return {
-        "schema": SCHEMA,
-        "splits": [{"trained_on": m.trained_on, "tested_on": m.split, "top1": m.top1} for m in all_metrics],
-        "chance": all_metrics[0].chance,
-        **{name: _spread(getattr(m, name) for m in all_metrics) for name in figures},
-        "leaking": sum(m.leakage.leaks for m in all_metrics),
-        "clean_top1": _spread(m.leakage.clean.top1 for m in all_metrics),
-        "linear_on_mean": _spread(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics),
+        "top1": float(hits[:, 0].mean()),
+        "top5": float(hits[:, :5].any(1).mean()),
+        "loss": float(log_loss(true, exact, labels=range(exact.shape[1]))),
+        "macro_f1": float(f1_score(true, predicted, labels=present, average="macro", zero_division=0)),
+        "mean_class_accuracy": float(recall_score(true, predicted, labels=present, average="macro", zero_division=0)),
     }
 
 
-def _spread(values: Iterable[float | None]) -> dict[str, float] | None:
-    known = [value for value in values if value is not None]
-    return {"mean": statistics.mean(known), "std": statistics.stdev(known)} if len(known) > 1 else None
+def interval(correct: np.ndarray, sources: Sequence[str]) -> Interval | None:
+    """A 95% interval of the accuracy, by bootstrap; None for fewer than two sources.
+
+    Whole sources are drawn, not clips: clips of one film are right or wrong together, and drawing them one by one
+    would give too narrow an interval. Where all clips are right, or none, every draw is the same and says nothing: the
+    open end is then the exact (Clopper-Pearson) one, each source counted once.
+    """
+    names, place = np.unique(np.asarray(sources), return_inverse=True)
+    if len(names) < 2:
+        return None
+    if correct.all() or not correct.any():
+        end = _TAIL ** (1 / len(names))
+        return (end, 1.0) if correct.all() else (0.0, 1 - end)
+    hits, clips = np.bincount(place, correct), np.bincount(place)
+    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), _DRAWS)
+    low, high = np.quantile((draws @ hits) / (draws @ clips), (_TAIL, 1 - _TAIL))
+    return float(low), float(high)
+
+
+def per_class(matrix: np.ndarray, classes: Sequence[str]) -> list[ClassScores]:
+    """The scores of each class that has clips or was predicted, from its confusion matrix."""
+    found = []
+    for i, name in enumerate(classes):
+        right, clips, named = int(matrix[i, i]), int(matrix[i].sum()), int(matrix[:, i].sum())
+        if not clips and not named:
+            continue
+        wrong = matrix[i].copy()
+        wrong[i] = 0
+        precision = right / named if named else None
+        recall = right / clips if clips else None
+        mostly = classes[wrong.argmax()] if wrong.any() else ""
+        found.append(ClassScores(name, clips, precision, recall, 2 * right / (clips + named), mostly))
+    return found
+
+
+def confused_pairs(matrix: np.ndarray, classes: Sequence[str]) -> tuple[ConfusedPair, ...]:
+    """The ten pairs of true and predicted class that are confused most often."""
+    wrong = matrix - np.diag(np.diag(matrix))
+    shares = wrong / np.maximum(matrix.sum(1), 1)[:, None]
+    pairs = sorted(np.argwhere(wrong).tolist(), key=lambda p: (-wrong[*p], -shares[*p], p))[:_PAIRS]
+    return tuple(ConfusedPair(classes[a], classes[b], int(wrong[a, b]), float(shares[a, b])) for a, b in pairs)
+
+
+def by_tag(keys: Sequence[str], correct: np.ndarray, sources: Sequence[str]) -> tuple[TagAccuracy, ...]:
+    """Accuracy by what HMDB51's annotators marked; empty for other data."""
+    members: dict[tuple[str, Any], list[int]] = {}
+    for i, key in enumerate(keys):
+        if tags := parse_tags(*key.split("/", 1)):
+            for tag in (*TAG_WORDS, "people"):
+                members.setdefault((tag, getattr(tags, tag)), []).append(i)
+    values = [(tag, value) for tag, words in TAG_WORDS.items() for value in words]
+    values += sorted(member for member in members if member[0] == "people")
+    found = []
+    for tag, value in values:
+        if rows := members.get((tag, value)):
+            words = TAG_WORDS[tag][value] if tag in TAG_WORDS else str(value)
+            right = correct[rows]
+            found.append(TagAccuracy(tag, words, len(rows), float(right.mean()), interval(right, _at(rows, sources))))
+    return tuple(found)
+
+
+def _at(rows: Iterable[int], values: Sequence[str]) -> list[str]:
+    return [values[i] for i in rows]

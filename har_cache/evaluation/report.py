@@ -20,8 +20,8 @@ from ..progress import Progress
 from ..video.decode import read_frames, spread
 from . import summary
 from .evaluate import CONFUSION, PER_CLASS, PREDICTIONS
-from .metrics import METRICS, Evaluation, Metrics, read_evaluation, summarise
-from .scores import PER_CLASS_HEADER, PREDICTIONS_HEADER
+from .metrics import PER_CLASS_HEADER, PREDICTIONS_HEADER
+from .results import METRICS, Evaluation, Metrics, read_evaluation, summarise
 
 _KINDS: dict[str, Callable[[str], Any]] = {  # of the columns that hold no texts
     "probability": float,

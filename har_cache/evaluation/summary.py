@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .metrics import Evaluation, Interval, Metrics, NotCompared, summarise
+from .results import Evaluation, Interval, Metrics, NotCompared, summarise
 
 TAG_TITLES = {
     "body": "visible body",

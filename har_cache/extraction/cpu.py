@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterable
 
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job, embed
-from .shards import OnClip, ShardResult, ShardTask, calls, gather
+from .shard_tasks import OnClip, ShardResult, ShardTask, calls, gather
 
 
 def run_on_cpu(

@@ -19,8 +19,8 @@ from ..settings import IMAGENET_OR_RANDOM, ExtractSettings
 from ..system import uninterrupted
 from ..video.decode import resolve_decoder
 from ..workers.pool import fork_server
-from .differences import differences
-from .shards import OnClip, ShardResult, ShardTask
+from .recipe_differences import differences
+from .shard_tasks import OnClip, ShardResult, ShardTask
 
 if TYPE_CHECKING:
     from ..workers.tasks import Job

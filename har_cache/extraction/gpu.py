@@ -21,7 +21,7 @@ from ..workers.prefetch import Decoding, decode_ahead
 from ..workers.ring import RING_BYTES, Ring
 from ..workers.tasks import Job, check_finite, decode
 from .gpu_batches import BatchEncoder, Rows
-from .shards import OnClip, ShardResult, ShardTask, to_record
+from .shard_tasks import OnClip, ShardResult, ShardTask, to_record
 
 # A worker that has filled the ring of a short clip goes on to the next clip.
 _RINGS_A_WORKER = 2

@@ -22,7 +22,7 @@ from ..errors import ClipError, HarCacheError
 from ..system import uninterrupted
 from ..workers.pool import STRIKES, WorkerPool
 from ..workers.tasks import Job, embed
-from .shards import OnClip, Place, ShardResult, ShardTask, calls, gather
+from .shard_tasks import OnClip, Place, ShardResult, ShardTask, calls, gather
 
 try:
     with uninterrupted():

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.writer import Store
-from ..data.index import TRAIN
+from ..data.splits import TRAIN
 from ..errors import CacheError, HarCacheError, RunError
 from ..files import sha256
 from ..model import run

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from ..errors import ClipError, HarCacheError
 from ..system import uninterrupted
-from .sandbox import Sandbox
+from .watchdog import Sandbox
 
 T = TypeVar("T")
 STRIKES = 2

@@ -21,7 +21,7 @@ from ..errors import ClipError
 from ..video.decode import VideoReader, read_frames, spread
 from ..video.thumbnails import Thumbnails
 from .ring import Ring
-from .sandbox import CHUNK_BYTES, Sandbox, bounded, rearm
+from .watchdog import CHUNK_BYTES, Sandbox, bounded, rearm
 
 _LONGEST_SAMPLED = 1000
 

@@ -1,13 +1,11 @@
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from har_cache.data.hmdb51 import CLASSES, CLIPS, TAG_WORDS, Tags, parse_tags
-from har_cache.data.index import read_list
+from har_cache.data.splits import read_list
 
-SPLITS = Path(__file__).parents[2] / "shared" / "hmdb51" / "splits"
+from ..helpers.shared import OFFICIAL_LISTS
 
 tags = st.builds(
     Tags,
@@ -56,9 +54,9 @@ def test_every_code_has_its_own_words() -> None:
     assert TAG_WORDS["camera"] == {"cm": "camera moves", "nm": "camera still"}
 
 
-@pytest.mark.skipif(not SPLITS.is_dir(), reason="the official lists of HMDB51 are not here")
+@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists of HMDB51 are not here")
 def test_every_official_name_carries_tags() -> None:
-    lists = list(SPLITS.iterdir())
+    lists = list(OFFICIAL_LISTS.iterdir())
     names = {(path.name.rpartition("_test_split")[0], name) for path in lists for name in read_list(path)}
     assert (len(lists), len(names)) == (3 * CLASSES, CLIPS)
     assert all(parse_tags(*name) for name in names)

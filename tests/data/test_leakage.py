@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from har_cache.data.index import TEST, TRAIN, UNUSED
 from har_cache.data.leakage import CLEAN, GROUPS, SEEN, SIBLING, groups
+from har_cache.data.splits import TEST, TRAIN, UNUSED
 from har_cache.settings import SPLITS
 
 from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets, small_subsets

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.index import TEST, TRAIN
+from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.evaluate import compare_with_start
-from har_cache.evaluation.metrics import Evaluation, NotCompared, StartComparison, summarise
-from har_cache.evaluation.scores import ScoredClips
+from har_cache.evaluation.metrics import ScoredClips
+from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, summarise
 from har_cache.evaluation.summary import lines
 from har_cache.model.config import Start
 from har_cache.model.run import Run

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.index import TEST, read_index
+from har_cache.data.index import read_index
+from har_cache.data.splits import TEST
 from har_cache.encoder.weights import load_encoder
 from har_cache.evaluation.inference import PLACES, probabilities, raw_probabilities
 from har_cache.extraction.extract import extract

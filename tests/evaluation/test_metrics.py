@@ -1,96 +1,115 @@
-import json
-from pathlib import Path
-from typing import Any
-
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import confusion_matrix
 
-from har_cache.errors import RunError
-from har_cache.evaluation.metrics import (
-    Accuracy,
-    ConfusedPair,
-    Leakage,
-    LinearProbe,
-    Metrics,
-    NotCompared,
-    StartComparison,
-    TagAccuracy,
-    read_evaluation,
+from har_cache.evaluation import metrics as scores
+from har_cache.evaluation.metrics import ClassScores
+from har_cache.evaluation.results import ConfusedPair
+
+CLASSES = ("a", "b", "c")
+TRUE = np.array([0, 0, 1, 1, 1, 2])
+PROBABILITIES = np.array(
+    [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.2, 0.2, 0.6]], np.float32
 )
-
-NOBODY = Accuracy(0, None, None, 0.0)
-METRICS = Metrics(
-    stage="finetune",
-    split=3,
-    trained_on=1,
-    splits_from="lists",
-    train_clips=40,
-    val_clips=8,
-    fingerprint="f" * 64,
-    model_sha256="0" * 64,
-    projection_fit="96 frames of 48 clips",
-    projection_saw_test_clips=False,
-    clips=4,
-    classes=2,
-    chance=0.5,
-    top1=0.75,
-    top5=1.0,
-    loss=0.5,
-    macro_f1=0.7,
-    mean_class_accuracy=0.75,
-    interval=(0.25, 1.0),
-    leakage=Leakage(seen=NOBODY, sibling=NOBODY, clean=Accuracy(4, 0.75, (0.25, 1.0), 1.0)),
-    confused=(ConfusedPair("a", "b", 1, 0.5),),
-    tags=(TagAccuracy("camera", "camera moves", 4, 0.75, None),),
-    linear_on_mean=LinearProbe(0.5, (0.0, 1.0), 0.01),
-    missing={"a/lost.avi": "failed: no frame decodes"},
-    stage_two=StartComparison("before", 0.5, 1, 0),
-)
+PREDICTED = PROBABILITIES.argmax(1)
 
 
-@pytest.mark.parametrize("before", [METRICS.stage_two, NotCompared("before", "no such directory"), None])
-@pytest.mark.parametrize("linear", [METRICS.linear_on_mean, None])
-def test_metrics_come_back_from_json(tmp_path: Path, before: Any, linear: Any) -> None:
-    metrics = Metrics(**{**vars(METRICS), "stage_two": before, "linear_on_mean": linear})
-    content = metrics.to_dict()
-    assert ("stage_two" in content, content["linear_on_mean"] is None) == (before is not None, linear is None)
-    for written in (content, {**content, "of a later version": 1}):
-        (tmp_path / "metrics.json").write_text(json.dumps(written))
-        assert read_evaluation(tmp_path).metrics == metrics
+def test_scores_of_a_small_case_done_by_hand():
+    found = scores.scores(TRUE, PROBABILITIES)
+    assert found["top1"] == pytest.approx(4 / 6)
+    assert found["top5"] == 1
+    assert found["loss"] == pytest.approx(-np.log([0.8, 0.1, 0.8, 0.8, 0.1, 0.6]).mean(), abs=1e-6)
+    assert found["macro_f1"] == pytest.approx(np.mean([2 / 3, 2 / 3, 2 / 3]))
+    assert found["mean_class_accuracy"] == pytest.approx(np.mean([1 / 2, 2 / 3, 1]))
 
 
-@pytest.mark.parametrize(
-    ("change", "wrong"),
-    [
-        ({"clips": None}, "clips: expected a whole number, found None"),
-        ({"clips": "4\n"}, r"clips: expected a whole number, found '4\n'"),
-        ({"clips": True}, "clips: expected a whole number, found True"),
-        ({"projection_saw_test_clips": 1}, "projection_saw_test_clips: expected true or false, found 1"),
-        ({"top1": "all"}, "top1: expected a number, found 'all'"),
-        ({"interval": [0.5]}, "interval: expected a list, found [0.5]"),
-        ({"interval": [0.5, "1"]}, "interval: expected a number, found '1'"),
-        ({"leakage": []}, "leakage: expected an object, found []"),
-        ({"leakage": {}}, "leakage: seen is missing"),
-        ({"leakage": {**METRICS.to_dict()["leakage"], "clean": {"clips": 4}}}, "leakage: clean: top1 is missing"),
-        ({"confused": [{"true": "a"}]}, "confused: predicted is missing"),
-        ({"missing": {"a/lost.avi\n": 1}}, "missing: expected a text, found 1"),
-        ({"linear_on_mean": 0.5}, "linear_on_mean: expected an object, found 0.5"),
-        ({"stage_two": {"run": "before", "top1": 0.5}}, "stage_two: fixed is missing"),
-    ],
-)
-def test_an_edited_file_is_named_with_what_is_wrong_in_it(tmp_path: Path, change: dict[str, Any], wrong: str) -> None:
-    (tmp_path / "metrics.json").write_text(json.dumps({**METRICS.to_dict(), **change}))
-    with pytest.raises(RunError) as raised:
-        read_evaluation(tmp_path)
-    said = str(raised.value)
-    assert said.startswith(f"{tmp_path / 'metrics.json'}: {wrong}; ")
-    assert said.endswith("run `har-cache evaluate` again")
-    assert "\n" not in said
+def test_each_class_counts_the_same_however_many_clips_it_has():
+    true, predicted = np.array([0, 0, 0, 0, 1, 2]), np.array([0, 0, 0, 1, 1, 0])
+    found = scores.scores(true, np.eye(3)[predicted] * 0.9 + 0.1)
+    assert found["macro_f1"] == pytest.approx(np.mean([2 * 3 / (4 + 4), 2 * 1 / (1 + 2), 0]))
+    assert found["mean_class_accuracy"] == pytest.approx(np.mean([3 / 4, 1, 0]))
 
 
-def test_a_file_that_lacks_a_figure_is_refused(tmp_path: Path) -> None:
-    for name in METRICS.to_dict().keys() - {"schema", "stage_two"}:
-        content = METRICS.to_dict()
-        del content[name]
-        (tmp_path / "metrics.json").write_text(json.dumps(content))
-        with pytest.raises(RunError, match=rf"metrics\.json: {name} is missing"):
-            read_evaluation(tmp_path)
+def test_classes_without_clips_do_not_count():
+    found = scores.scores(np.array([0, 0]), np.array([[0.6, 0.4, 0.0], [0.6, 0.4, 0.0]]))
+    assert found["mean_class_accuracy"] == found["macro_f1"] == 1
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(6, 12))
+def test_top5_is_a_hit_among_the_five_likeliest(seed, classes):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(classes), 20)
+    true = rng.integers(0, classes, 20)
+    better = (probabilities > probabilities[np.arange(20), true][:, None]).sum(1)
+    assert scores.scores(true, probabilities)["top5"] == (better < 5).mean()
+
+
+def test_equal_probabilities_are_ranked_in_the_order_of_the_classes():
+    assert scores.ranked(np.full((1, 4), 0.25)).tolist() == [[0, 1, 2, 3]]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef")), min_size=1, max_size=60))
+def test_an_interval_is_one_of_shares_and_the_same_every_time(clips):
+    correct, sources = np.array([hit for hit, _ in clips]), [source for _, source in clips]
+    found = scores.interval(correct, sources)
+    assert found == scores.interval(correct, sources)
+    if len(set(sources)) < 2:
+        assert found is None
+    else:
+        assert 0 <= found[0] <= found[1] <= 1
+
+
+def test_clips_of_one_source_count_as_one_draw():
+    correct = np.repeat([True, False] * 10, 10)
+    alone = scores.interval(correct, [str(i) for i in range(200)])
+    by_source = scores.interval(correct, [str(i // 10) for i in range(200)])
+    assert alone[0] < 0.5 < alone[1]
+    assert by_source[1] - by_source[0] > 2 * (alone[1] - alone[0])
+
+
+def test_all_right_is_not_taken_for_certainty():
+    low, high = scores.interval(np.ones(40, bool), [str(i // 4) for i in range(40)])
+    assert high == 1
+    assert low == pytest.approx(0.025 ** (1 / 10))
+    assert scores.interval(np.zeros(40, bool), [str(i // 4) for i in range(40)]) == pytest.approx((0, 1 - low))
+
+
+def test_per_class_and_confused_pairs():
+    matrix = confusion_matrix(TRUE, PREDICTED, labels=range(4))
+    rows = {row.name: row for row in scores.per_class(matrix, (*CLASSES, "never"))}
+    thirds = pytest.approx(2 / 3)
+    assert rows["b"] == ClassScores("b", 3, precision=thirds, recall=thirds, f1=thirds, mostly_taken_for="c")
+    assert "never" not in rows
+    pairs = scores.confused_pairs(matrix, (*CLASSES, "never"))
+    assert pairs == (ConfusedPair("a", "b", 1, 1 / 2), ConfusedPair("b", "c", 1, pytest.approx(1 / 3)))
+
+
+def test_a_class_that_is_predicted_but_has_no_clip_has_no_recall():
+    row = scores.per_class(confusion_matrix([0], [1], labels=range(2)), ("a", "b"))[1]
+    assert (row.support, row.recall, row.precision) == (0, None, 0)
+
+
+def test_by_tag_has_each_clip_once_under_each_mark():
+    keys = ["run/x_run_f_cm_np1_fr_med_0.avi", "run/x_run_u_nm_np2_fr_bad_1.avi", "run/untagged.avi"]
+    rows = scores.by_tag(keys, np.array([True, False, True]), ["x", "x", "y"])
+    found = {(row.tag, row.value): (row.clips, row.top1) for row in rows}
+    assert found["camera", "camera moves"] == (1, 1.0)
+    assert found["viewpoint", "front"] == (2, 0.5)
+    assert found["people", "2"] == (1, 0.0)
+    assert all(sum(row.clips for row in rows if row.tag == tag) == 2 for tag in {row.tag for row in rows})
+
+
+def test_by_tag_draws_the_sources_of_its_own_clips():
+    keys = [f"run/x_run_{'f' if i < 12 else 'h'}_cm_np1_fr_med_{i}.avi" for i in range(24)]
+    sources = [str(i) for i in range(12)] + [str(i // 4) for i in range(12)]
+    correct = np.arange(24) % 8 < 4
+    found = {row.value: row.interval for row in scores.by_tag(keys, correct, sources) if row.tag == "body"}
+    assert found["full body"] == scores.interval(correct[:12], sources[:12])
+    assert found["head"] == scores.interval(correct[12:], sources[12:])
+    assert found["head"] != scores.interval(correct[12:], sources[:12])
+
+
+def test_by_tag_of_other_data_is_empty():
+    assert scores.by_tag(["run/one.avi"], np.array([True]), ["run/one"]) == ()

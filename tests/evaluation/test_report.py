@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from har_cache.errors import HarCacheError, RunError
+from har_cache.evaluation.metrics import PER_CLASS_HEADER, PREDICTIONS_HEADER
 from har_cache.evaluation.report import report
-from har_cache.evaluation.scores import PER_CLASS_HEADER, PREDICTIONS_HEADER
 from har_cache.files import read_csv, to_csv, write_file
 from har_cache.plots import plot_curves
 from har_cache.progress import Progress

@@ -18,9 +18,9 @@ from har_cache.encoder.transform import crop, normalise
 from har_cache.encoder.weights import calibrate, random_model
 from har_cache.extraction import gpu
 from har_cache.extraction import gpu_batches as batches
-from har_cache.extraction import shards as local
+from har_cache.extraction import shard_tasks as local
 from har_cache.extraction.cpu import run_on_cpu
-from har_cache.extraction.shards import ShardTask
+from har_cache.extraction.shard_tasks import ShardTask
 from har_cache.workers.tasks import Job
 
 from ..helpers.videos import moving_frames, reference_frames, write_video

@@ -8,12 +8,13 @@ import safetensors.torch
 import torch
 
 from har_cache.cache.recipe import Recipe
-from har_cache.data.index import TEST, TRAIN, UNUSED, Clip
+from har_cache.data.index import Clip
+from har_cache.data.splits import TEST, TRAIN, UNUSED
 from har_cache.encoder.projection import random_projection
 from har_cache.encoder.weights import Weights, find_weights, load_encoder, random_model, save_encoder
 from har_cache.errors import HarCacheError, WeightsError
-from har_cache.extraction.differences import differences
 from har_cache.extraction.prepare import _spread, prepare
+from har_cache.extraction.recipe_differences import differences
 from har_cache.files import sha256
 from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings

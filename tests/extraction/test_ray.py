@@ -10,7 +10,7 @@ from har_cache.encoder.folded import fold
 from har_cache.errors import HarCacheError
 from har_cache.extraction.cpu import run_on_cpu
 from har_cache.extraction.extract import extract
-from har_cache.extraction.shards import ShardTask
+from har_cache.extraction.shard_tasks import ShardTask
 from har_cache.workers.tasks import Job
 
 from ..conftest import Finished, settled

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from har_cache.data.hmdb51 import CLASS_NAMES, CLIPS, Archive, Release
-from har_cache.data.index import read_list
+from har_cache.data.splits import read_list
 
 from .rars import Member, write_rar
+from .shared import OFFICIAL_LISTS
 
-OFFICIAL_LISTS = Path(__file__).parents[2] / "shared" / "hmdb51" / "splits"
 ODD = ["-_a_{}", "#2_[x]_&_{}", "(HQ)_!_{}", "Geena_;-)_+_~_@_{}", "How_to_{}_f_{}"]
 SMALL = ("clap", "climb", "climb_stairs")
 

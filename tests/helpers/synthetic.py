@@ -11,11 +11,12 @@ import numpy as np
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.cache.recipe import EMBEDDING
-from har_cache.data.index import TEST, TRAIN, read_list, source_of
+from har_cache.data.keys import source_of
+from har_cache.data.splits import TEST, TRAIN, read_list
 
 from . import caches
+from .shared import OFFICIAL_LISTS
 
-OFFICIAL_LISTS = Path(__file__).parents[2] / "shared" / "hmdb51" / "splits"
 _SHARD_CLIPS = 256
 
 Subsets = Mapping[str, tuple[int, ...]]

@@ -16,7 +16,7 @@ from har_cache.data.index import read_index
 from har_cache.encoder.transform import crop, normalise
 from har_cache.errors import HarCacheError
 from har_cache.evaluation.evaluate import evaluate
-from har_cache.evaluation.metrics import StartComparison
+from har_cache.evaluation.results import StartComparison
 from har_cache.evaluation.summary import lines
 from har_cache.extraction.extract import extract
 from har_cache.model.config import Start

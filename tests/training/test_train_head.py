@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.index import TEST, TRAIN
+from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError
 from har_cache.evaluation.inference import probabilities
 from har_cache.model.run import Run, split_runs

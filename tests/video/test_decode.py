@@ -12,9 +12,9 @@ from har_cache.errors import ClipError, HarCacheError
 from har_cache.video import decode as video
 from har_cache.video.decode import VideoReader, read_frames, resolve_decoder, spread
 
+from ..helpers.shared import VIDEOS as REAL
 from ..helpers.videos import moving_frames, probe, read_chunks, reference_frames, remux, write_video
 
-REAL = Path(__file__).parents[2] / "shared" / "hmdb51" / "videos"
 REAL_COUNTS = {"climb": 242, "golf": 89, "punch": 172, "shoot_bow": 81, "swing_baseball": 140}
 
 both_decoders = pytest.mark.parametrize("decoder", ["decord", "pyav"])

@@ -13,8 +13,8 @@ import pytest
 
 from har_cache.errors import ClipError, FileError
 from har_cache.workers.pool import WorkerPool
-from har_cache.workers.sandbox import Sandbox, bounded, rearm
 from har_cache.workers.tasks import Job
+from har_cache.workers.watchdog import Sandbox, bounded, rearm
 
 from ..helpers import fake_decoders
 from ..helpers.videos import moving_frames, write_video

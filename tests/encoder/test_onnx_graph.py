@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from har_cache.encoder.folded import FoldedBlock, FoldedConv, fold
-from har_cache.encoder.ort import Graph, _merged
+from har_cache.encoder.onnx_graph import Graph, _merged
 
 from ..helpers.networks import activations, calibrated_model, picture_crops
 

@@ -20,7 +20,7 @@ from ..progress import Progress
 from ..settings import SampleSettings
 from ..system import cores
 from ..workers.pool import WorkerDiedError, WorkerPool
-from ..workers.sandbox import Sandbox
+from ..workers.watchdog import Sandbox
 from .painting import HEIGHT, WIDTH
 from .people import draw_frames
 from .plan import PAIRS, Performance, deal, plan

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from har_cache.data.hmdb51 import parse_tags
-from har_cache.data.index import source_of
-from har_cache.drawing import draw as sample
-from har_cache.drawing.plan import MIN_CLIPS, PAIRS, deal, plan
+from har_cache.data.keys import source_of
 from har_cache.errors import HarCacheError
 from har_cache.progress import Progress
+from har_cache.sample_data import draw as sample
+from har_cache.sample_data.plan import MIN_CLIPS, PAIRS, deal, plan
 from har_cache.settings import SampleSettings
 
 SMALL = {"classes": 2, "clips": MIN_CLIPS, "workers": 1}
@@ -238,5 +238,5 @@ def test_splits_of_the_default_size_have_the_proportions_of_hmdb51() -> None:
 
 
 def test_drawing_needs_no_torch() -> None:
-    code = "import har_cache.drawing.draw, sys; sys.exit('torch' in sys.modules)"
+    code = "import har_cache.sample_data.draw, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

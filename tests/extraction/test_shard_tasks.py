@@ -6,7 +6,7 @@ import pytest
 from har_cache.cache.record import ClipRecord
 from har_cache.encoder.folded import fold
 from har_cache.extraction.cpu import run_on_cpu
-from har_cache.extraction.shards import ShardResult, ShardTask
+from har_cache.extraction.shard_tasks import ShardResult, ShardTask
 from har_cache.workers.tasks import Job
 
 from ..helpers.networks import calibrated_model

@@ -1,0 +1,25 @@
+"""Keys of clips, `<class>/<file name>`: the class in one, and the film or upload that its clip was cut from."""
+
+import re
+from pathlib import Path
+
+_UCF101_NAME = re.compile(r"(v_.+_g[0-9]+)_c[0-9]+")
+
+
+def class_of(key: str) -> str:
+    """The class in the key of a clip or of a source."""
+    return key.partition("/")[0]
+
+
+def source_of(key: str) -> str:
+    """Name the film or upload that a clip was cut from, as `<class>/<source>`, by the clip's key.
+
+    In HMDB51 it stands before the last `_<class>_` of the file name: titles contain the class too, as in
+    `How_to_pour_wine_..._pour_...`. In UCF101 it is the group, `v_<Class>_g08`. Other files are their own.
+    """
+    class_name, _, file_name = key.partition("/")
+    stem = Path(file_name).stem
+    # The class inside a UCF101 name may differ from its folder's in case, so the pattern alone decides.
+    if group := _UCF101_NAME.fullmatch(stem):
+        return f"{class_name}/{group[1]}"
+    return f"{class_name}/{file_name.rpartition(f'_{class_name}_')[0] or stem}"

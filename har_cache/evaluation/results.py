@@ -1,0 +1,177 @@
+"""The figures of an evaluation, as they stand in its metrics.json. Accuracies are shares of 1, not percent."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, RunError
+from ..files import read_json
+from ..parsing import parse
+
+SCHEMA = "har-evaluation/1"
+METRICS = "metrics.json"
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy on a group of clips; `top1` is None for an empty one, its 95% interval for fewer than two sources."""
+
+    clips: int
+    top1: float | None
+    interval: Interval | None
+    share: float  # of all clips that were scored
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """Accuracy by what the model knew before: the clip itself, another one of its source, neither."""
+
+    seen: Accuracy
+    sibling: Accuracy
+    clean: Accuracy
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the model knew any clip, or a sibling of one."""
+        return self.seen.clips > 0 or self.sibling.clips > 0
+
+
+@dataclass(frozen=True)
+class TagAccuracy:
+    """Accuracy on the clips that HMDB51's annotators gave this value of a tag, in words."""
+
+    tag: str
+    value: str
+    clips: int
+    top1: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """How many clips of one class were taken for another, and their share of the true class's clips."""
+
+    true: str
+    predicted: str
+    clips: int
+    share: float
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Accuracy of logistic regression on each clip's mean embedding, and its inverse regularisation strength."""
+
+    top1: float
+    interval: Interval | None
+    C: float
+
+
+@dataclass(frozen=True)
+class StartComparison:
+    """The run that a fine-tuned one started from, on the same clips, and how many of them fine-tuning put right
+    (`fixed`) and wrong (`broken`).
+    """
+
+    run: str
+    top1: float
+    fixed: int
+    broken: int
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """The run that a fine-tuned one started from, and why there is nothing to compare with."""
+
+    run: str
+    unknown: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """One model on one test list.
+
+    `split`: whose test list; `splits_from`: `lists`, or drawn by source. `loss` in nats; `macro_f1` and
+    `mean_class_accuracy` over the classes that have clips. `confused`: the pairs confused most often. `linear_on_mean`:
+    None where too few classes train. `missing`: why clips of the list were not scored, by key. `stage_two`: of a
+    fine-tuned run alone.
+    """
+
+    stage: str
+    split: int
+    trained_on: int
+    splits_from: str
+    train_clips: int
+    val_clips: int
+    fingerprint: str
+    model_sha256: str
+    projection_fit: str
+    projection_saw_test_clips: bool
+    clips: int
+    classes: int
+    chance: float
+    top1: float
+    top5: float
+    loss: float
+    macro_f1: float
+    mean_class_accuracy: float
+    interval: Interval | None
+    leakage: Leakage
+    confused: tuple[ConfusedPair, ...]
+    tags: tuple[TagAccuracy, ...]
+    linear_on_mean: LinearProbe | None
+    missing: Mapping[str, str]
+    stage_two: StartComparison | NotCompared | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        values = {"schema": SCHEMA, **dataclasses.asdict(self)}
+        if self.stage_two is None:
+            del values["stage_two"]
+        return values
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A folder with the files of an evaluation, and the figures in it."""
+
+    folder: Path
+    metrics: Metrics
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """The evaluation in this folder. Raises RunError where its metrics.json cannot be read, or was changed."""
+    path = folder / METRICS
+    try:
+        content = read_json(path)
+        if content.get("schema") != SCHEMA:
+            raise RunError(f"{path}: of another version of har-cache")
+        return Evaluation(folder, parse(Metrics, content, path, error=RunError))
+    except (RunError, FileError) as error:
+        raise RunError(f"{error}; run `har-cache evaluate` again") from error
+
+
+def summarise(all_metrics: Sequence[Metrics]) -> dict[str, Any]:
+    """Figures of the models of several splits together, as JSON types: their means and sample standard deviations, None
+    where fewer than two models have one. `leaking`: how many of them know clips, or siblings of clips, that they are
+    scored on.
+    """
+    figures = ("top1", "top5", "loss", "macro_f1", "mean_class_accuracy")
+    return {
+        "schema": SCHEMA,
+        "splits": [{"trained_on": m.trained_on, "tested_on": m.split, "top1": m.top1} for m in all_metrics],
+        "chance": all_metrics[0].chance,
+        **{name: _spread(getattr(m, name) for m in all_metrics) for name in figures},
+        "leaking": sum(m.leakage.leaks for m in all_metrics),
+        "clean_top1": _spread(m.leakage.clean.top1 for m in all_metrics),
+        "linear_on_mean": _spread(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics),
+    }
+
+
+def _spread(values: Iterable[float | None]) -> dict[str, float] | None:
+    known = [value for value in values if value is not None]
+    return {"mean": statistics.mean(known), "std": statistics.stdev(known)} if len(known) > 1 else None

@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from har_cache.errors import RunError
+from har_cache.evaluation.results import (
+    Accuracy,
+    ConfusedPair,
+    Leakage,
+    LinearProbe,
+    Metrics,
+    NotCompared,
+    StartComparison,
+    TagAccuracy,
+    read_evaluation,
+)
+
+NOBODY = Accuracy(0, None, None, 0.0)
+METRICS = Metrics(
+    stage="finetune",
+    split=3,
+    trained_on=1,
+    splits_from="lists",
+    train_clips=40,
+    val_clips=8,
+    fingerprint="f" * 64,
+    model_sha256="0" * 64,
+    projection_fit="96 frames of 48 clips",
+    projection_saw_test_clips=False,
+    clips=4,
+    classes=2,
+    chance=0.5,
+    top1=0.75,
+    top5=1.0,
+    loss=0.5,
+    macro_f1=0.7,
+    mean_class_accuracy=0.75,
+    interval=(0.25, 1.0),
+    leakage=Leakage(seen=NOBODY, sibling=NOBODY, clean=Accuracy(4, 0.75, (0.25, 1.0), 1.0)),
+    confused=(ConfusedPair("a", "b", 1, 0.5),),
+    tags=(TagAccuracy("camera", "camera moves", 4, 0.75, None),),
+    linear_on_mean=LinearProbe(0.5, (0.0, 1.0), 0.01),
+    missing={"a/lost.avi": "failed: no frame decodes"},
+    stage_two=StartComparison("before", 0.5, 1, 0),
+)
+
+
+@pytest.mark.parametrize("before", [METRICS.stage_two, NotCompared("before", "no such directory"), None])
+@pytest.mark.parametrize("linear", [METRICS.linear_on_mean, None])
+def test_metrics_come_back_from_json(tmp_path: Path, before: Any, linear: Any) -> None:
+    metrics = Metrics(**{**vars(METRICS), "stage_two": before, "linear_on_mean": linear})
+    content = metrics.to_dict()
+    assert ("stage_two" in content, content["linear_on_mean"] is None) == (before is not None, linear is None)
+    for written in (content, {**content, "of a later version": 1}):
+        (tmp_path / "metrics.json").write_text(json.dumps(written))
+        assert read_evaluation(tmp_path).metrics == metrics
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({"clips": None}, "clips: expected a whole number, found None"),
+        ({"clips": "4\n"}, r"clips: expected a whole number, found '4\n'"),
+        ({"clips": True}, "clips: expected a whole number, found True"),
+        ({"projection_saw_test_clips": 1}, "projection_saw_test_clips: expected true or false, found 1"),
+        ({"top1": "all"}, "top1: expected a number, found 'all'"),
+        ({"interval": [0.5]}, "interval: expected a list, found [0.5]"),
+        ({"interval": [0.5, "1"]}, "interval: expected a number, found '1'"),
+        ({"leakage": []}, "leakage: expected an object, found []"),
+        ({"leakage": {}}, "leakage: seen is missing"),
+        ({"leakage": {**METRICS.to_dict()["leakage"], "clean": {"clips": 4}}}, "leakage: clean: top1 is missing"),
+        ({"confused": [{"true": "a"}]}, "confused: predicted is missing"),
+        ({"missing": {"a/lost.avi\n": 1}}, "missing: expected a text, found 1"),
+        ({"linear_on_mean": 0.5}, "linear_on_mean: expected an object, found 0.5"),
+        ({"stage_two": {"run": "before", "top1": 0.5}}, "stage_two: fixed is missing"),
+    ],
+)
+def test_an_edited_file_is_named_with_what_is_wrong_in_it(tmp_path: Path, change: dict[str, Any], wrong: str) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps({**METRICS.to_dict(), **change}))
+    with pytest.raises(RunError) as raised:
+        read_evaluation(tmp_path)
+    said = str(raised.value)
+    assert said.startswith(f"{tmp_path / 'metrics.json'}: {wrong}; ")
+    assert said.endswith("run `har-cache evaluate` again")
+    assert "\n" not in said
+
+
+def test_a_file_that_lacks_a_figure_is_refused(tmp_path: Path) -> None:
+    for name in METRICS.to_dict().keys() - {"schema", "stage_two"}:
+        content = METRICS.to_dict()
+        del content[name]
+        (tmp_path / "metrics.json").write_text(json.dumps(content))
+        with pytest.raises(RunError, match=rf"metrics\.json: {name} is missing"):
+            read_evaluation(tmp_path)
