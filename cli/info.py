@@ -17,7 +17,7 @@ def info(
     cache: Annotated[Path, typer.Argument(help="Cache directory.")],
     as_json: Json = False,
 ) -> None:
-    """What a cache holds, and how it was made."""
+    """Show what a cache holds, and how it was made."""
     from har_cache.cache.manifest import read_manifest
 
     manifest = read_manifest(cache)

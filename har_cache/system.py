@@ -55,7 +55,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def _cpuinfo(name: str) -> str:
-    """What Linux tells of the first core; empty where it does not."""
+    """Facts that Linux tells of the first core; empty where it does not."""
     lines = _read(Path("/proc/cpuinfo")).splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 

@@ -34,7 +34,7 @@ _PIPELINE = 8  # times the seconds of a part: it has to get going first
 
 
 class _FrameTimes:
-    """How many frames were done when, clip by clip."""
+    """Times at which frames were done, clip by clip."""
 
     def __init__(self) -> None:
         self._times = [(time.perf_counter(), 0)]
@@ -124,7 +124,7 @@ class Extraction:
         return frame_times.speed(self._workers)
 
     def _everywhere(self, pool: WorkerPool, part: Callable[..., float], *args: Any) -> float:
-        """What all workers together do in a second."""
+        """Speed of all workers together, a second."""
         calls = ((None, (*args, self._seconds)) for _ in range(self._workers))
         total = 0.0
         for _, outcome in pool.run(part, calls):
@@ -145,7 +145,7 @@ class Extraction:
         return here, copied
 
     def _encoder(self, folded: FoldedEncoder, precision: str, stack: ExitStack) -> Callable[[], float]:
-        """What measures the encoder at one precision."""
+        """Measurement of the encoder at one precision."""
         if self._device == "cpu":
             pool = stack.enter_context(WorkerPool(Job("pyav", folded, precision), self._workers))
             return lambda: self._everywhere(pool, rates.encode, self.paths[0])

@@ -71,7 +71,7 @@ def products(dtype: str, device: str, size: int) -> Callable[[], int]:
 
 
 def on_device(step: Callable[[], int], seconds: float, device: str) -> float:
-    """What `step` counts in a second on a CUDA device."""
+    """Speed of `step` on a CUDA device: its count a second."""
 
     def finished() -> int:
         count = sum(step() for _ in range(_STEPS_AHEAD))
@@ -97,7 +97,7 @@ def _bare_frames(paths: tuple[Path, ...]) -> Iterator[int]:
 
 
 def _clocked(step: Callable[[], int], seconds: float) -> float:
-    """What `step` counts in a second, taken for so many seconds, after a tenth of that to warm up."""
+    """Speed of `step`: its count a second, taken for so many seconds, after a tenth of that to warm up."""
     total, begun, warm = 0, time.perf_counter(), False
     while True:
         total += step()

@@ -49,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Counts:
-    """How much a cache holds."""
+    """Size of a cache."""
 
     clips: int
     frames: int
@@ -84,7 +84,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a finished cache holds, and how it was made; `files`: sha256 by name."""
+    """Contents of a finished cache, and its making; `files`: sha256 by name."""
 
     fingerprint: str
     recipe: Recipe

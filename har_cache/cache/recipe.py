@@ -50,7 +50,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, content: Any) -> "Recipe":
-        """What `to_dict` gave. Raises CacheError on a recipe of another version of har-cache, or none at all."""
+        """The reverse of `to_dict`. Raises CacheError on a recipe of another version of har-cache, or none at all."""
         fields = content if isinstance(content, Mapping) else {}
         known = {field.name for field in dataclasses.fields(cls)}
         if {*fields, _OPTIONAL} != known or fields["schema"] != SCHEMA:

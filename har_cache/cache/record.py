@@ -1,4 +1,4 @@
-"""What is known of the clips of a cache: a record each, from the worker that embeds it to the file beside its shard."""
+"""Records of the clips of a cache: one each, from the worker that embeds it to the file beside its shard."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ _MOST_FRAMES = 1 << 31
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """What became of one clip: `frames` embedded ones, or the `reason` why there are none.
+    """Outcome of one clip: `frames` embedded ones, or the `reason` why there are none.
 
     `fps`: frames a second, 0 where unknown; `declared_frames`: what its header says, None where that is nothing;
     `source_sha256`: of its file, empty where it cannot be read. `embeddings`, float16 (views, frames, 256), and the

@@ -1,4 +1,4 @@
-"""Is this cache exactly what was written, and still that of its source files?"""
+"""Verification of a cache: whether it is exactly what was written, and still that of its clips' files."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

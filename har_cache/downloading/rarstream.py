@@ -190,9 +190,9 @@ def _started(command: list[str]) -> "subprocess.Popen[bytes]":
         _stop(FAILED, f"cannot be started: {error.strerror}")
 
 
-def _exactly(source: IO[bytes], size: int) -> Iterator[bytes]:
+def _exactly(stream: IO[bytes], size: int) -> Iterator[bytes]:
     while size:
-        chunk = source.read(min(size, _CHUNK))
+        chunk = stream.read(min(size, _CHUNK))
         if not chunk:
             _stop(FAILED, "gave fewer bytes than the archive lists")
         size -= len(chunk)

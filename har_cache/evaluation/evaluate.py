@@ -173,7 +173,7 @@ def _missing(cache: FeatureCache, split: int) -> dict[str, str]:
 def compare_with_start(
     run: Run, scored: ScoredClips, sequences: Sequences, cache: FeatureCache
 ) -> StartComparison | NotCompared:
-    """What fine-tuning has changed: the run against the run of stage two that it came from, on the clips `scored`.
+    """Change by fine-tuning: the run against the run of stage two that it came from, on the clips `scored`.
 
     `cache`, `sequences`: used where they hold the embeddings that stage two learnt from, else its own cache is opened.
     """

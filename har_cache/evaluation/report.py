@@ -75,7 +75,7 @@ def _evaluations(run: Run) -> list[Evaluation]:
 def _run(
     run: Run, evaluations: Sequence[Evaluation], videos: Mapping[str, Path] | None, progress: Progress
 ) -> dict[str, Any]:
-    """What the template shows of a run. Raises RunError where a file of its evaluation is missing or damaged."""
+    """Context of the template for a run. Raises RunError where a file of its evaluation is missing or damaged."""
     metrics, folder = evaluations[0].metrics, evaluations[0].folder
     try:
         predictions = _rows(folder / PREDICTIONS, PREDICTIONS_HEADER)

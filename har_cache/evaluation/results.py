@@ -54,7 +54,7 @@ class TagAccuracy:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """How many clips of one class were taken for another, and their share of the true class's clips."""
+    """Number of clips of one class that were taken for another, and their share of the true class's clips."""
 
     true: str
     predicted: str

@@ -38,7 +38,7 @@ def headline(metrics: Metrics) -> str:
 
 
 def protocol(metrics: Metrics) -> str:
-    """What was trained on, and how the best epoch was picked."""
+    """The protocol: training clips, and the way in which the best epoch was picked."""
     lists = "the data set's split lists" if metrics.splits_from == "lists" else "splits drawn by source"
     picked = f"; best epoch picked on {metrics.val_clips:,} more, held out by source" if metrics.val_clips else ""
     return (
@@ -67,7 +67,7 @@ def leak_warning(metrics: Metrics) -> str:
 
 
 def leakage(metrics: Metrics) -> str:
-    """How many clips are seen, siblings and clean, and the accuracy of each."""
+    """Numbers of clips that are seen, siblings and clean, and the accuracy of each."""
     if not metrics.leakage.leaks:
         return f"Leakage: 0 seen, 0 siblings: all {metrics.clips:,} clips are of sources that the model never saw"
     parts = [
@@ -78,14 +78,14 @@ def leakage(metrics: Metrics) -> str:
 
 
 def comparison(metrics: Metrics) -> str:
-    """What the figure has to be held against."""
+    """Baselines that the figure has to be held against."""
     linear = metrics.linear_on_mean
     shown = f"; linear probe on each clip's mean embedding {percent(linear.top1)}" if linear else ""
     return f"Beside it: chance {percent(metrics.chance)}{shown}"
 
 
 def gain(metrics: Metrics) -> str:
-    """What fine-tuning has changed, of a fine-tuned run; else empty."""
+    """Change by fine-tuning, of a fine-tuned run; else empty."""
     before = metrics.stage_two
     if before is None:
         return ""
@@ -99,7 +99,7 @@ def gain(metrics: Metrics) -> str:
 
 
 def missing_clips(metrics: Metrics) -> str:
-    """How many clips of the list were not scored, and why; empty where there are none."""
+    """Clips of the list that were not scored, and why; empty where there are none."""
     missing = metrics.missing
     if not missing:
         return ""

@@ -79,7 +79,7 @@ def to_aten(program: ExportedProgram) -> ExportedProgram:
 
 
 def onnx_translations() -> dict[Any, Any]:
-    """How `torch.onnx.export` is to write our operator: as its `custom_translation_table`. Needs onnxscript."""
+    """Translation of our operator for `torch.onnx.export`, as its `custom_translation_table`. Needs onnxscript."""
     from onnxscript import opset18
 
     op: Any = opset18
@@ -106,5 +106,5 @@ def onnx_translations() -> dict[Any, Any]:
 
 
 def _state(start: Any, cell: str) -> Any:
-    """What the cell begins with: one state, or two."""
+    """Initial state of the cell: one, or two."""
     return [start, start] if cell == "lstm" else start

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ExtractReport:
-    """What an extraction did. `clips` and `frames`: in this run; `failures`: all that stand in the cache, reason by
+    """Outcome of an extraction. `clips` and `frames`: in this run; `failures`: all that stand in the cache, reason by
     key; `busy_s`: the workers' seconds by stage (decode, transform, encode), and `write`.
     """
 
@@ -42,7 +42,7 @@ class ExtractReport:
     manifest: Manifest = field(init=False)
 
     def rate(self, seconds: float) -> str:
-        """How fast it went so far, and how many clips failed."""
+        """Throughput so far, and the number of clips that failed."""
         failed = f", {self.failed} failed" if self.failed else ""
         return f"{self.frames / max(seconds, 1e-9):.0f} frames/s{failed}"
 

@@ -79,7 +79,7 @@ class BatchEncoder:
 
     @property
     def room(self) -> int:
-        """How many frames the batch being filled still takes, at least 1."""
+        """Frames that the batch being filled still takes, at least 1."""
         return BATCH - self._filled
 
     def add(self, frames: np.ndarray, rows: Rows) -> None:

@@ -84,7 +84,7 @@ def _try_to_connect(address: str) -> None:
 
 
 class _Node:
-    """What an actor does, where it happens to be."""
+    """Actor: embeds clips, wherever it happens to be."""
 
     def __init__(self, job: Job) -> None:
         # Else every worker process imports what runs here, as multiprocessing has it: the main script of ray.
@@ -92,7 +92,7 @@ class _Node:
         self._workers = WorkerPool(job, 1)
 
     def objection(self, versions: dict[str, str], folders: tuple[Path, ...]) -> str:
-        """What there is here that keeps it from giving the same embeddings as all others; empty if nothing."""
+        """Differences here that keep it from giving the same embeddings as all others; empty if nothing."""
         here = platform.node()
         if other := sorted(versions.items() ^ system.versions(_SAME).items()):
             name = other[0][0]
@@ -174,7 +174,7 @@ def _check(ref: Any) -> None:
 
 
 def _outcome(ref: Any) -> ClipRecord | ClipError | None:
-    """What an actor gave for a clip; None where the actor was lost."""
+    """Result of an actor for a clip; None where the actor was lost."""
     try:
         outcome = ray.get(ref)
     except ray.exceptions.RayTaskError as error:
@@ -195,6 +195,6 @@ def _folders(tasks: Iterable[ShardTask]) -> tuple[Path, ...]:
 
 
 def _line(error: Exception) -> str:
-    """What an error of ray's says at its end: the cause, where there is one, after the traceback."""
+    """Last line of an error of ray's: the cause, where there is one, after the traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__

@@ -1,4 +1,7 @@
-"""What is asked for against the recipe of an existing cache. torch is imported only where files have to be read."""
+"""Differences between what is asked for and the recipe of an existing cache.
+
+torch is imported only where files have to be read.
+"""
 
 from typing import Any
 

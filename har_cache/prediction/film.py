@@ -37,7 +37,7 @@ class FilmKind:
     most: int
 
     def pictures(self, frames: int, fps: float) -> tuple[int, float]:
-        """How many pictures a video of this many frames, and frames a second, takes, and how much faster it is shown
+        """Number of pictures that a video of this many frames, and frames a second, takes, and how much faster it is shown
         than it was taken. Pictures may be the same; `fps` is 0 where it is not known.
         """
         wanted = max(1, round(frames / (fps or _USUAL_FPS) * float(self.fps)))
@@ -58,7 +58,7 @@ def kind_of(path: Path) -> FilmKind:
 
 
 def moments(frames: int, count: int) -> np.ndarray:
-    """How many frames have come in at each of `count` moments, evenly spread: int (count), rising, at last all."""
+    """Number of frames that are in at each of `count` moments, evenly spread: int (count), rising, at last all."""
     return (np.arange(1, count + 1) * frames) // count
 
 

@@ -31,7 +31,7 @@ _FINE = 4  # drawn this many times larger, then averaged down: antialiasing
 
 @dataclass(frozen=True)
 class RunningPrediction:
-    """What a model makes of a clip while its frames come in.
+    """Predictions of a model for a clip while its frames come in.
 
     `probabilities`: (moments, classes), what it says of the frames up to each moment; `shares`: (moments), the share of
     the frames that had come in by then, rising to 1; `true`: index of the true class, None where it is not known;
@@ -115,7 +115,7 @@ def _headline(canvas: Image.Image, running: RunningPrediction, moment: int, top:
 
 
 def _second_line(brush: ImageDraw.ImageDraw, running: RunningPrediction, moment: int, width: int, top: int) -> None:
-    """What is true, where that is known; else what comes second."""
+    """The true class, where that is known; else the one that comes second."""
     probabilities, leader = running.probabilities[moment], int(running.leaders[moment])
     middle, margin = top + _px(39, width), _px(_MARGIN, width)
     left = margin

@@ -19,7 +19,7 @@ _THUMBNAILS = 1000  # of a video, for a film to choose from
 
 @dataclass(frozen=True)
 class PredictReport:
-    """What came of several videos: predictions in their order, and why the others do not decode.
+    """Outcome for several videos: predictions in their order, and why the others do not decode.
 
     `film_bytes`: the size of the film, None where none was asked for.
     """

@@ -25,7 +25,7 @@ _BATCH = 256  # clips, or beginnings of them
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run makes of one video.
+    """Prediction of a run for one video.
 
     `embeddings`: of every frame, float16 (views, frames, 256); `probabilities`: float32 (classes). `true`: the class
     whose folder the video is in, None where it is in no such folder; `known`: what the run knew of the clip before,
@@ -44,7 +44,7 @@ class Prediction:
 
     @property
     def frames(self) -> int:
-        """How many frames decode."""
+        """Number of frames that decode."""
         return self.embeddings.shape[1]
 
     @property
@@ -72,7 +72,7 @@ class Predictor:
         self._device = device
 
     def job(self, stall_s: float) -> Job:
-        """What worker processes need to embed videos, on CPUs, as they were embedded for the head.
+        """Job of worker processes that embed videos, on CPUs, as they were embedded for the head.
 
         The precision is that of the cache that the head learnt from, where CPUs like this one are known to favour it,
         else fp32; nobody has looked how faithful another is to an encoder that was fine-tuned since.
@@ -82,7 +82,7 @@ class Predictor:
         return Job("pyav", self._encoder, recipe.precision if known else "fp32", recipe.views, stall_s=stall_s)
 
     def predict(self, video: Path, clip: ClipRecord) -> Prediction:
-        """What the network makes of a video that was embedded by such a job."""
+        """Prediction for a video that was embedded by such a job."""
         assert clip.embeddings is not None
         folder = video.absolute().parent.name
         true = folder if folder in self.run.config.classes else None

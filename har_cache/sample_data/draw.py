@@ -36,7 +36,7 @@ _QUANTISER = {"goo": 3, "med": 5, "bad": 7}
 
 @dataclass(frozen=True)
 class SampleReport:
-    """What `draw` left on disk: clips and frames are those of all classes together."""
+    """Sample on disk: clips and frames are those of all classes together."""
 
     classes: int
     clips: int

@@ -20,7 +20,7 @@ _HARDER = 4  # times that, in a hard sample
 
 @dataclass(frozen=True)
 class Look:
-    """What the clips of one source share: the room, the person, the camera, and how fast things happen."""
+    """Common to the clips of one source: the room, the person, the camera, and how fast things happen."""
 
     view: str
     quality: str
@@ -107,7 +107,7 @@ def draw_frames(
 
 
 def _progress(time: NDArray[np.int64], tempo: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """How far the action is done in each frame, 0 to 1: it holds still, moves, and holds still again."""
+    """Progress of the action in each frame, 0 to 1: it holds still, moves, and holds still again."""
     length = min(tempo * rng.uniform(0.9, 1.1), len(time) - 6)
     start = rng.uniform(2, len(time) - length - 2)
     linear = np.clip((time - start) / length, 0, 1)

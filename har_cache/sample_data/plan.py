@@ -1,4 +1,4 @@
-"""What the sample data set is to show, before anything is drawn: sources, clips, names, splits.
+"""Plan of the sample data set, before anything is drawn: sources, clips, names, splits.
 
 Classes come in pairs that are each other played backwards. Every clip of a class has a twin in the other class of
 its pair: the very same frames in reverse order, cut from the same source, and on the same side of every split. So
@@ -64,7 +64,7 @@ def plan(pair: int, clips: int, seed: int, hard: bool = False) -> list[Performan
 
 
 def _cuts(clips: int, rng: np.random.Generator) -> list[int]:
-    """How many clips are cut from each source: nearly equal, never none."""
+    """Number of clips cut from each source: nearly equal, never none."""
     sources = max(4, round(clips / _CLIPS_PER_SOURCE))
     cuts = [clips // sources + (i < clips % sources) for i in range(sources)]
     for i in range(0, sources - 1, 2):

@@ -18,7 +18,7 @@ _WHITE = 255.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far training clips are changed. `least_area`: of the 256x256 pixels, in a random crop; `aspect`: of its
+    """Bounds of the changes of training clips. `least_area`: of the 256x256 pixels, in a random crop; `aspect`: of its
     sides, at most; `colour`: by how much brightness, contrast and saturation are scaled up or down at most; `flip`:
     how often left and right change places.
     """

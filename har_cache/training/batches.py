@@ -54,7 +54,7 @@ class Sequences:
 
     @property
     def views(self) -> int:
-        """How many views each frame has."""
+        """Number of views of each frame."""
         return len(self.embeddings)
 
     def train_batch(self, clips: Tensor, frames: int, jitter: Tensor, views: Tensor, trim: Tensor) -> Batch:

@@ -34,7 +34,7 @@ class EpochBatches(Protocol):
     epoch: int
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Their number."""
 
     def __iter__(self) -> Iterator[Batch]:
         """All of them, once; empty ones where all clips have failed."""

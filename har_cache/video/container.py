@@ -37,7 +37,7 @@ _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<smil", b"<MPD
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a header says. Sizes are in pixels, `fps` is the average rate (0.0 if unknown).
+    """Contents of a header. Sizes are in pixels, `fps` is the average rate (0.0 if unknown).
 
     `declared_frames` is None where the container declares none; `container` is the demuxer's name.
     """

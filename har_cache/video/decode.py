@@ -212,7 +212,7 @@ def _decord_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def _converter() -> Callable[["VideoFrame"], np.ndarray]:
-    """What makes PyAV's frames of one clip RGB, with the pixels of `frame.to_ndarray("rgb24")`.
+    """Converter of PyAV's frames of one clip to RGB, with the pixels of `frame.to_ndarray("rgb24")`.
 
     That call sets up a scaler with a thread per core for every frame, which takes most of its time.
     """

@@ -72,11 +72,11 @@ class WorkerPool:
 
         Calls are drawn only as fast as they are worked off.
         """
-        source = iter(calls)
+        left = iter(calls)
         running: dict[Future[Any], T] = {}
 
         def refill() -> None:
-            for tag, args in islice(source, 3 * self.count - len(running)):
+            for tag, args in islice(left, 3 * self.count - len(running)):
                 running[self.submit(function, *args)] = tag
 
         refill()
@@ -86,7 +86,7 @@ class WorkerPool:
             refill()
 
     def outcome(self, future: Future[Any]) -> Any:
-        """What a finished call gave, or the ClipError that tells why it gave nothing."""
+        """Result of a finished call, or the ClipError that tells why it gave nothing."""
         error = future.exception()
         # Without its traceback: that would hold the frames of whoever asks, and all that they had in hand.
         return error.with_traceback(None) if isinstance(error, ClipError) else future.result()
@@ -156,7 +156,7 @@ class _Worker:
         self.calls = 0
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """What the function gives, or a ClipError. Raises EOFError or OSError where the process has died."""
+        """Result of the function, or a ClipError. Raises EOFError or OSError where the process has died."""
         self.calls += 1
         self._pipe.send((function, args))
         return self._pipe.recv()
@@ -169,7 +169,7 @@ class _Worker:
 
 
 def _serve(pipe: Connection, sandbox: Sandbox) -> None:
-    """What a worker process does, until nobody is at the other end."""
+    """Life of a worker process, until nobody is at the other end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     sandbox.start()
     while True:

@@ -28,7 +28,7 @@ _LONGEST_SAMPLED = 1000
 
 @dataclass(frozen=True)
 class Job(Sandbox):
-    """What a worker needs to know: how to decode, and (for embedding) the encoder and how to run it.
+    """Job of a worker: how to decode, and (for embedding) the encoder and how to run it.
 
     `rings`: names of those that it may be told to decode to.
     """

@@ -20,7 +20,7 @@ _stall_s: float  # of this process
 
 @dataclass(frozen=True, kw_only=True)
 class Sandbox:
-    """What a worker process is confined to, and what it needs before its first call.
+    """Bounds of a worker process, and its preparation before its first call.
 
     `stall_s`: seconds without a new frame after which the worker is killed; `memory_bytes`: address space it may take
     beyond what it has when it is ready.
@@ -41,7 +41,7 @@ class Sandbox:
         """Load what the calls need; its memory is not bounded."""
 
     def cause_of_death(self, status: int) -> str:
-        """Why a process ended with this exit status (a negative one is a signal), twice over the same clip."""
+        """Reason why a process ended with this exit status (a negative one is a signal), twice over the same clip."""
         if status == _OUT_OF_MEMORY:
             allowed = f"{self.memory_bytes / 2**30:g} GiB"
             return f"decoding it takes more than the {allowed} of memory a worker may use (tried twice)"
