@@ -20,7 +20,7 @@ from .writer import Store
 def verify(cache: Path, data: Path | None = None, progress: Progress = Progress()) -> list[str]:
     """All that is wrong with the cache, one line each; empty where nothing is.
 
-    Every file's sha256 is recomputed, every shard opened and counted. With `data`, every cached clip's source file is
+    Every file's sha256 is recomputed, every shard opened and counted. With `data`, the file of every cached clip is
     compared with the one that was read, and clips that are new there are named.
     """
     try:
@@ -37,7 +37,7 @@ def verify(cache: Path, data: Path | None = None, progress: Progress = Progress(
     if not problems:
         problems += _check_whole(store, manifest, records)
     if data is not None:
-        problems += _check_sources(data, records, progress)
+        problems += _check_files_of_clips(data, records, progress)
     return problems
 
 
@@ -101,7 +101,7 @@ def _check_whole(store: Store, manifest: Manifest, records: list[ShardRecord]) -
         yield f"{store.root}: {planned} shards are planned, {len(records)} are finished: run extract again"
 
 
-def _check_sources(data: Path, records: list[ShardRecord], progress: Progress) -> list[str]:
+def _check_files_of_clips(data: Path, records: list[ShardRecord], progress: Progress) -> list[str]:
     paths = read_index(data).paths
     cached = {clip.key: clip.source_sha256 for record in records for clip in record.clips}
     known = {key for record in records for key in record.keys}

@@ -37,7 +37,7 @@ class FilmKind:
     most: int
 
     def pictures(self, frames: int, fps: float) -> tuple[int, float]:
-        """Number of pictures that a video of this many frames, and frames a second, takes, and how much faster it is shown
+        """Number of pictures of a video of this many frames, and frames a second, and how much faster it is shown
         than it was taken. Pictures may be the same; `fps` is 0 where it is not known.
         """
         wanted = max(1, round(frames / (fps or _USUAL_FPS) * float(self.fps)))

@@ -1,0 +1,19 @@
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_package_is_installed():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(file.parent.relative_to(ROOT).parts) for file in ROOT.glob("har_cache/**/__init__.py")}
+    assert [*sorted(folders), "har_cache_cli"] == listed
+
+
+def test_a_folder_holds_no_more_than_a_reader_can_survey():
+    for folder in {file.parent for file in ROOT.glob("har_cache/**/*.py")}:
+        assert len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) <= 9, folder
+
+
+def test_inits_are_empty_since_worker_processes_import_no_more_than_they_need():
+    assert not [file for file in ROOT.glob("har_cache/*/**/__init__.py") if file.read_text()]
