@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.index import read_index
+from ..data.keys import class_of
 from ..errors import CacheError, FileError
 from ..files import file_sha256, read_file, sha256
 from ..progress import Progress
@@ -91,7 +92,7 @@ def _check_whole(store: Store, manifest: Manifest, records: list[ShardRecord]) -
         yield f"{store.root}: the manifest counts {counts.clips} clips, {counts.frames} frames; the shards differ"
     if len(set(keys)) < len(keys):
         yield f"{store.root}: {len(keys) - len(set(keys))} clips are there twice"
-    if unknown := {key.split("/")[0] for key in keys} - set(manifest.classes):
+    if unknown := set(map(class_of, keys)) - set(manifest.classes):
         yield f"{store.root}: the manifest lacks the classes {', '.join(sorted(unknown))}"
     if {failure.key: failure.reason for failure in manifest.failures} != standing_failures(records):
         yield f"{store.root}: the manifest's failures are not those of the records"

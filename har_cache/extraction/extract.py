@@ -12,6 +12,7 @@ from ..cache.manifest import Manifest, Plan, Splits
 from ..cache.record import ClipRecord, ShardRecord, source_sha256, standing_failures
 from ..cache.writer import Store
 from ..data.index import ClipIndex, read_index
+from ..data.keys import class_of
 from ..errors import CacheError, HarCacheError
 from ..files import sha256
 from ..progress import Progress
@@ -105,7 +106,7 @@ class _Extraction:
         done = [record for record in self._records if record]
         self._report.failures = standing_failures(done)
         index = self._index
-        classes = sorted({*index.classes, *(key.split("/", 1)[0] for key in self._plan.keys)})
+        classes = sorted({*index.classes, *map(class_of, self._plan.keys)})
         splits = Splits(index.splits_from, {**index.missing, **{clip.key: clip.subsets for clip in index.clips}})
         self._report.manifest = self._store.finish(self._plan, done, classes, splits, system.versions())
         return self._report
