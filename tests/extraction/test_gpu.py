@@ -234,7 +234,7 @@ import multiprocessing, pathlib, pickle, sys, time
 import torch
 from har_cache.extraction import gpu
 from har_cache.extraction import gpu_batches as batches
-from har_cache.extraction import shards as local
+from har_cache.extraction import shard_tasks as local
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
