@@ -143,7 +143,7 @@ class _TestLists:
     def _linear_probe(self, run: Run, labels: np.ndarray, test: np.ndarray) -> LinearProbe | None:
         subset = np.array([run.clips.get(key, "") for key in self.cache.keys])
         train, val = np.flatnonzero(subset == "train"), np.flatnonzero(subset == "val")
-        outcome = linear_on_mean(self.means, labels, train, val, test)
+        outcome = linear_on_mean(self.means, labels, train, val, test, self.progress)
         if outcome is None:
             return None
         predicted, strength = outcome

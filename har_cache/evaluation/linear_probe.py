@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from ..progress import Progress
 from ..training.batches import Sequences
 
 _STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
@@ -25,7 +26,12 @@ def mean_embeddings(sequences: Sequences) -> np.ndarray:
 
 
 def linear_on_mean(
-    means: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray, test: np.ndarray
+    means: np.ndarray,
+    labels: np.ndarray,
+    train: np.ndarray,
+    val: np.ndarray,
+    test: np.ndarray,
+    progress: Progress = Progress(),
 ) -> tuple[np.ndarray, float] | None:
     """The classes that the probe predicts for the `test` clips, int64 (n), and its inverse regularisation strength C.
 
@@ -37,11 +43,12 @@ def linear_on_mean(
 
     strengths = _STRENGTHS if len(val) else (_DEFAULT,)
     # Matrices this small are solved faster on one thread, and much faster where other work keeps the cores busy.
-    with threadpool_limits(1):
-        models = {strength: _fit(means[train], labels[train], strength) for strength in strengths}
-        hits = {
-            strength: model.score(means[val], labels[val]) if len(val) else 0.0 for strength, model in models.items()
-        }
+    with threadpool_limits(1), progress.task("Fitting the linear probe", "fit", len(strengths)):
+        models, hits = {}, {}
+        for strength in strengths:
+            models[strength] = _fit(means[train], labels[train], strength)
+            hits[strength] = models[strength].score(means[val], labels[val]) if len(val) else 0.0
+            progress.advance()
         best = max(strengths, key=lambda strength: (hits[strength], -strength))
         return models[best].predict(means[test]), best
 
