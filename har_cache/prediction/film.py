@@ -3,6 +3,7 @@
 import io
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from ..errors import SettingError
 from ..files import write_file
 from ..progress import Progress
+from ..system import cores
 from .panel import RunningPrediction, annotate, picture_height
 from .predictor import Prediction, Predictor
 
@@ -79,14 +81,12 @@ def write_film(
     """
     kind, count = kind_of(path), len(predictions)
     height = picture_height(kind.width, [_open(next(iter(p.pictures.values()))).size for p in predictions])
-
-    def videos() -> Iterator[Iterator[Shown]]:
-        for i, prediction in enumerate(predictions, 1):
-            yield _annotated(prediction, predictor, kind, height, f"{i}/{count}" if count > 1 else "")
-            progress.advance()
-
+    videos = (
+        _annotated(prediction, predictor, kind, height, f"{i}/{count}" if count > 1 else "")
+        for i, prediction in enumerate(predictions, 1)
+    )
     with progress.task("Drawing the film", "video", count):
-        data = encode(kind, videos())
+        data = encode(kind, videos, progress)
     write_file(path, data)
     return len(data)
 
@@ -94,7 +94,7 @@ def write_film(
 def _annotated(
     prediction: Prediction, predictor: Predictor, kind: FilmKind, height: int, label: str
 ) -> Iterator[Shown]:
-    """The pictures of one video in the order of time; the last one stays for a moment."""
+    """The pictures of one video in the order of time, drawn as they are asked for; the last one stays for a moment."""
     shown, speed = kind.pictures(prediction.frames, prediction.fps)
     complete = np.array(list(prediction.pictures))
     running = RunningPrediction(
@@ -105,24 +105,29 @@ def _annotated(
         "  ".join(filter(None, (label, f"{speed:.1f}x" if speed > 1 else ""))),
     )
     count = len(complete)
-    for i, jpeg in enumerate(prediction.pictures.values()):
-        # Where there are fewer frames than the film has pictures in that time, each is shown for longer.
-        times = (i + 1) * shown // count - i * shown // count
-        times += round(_HOLD_S * kind.fps) if i == count - 1 else 0
-        yield annotate(_open(jpeg), running, i, (kind.width, height)), times
+    # Where there are fewer frames than the film has pictures in that time, each is shown for longer.
+    times = [(i + 1) * shown // count - i * shown // count for i in range(count)]
+    times[-1] += round(_HOLD_S * kind.fps)
+    jpegs, size = prediction.pictures.values(), (kind.width, height)
+    pictures = (annotate(_open(jpeg), running, i, size) for i, jpeg in enumerate(jpegs))
+    return zip(pictures, times, strict=True)
 
 
 def _open(jpeg: bytes) -> Image.Image:
     return Image.open(io.BytesIO(jpeg))
 
 
-def encode(kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> bytes:
+def encode(kind: FilmKind, videos: Iterable[Iterable[Shown]], progress: Progress = Progress()) -> bytes:
     """All pictures of all videos one after another; they are RGB, of one size, with even sides for an MP4."""
-    return _gif(kind, videos) if kind.suffix == ".gif" else _mp4(kind, videos)
+    return (_gif if kind.suffix == ".gif" else _mp4)(kind, videos, progress)
 
 
-def _gif(kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> bytes:
-    shown = [one for video in videos for one in _reduced(video)]
+def _gif(kind: FilmKind, videos: Iterable[Iterable[Shown]], progress: Progress) -> bytes:
+    shown: list[Shown] = []
+    with ThreadPoolExecutor(cores()) as threads:
+        for reduced in threads.map(_reduced, videos):
+            shown += reduced
+            progress.advance()
     file = io.BytesIO()
     shown[0][0].save(
         file,
@@ -136,13 +141,13 @@ def _gif(kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> bytes:
     return file.getvalue()
 
 
-def _reduced(shown: Iterable[Shown]) -> Iterator[Shown]:
+def _reduced(shown: Iterable[Shown]) -> list[Shown]:
     """The pictures in the best colours for all of them: with a palette for each, what does not move would flicker."""
     steady = list(_steadied(shown))
     chosen = [np.asarray(picture)[::_EVERY, ::_EVERY] for picture, _ in steady[:: -(-len(steady) // _STRIP)]]
     strip = Image.fromarray(np.concatenate(chosen))
     palette = strip.quantize(_COLOURS, Image.Quantize.MEDIANCUT, kmeans=1)
-    return ((picture.quantize(palette=palette, dither=Image.Dither.NONE), times) for picture, times in steady)
+    return [(picture.quantize(palette=palette, dither=Image.Dither.NONE), times) for picture, times in steady]
 
 
 def _steadied(shown: Iterable[Shown]) -> Iterator[Shown]:
@@ -151,24 +156,26 @@ def _steadied(shown: Iterable[Shown]) -> Iterator[Shown]:
     """
     before: np.ndarray | None = None
     for picture, times in shown:
-        pixels = np.asarray(picture, np.int16)
+        pixels = np.asarray(picture)
         if before is not None:
-            still = np.abs(pixels - before).max(2, keepdims=True) < _STILL
-            pixels = np.where(still, before, pixels)
+            changed = (np.maximum(pixels, before) - np.minimum(pixels, before) >= _STILL).any(2, keepdims=True)
+            pixels = np.where(changed, pixels, before)
         before = pixels
-        yield Image.fromarray(pixels.astype(np.uint8)), times
+        yield Image.fromarray(pixels), times
 
 
-def _mp4(kind: FilmKind, videos: Iterable[Iterable[Shown]]) -> bytes:
-    pictures = (picture for video in videos for picture, times in video for _ in range(times))
+def _mp4(kind: FilmKind, videos: Iterable[Iterable[Shown]], progress: Progress) -> bytes:
     # The index comes first, so that a browser can begin before it has everything: that takes a file.
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         with av.open(file.name, "w", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=kind.fps, options={"crf": str(_CRF), "preset": "medium"})
-            for number, picture in enumerate(pictures):
-                if not number:
-                    stream.width, stream.height = picture.size
-                    stream.pix_fmt = "yuv420p"  # the one that every player shows
-                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            stream.pix_fmt = "yuv420p"  # the one that every player shows
+            for video in videos:
+                for picture, times in video:
+                    if not stream.codec_context.is_open:
+                        stream.width, stream.height = picture.size
+                    for _ in range(times):
+                        container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+                progress.advance()
             container.mux(stream.encode())
         return Path(file.name).read_bytes()
