@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import types
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -61,20 +62,31 @@ def _dataclass(kind: Any, content: Any, names: Collection[str] = ()) -> Any:
     if not isinstance(content, Mapping):
         raise ValueError(f"expected an object, found {_shown(content)}")
     found = {}
-    for field in dataclasses.fields(kind):
-        name = field.name.rstrip("_")
-        if (names and name not in names) or (not names and name not in content and _has_default(field)):
+    for attribute, name, type_, has_default in _fields(kind):
+        if (names and name not in names) or (not names and name not in content and has_default):
             continue
         if name not in content:
             raise ValueError(f"{name} is missing")
         try:
-            found[field.name] = _value(field.type, content[name])
+            found[attribute] = _value(type_, content[name])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return kind(**found)
 
 
+@cache
+def _fields(kind: Any) -> list[tuple[str, str, Any, bool]]:
+    """Of each field of a dataclass: its name here and in JSON, its type, and whether it has a default."""
+    none = dataclasses.MISSING
+    return [
+        (f.name, f.name.rstrip("_"), f.type, f.default is not none or f.default_factory is not none)
+        for f in dataclasses.fields(kind)
+    ]
+
+
 def _value(kind: Any, value: Any) -> Any:
+    if type(value) is kind:
+        return value
     if dataclasses.is_dataclass(kind):
         if isinstance(value, kind):  # type: ignore[arg-type]
             return value
@@ -82,7 +94,7 @@ def _value(kind: Any, value: Any) -> Any:
             return kind.from_dict(value) if hasattr(kind, "from_dict") else _dataclass(kind, value)
         except HarCacheError as error:
             raise ValueError(str(error)) from error
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = _parts(kind)
     if origin is types.UnionType:
         return None if value is None else _either(arguments, value)
     if origin is tuple and isinstance(value, list):
@@ -91,7 +103,7 @@ def _value(kind: Any, value: Any) -> Any:
             return tuple(_value(arguments[0], item) for item in value)
     if origin is Mapping and isinstance(value, dict):
         return {key: _value(arguments[1], item) for key, item in value.items()}
-    if type(value) is kind or (kind is float and type(value) is int):
+    if kind is float and type(value) is int:
         return value
     raise ValueError(f"expected {_NAMES[origin or kind]}, found {_shown(value)}")
 
@@ -105,8 +117,9 @@ def _either(kinds: tuple[Any, ...], value: Any) -> Any:
     return _value(first, value)
 
 
-def _has_default(field: "dataclasses.Field[Any]") -> bool:
-    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
 
 
 def _shown(value: Any) -> str:
