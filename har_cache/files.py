@@ -83,6 +83,14 @@ def make_directory(path: Path) -> None:
         raise FileError(f"{path}: cannot be created: {error.strerror}; choose another directory") from error
 
 
+def foreign_names(directory: Path, own: Iterable[str]) -> set[str]:
+    """Names in a directory that are neither hidden nor among `own`. Raises FileError where it cannot be read."""
+    try:
+        return {path.name for path in directory.iterdir() if not path.name.startswith(".")} - {*own}
+    except OSError as error:
+        raise FileError(f"{directory}: cannot be read: {error.strerror}") from error
+
+
 def remove_file(path: Path) -> None:
     """Remove a file, if it is there. Raises FileError where that is not allowed."""
     try:

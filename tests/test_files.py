@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from har_cache.errors import FileError
 from har_cache.files import (
     file_sha256,
+    foreign_names,
     make_directory,
     read_file,
     remove_file,
@@ -196,3 +197,11 @@ def test_remove_file_is_content_with_none_and_names_what_it_may_not_remove(tmp_p
 def test_reading_a_missing_file_names_it(tmp_path):
     with pytest.raises(FileError, match="none: cannot be read: No such file"):
         read_file(tmp_path / "none")
+
+
+def test_foreign_names_are_neither_hidden_nor_ones_own(tmp_path):
+    for name in (".lock", "mine", "thesis.tex"):
+        (tmp_path / name).touch()
+    assert foreign_names(tmp_path, ["mine", "not there"]) == {"thesis.tex"}
+    with pytest.raises(FileError, match="mine: cannot be read: Not a directory"):
+        foreign_names(tmp_path / "mine", [])

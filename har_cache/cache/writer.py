@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import CacheError, FileError
 from ..files import (
     file_sha256,
+    foreign_names,
     make_directory,
     read_file,
     remove_file,
@@ -50,11 +51,7 @@ class Store:
     def create(self) -> None:
         """Make the directory. Raises HarCacheError where that is not possible, or it holds other things."""
         make_directory(self.root)
-        try:
-            names = {path.name for path in self.root.iterdir()}
-        except OSError as error:
-            raise FileError(f"{self.root}: cannot be read: {error.strerror}") from error
-        foreign = {name for name in names if not name.startswith(".")} - {MANIFEST, ENCODER, PLAN, FAILURES, SHARDS}
+        foreign = foreign_names(self.root, (MANIFEST, ENCODER, PLAN, FAILURES, SHARDS))
         if foreign and not (self.root / PLAN).exists():
             raise CacheError(f"{self.root}: holds other files ({min(foreign)}, ...); choose an empty directory")
         make_directory(self.root / SHARDS)

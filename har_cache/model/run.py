@@ -10,7 +10,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from ..errors import FileError, RunError
-from ..files import make_directory, read_csv, read_file, remove_file, sha256, to_csv, write_file
+from ..files import foreign_names, make_directory, read_csv, read_file, remove_file, sha256, to_csv, write_file
 from ..settings import SPLITS
 from .config import CONFIG, HEAD, RunConfig, read_config, write_config
 from .head import Head
@@ -175,6 +175,6 @@ def clear(path: Path) -> None:
 def _create(path: Path) -> None:
     """Make the directory. Raises HarCacheError where it holds other things than a run."""
     make_directory(path)
-    foreign = {p.name for p in path.iterdir() if not p.name.startswith(".")} - {*_ONE_FILE_EACH, EVALUATIONS}
+    foreign = foreign_names(path, (*_ONE_FILE_EACH, EVALUATIONS))
     if foreign and not (path / CONFIG).exists():
         raise RunError(f"{path}: holds other files ({min(foreign)}, ...); choose an empty directory")
