@@ -7,29 +7,38 @@ the plan alone, whatever the number of workers and whichever is fastest.
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
-from itertools import groupby
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
+from .. import system
 from ..cache.record import ClipRecord
 from ..errors import ClipError
+from ..video.pixels import Pixels, Tables, rgb_table
+from ..workers.memory import SharedArray
 from ..workers.pool import WorkerPool
 from ..workers.prefetch import Decoding, decode_ahead
-from ..workers.ring import RING_BYTES, Ring
+from ..workers.ring import Ring
 from ..workers.tasks import Job, check_finite, decode
 from .gpu_batches import BatchEncoder, Rows
 from .shard_tasks import OnClip, ShardResult, ShardTask, to_record
 
-# A worker that has filled the ring of a short clip goes on to the next clip.
-_RINGS_A_WORKER = 2
+# A worker that has filled the ring of a short clip goes on to the next clip. One more is still read when another clip
+# gets its own.
+_RINGS_A_WORKER, _SPARE_RINGS = 2, 1
+RING_BYTES = 64 << 20  # most clips of HMDB51 fit in: else the others' frames wait for a long one, at one worker's speed
+_RINGS_OF_MEMORY = 0.25  # of the machine's, at most, by all rings
 _POLL_S = 0.0005
+_NICE = 5  # of workers: the process that feeds the device comes first
 
 
-# A clip that is being decoded, tagged with its shard, and its key and file.
-_Clip = Decoding[tuple[int, tuple[str, Path]]]
+# A clip that is being decoded, tagged with its task, and its key and file.
+_Clip = Decoding[tuple[ShardTask, tuple[str, Path]]]
 
 
 def run_on_device(
@@ -41,54 +50,94 @@ def run_on_device(
     as BatchEncoder has them. They overlap: their sum is not the time that has passed.
     """
     assert job.encoder is not None
-    encoder = BatchEncoder(job.encoder, job.precision, job.views, device)
     with ExitStack() as stack:
-        rings = [stack.enter_context(Ring.create(RING_BYTES)) for _ in range(_RINGS_A_WORKER * workers)]
-        job = replace(job, encoder=None, rings=tuple(ring.name for ring in rings))
-        pool = stack.enter_context(WorkerPool(job, workers))
-        calls = (((task.index, clip), clip) for task in tasks for clip in task.clips)
-        for shard, clips in groupby(decode_ahead(pool, decode, calls, rings), lambda clip: clip.tag[0]):
-            yield ShardResult(shard, tuple(_results(clips, encoder, pool, on_clip)))
+        tables = _tables()
+        names = [(pixels, stack.enter_context(SharedArray(t, "colours")).name) for pixels, t in tables.items()]
+        count = _RINGS_A_WORKER * workers + _SPARE_RINGS
+        rings = [stack.enter_context(Ring.create(ring_bytes(count))) for _ in range(count)]
+        decoding = replace(job, encoder=None, rings=tuple(ring.name for ring in rings), tables=tuple(names), nice=_NICE)
+        pool = stack.enter_context(WorkerPool(decoding, workers))
+        calls = (((task, clip), clip) for task in tasks for clip in task.clips)
+        clips = decode_ahead(pool, decode, calls, rings, _SPARE_RINGS)
+        first = list(islice(clips, 1))  # workers start while the device gets ready
+        memories = [ring.memory for ring in rings]
+        encoder = BatchEncoder(job.encoder, job.precision, job.views, device, tables, memories)
+        del memories
+        yield from _Feed(stack.enter_context(encoder), pool, on_clip).run(chain(first, clips))
 
 
-def _results(clips: Iterable[_Clip], encoder: BatchEncoder, pool: WorkerPool, on_clip: OnClip) -> Iterator[ClipRecord]:
-    """A shard's results, in order, as soon as they are known."""
-    pending: deque[tuple[_Clip, Rows, ClipRecord | ClipError]] = deque()
-
-    def finished() -> Iterator[ClipRecord]:
-        while pending and pending[0][1].complete:
-            clip, rows, decoded = pending.popleft()
-            result = to_record(clip.tag[1], _outcome(rows, decoded))
-            on_clip(result)
-            yield result
-
-    for clip in clips:
-        pending.append((clip, *_encode(clip, pool, encoder)))
-        yield from finished()
-    encoder.flush()
-    yield from finished()
+def ring_bytes(rings: int) -> int:
+    """Bytes of a ring, where there are so many: as many as clips fill, as far as the machine's memory goes."""
+    return min(RING_BYTES, int(_RINGS_OF_MEMORY * system.memory_bytes() / rings))
 
 
-def _encode(clip: _Clip, pool: WorkerPool, encoder: BatchEncoder) -> tuple[Rows, ClipRecord | ClipError]:
-    """Send a clip's frames to the encoder as they come. All of them, even if decoding has failed meanwhile: so that
-    the batches do not depend on when this is noticed.
-    """
-    rows = Rows()
-    while True:
-        over = clip.future.done()  # asked first: all that was written before is then seen
-        frames = clip.ring.read(encoder.room)
-        if len(frames):
-            encoder.add(frames, rows)
-            clip.ring.release(len(frames))
-        elif over:
-            return rows, pool.outcome(clip.future)
-        else:
-            time.sleep(_POLL_S)
+def _tables() -> Tables:
+    kinds = [pixels for pixels in Pixels if pixels != Pixels.RGB]
+    with ThreadPoolExecutor(len(kinds)) as threads:
+        return dict(zip(kinds, threads.map(rgb_table, kinds), strict=True))
+
+
+@dataclass
+class _Feed:
+    """The way of clips through the encoder: their frames go in as they come, their embeddings come back later."""
+
+    encoder: BatchEncoder
+    pool: WorkerPool
+    on_clip: OnClip
+    pending: deque[tuple[_Clip, Rows, ClipRecord | ClipError]] = field(default_factory=deque)
+    done: list[ClipRecord] = field(default_factory=list)  # of the first shard that is not finished
+
+    def run(self, clips: Iterable[_Clip]) -> Iterator[ShardResult]:
+        """Yield shards as they are done. The next one's frames go in while the last ones of a shard come back."""
+        shard: ShardTask | None = None
+        before: Ring | None = None
+        for clip in clips:
+            if shard not in (None, clip.tag[0]):
+                self.encoder.pad()
+            shard = clip.tag[0]
+            self.pending.append((clip, *self._encode(clip)))
+            if before is not None and before.held:  # the clip after the next gets its ring
+                self.encoder.wait()
+            before = clip.ring
+            yield from self._finished()
+        self.encoder.pad()
+        self.encoder.wait()
+        self.encoder.finish()
+        yield from self._finished()
+
+    def _encode(self, clip: _Clip) -> tuple[Rows, ClipRecord | ClipError]:
+        """Send a clip's frames to the encoder as they come. All of them, even if decoding has failed meanwhile: so that
+        the batches do not depend on when this is noticed.
+        """
+        rows = Rows()
+        while True:
+            over = clip.future.done()  # asked first: all that was written before is then seen
+            piece = clip.ring.read(self.encoder.room)
+            if piece is not None:
+                self.encoder.add(piece, rows, partial(clip.ring.release, len(piece)))
+            elif over:
+                return rows, self.pool.outcome(clip.future)
+            else:
+                time.sleep(_POLL_S)
+            self.encoder.poll()
+
+    def _finished(self) -> Iterator[ShardResult]:
+        """Shards of which all clips have their embeddings."""
+        while self.pending and self.pending[0][1].complete:
+            clip, rows, decoded = self.pending.popleft()
+            task, key_and_path = clip.tag
+            self.done.append(to_record(key_and_path, _outcome(rows, decoded)))
+            self.on_clip(self.done[-1])
+            if len(self.done) == len(task.clips):
+                yield ShardResult(task.index, tuple(self.done))
+                self.done = []
 
 
 def _outcome(rows: Rows, decoded: ClipRecord | ClipError) -> ClipRecord | ClipError:
     if isinstance(decoded, ClipError):
         return decoded
+    if rows.error:
+        return rows.error
     assert rows.sent == decoded.frames
     embeddings = np.concatenate(rows.parts, axis=1)
     try:

@@ -1,13 +1,13 @@
 """Frames of one clip after another -> embeddings, in batches of one fixed shape, on any device.
 
-On CUDA nothing here waits for the device, but to stay no more than two batches ahead of it: frames are uploaded
-from pinned memory on a stream of their own, and each batch is one CUDA graph.
+On CUDA nothing here waits for the device, but to stay no more than two batches ahead of it: frames are uploaded on a
+stream of their own, and each batch is one CUDA graph.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,15 @@ from torch import Tensor
 
 from ..encoder.encoder import Encoder
 from ..encoder.folded import FoldedEncoder
+from ..encoder.pixels import to_rgb
 from ..encoder.transform import CROP, crop
-from ..workers.ring import RING_BYTES
+from ..errors import ClipError
+from ..video.pixels import Layout, Pixels, Tables
+from ..workers.ring import Piece
+from .gpu_uploads import Uploads
 
 BATCH = 256
 _AHEAD = 2
-_UPLOADS = 3
 _WARM_UPS = 3
 
 
@@ -35,6 +38,10 @@ class _Now:
     def synchronize(self) -> None:
         """Nothing to wait for."""
 
+    def query(self) -> bool:
+        """Whether it has come."""
+        return True
+
     def elapsed_time(self, end: "_Now") -> float:
         """Milliseconds from here to `end`."""
         return 1000 * (end._at - self._at)
@@ -45,9 +52,12 @@ _Span = tuple[Any, Any]  # two CUDA events, or two of what stands for them
 
 @dataclass
 class Rows:
-    """A clip's embeddings as they come back. `sent`: its frames so far; `seconds`: the device's, by stage."""
+    """A clip's embeddings as they come back. `sent`: its frames so far; `seconds`: the device's, by stage; `error`: why
+    the device cannot take its frames.
+    """
 
     sent: int = 0
+    error: ClipError | None = None
     parts: list[np.ndarray] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"transform": 0.0, "encode": 0.0})
 
@@ -60,50 +70,97 @@ class Rows:
 class BatchEncoder:
     """An encoder that is given frames as they come and fills its batches with them, across clips.
 
-    What is in a batch depends only on the order of the frames, not on how many are added at a time, RING_BYTES at
-    most. A clip's seconds are its frames' share of their batches' on the device; uploads overlap with them, and are
-    not counted.
+    What is in a batch depends only on the order of the frames, not on how many are added at a time. A clip's seconds
+    are its frames' share of their batches' on the device; uploads overlap with them, and are not counted. A context
+    manager: what was added and has not come back when it ends is lost.
     """
 
-    def __init__(self, folded: FoldedEncoder, precision: str, views: Sequence[str], device: str) -> None:
+    def __init__(
+        self,
+        folded: FoldedEncoder,
+        precision: str,
+        views: Sequence[str],
+        device: str,
+        tables: Tables | None = None,
+        memories: Sequence[np.ndarray] = (),
+    ) -> None:
+        """`tables`: for frames that come as planes; `memories`: those that frames are views of, as far as is known."""
         self._encoder = Encoder(folded, precision, views, device)
         self._device = self._encoder.device
         self._cuda = self._device.type == "cuda"
         self._crops = torch.zeros(BATCH, 3, CROP, CROP, device=self._device).to(memory_format=torch.channels_last)
-        self._upload = _Uploads(self._device) if self._cuda else lambda frames: nullcontext(torch.from_numpy(frames))
+        self._tables: Mapping[Pixels, Tensor] = {
+            pixels: torch.from_numpy(table.view(np.int32)).to(self._device) for pixels, table in (tables or {}).items()
+        }
+        self._uploads = Uploads(self._device, memories) if self._cuda else _NoUploads()
         self._forward = self._captured() if self._cuda else self._run
         self._shares: list[tuple[Rows, int]] = []
         self._transforms: list[_Span] = []
         self._filled = 0
         self._behind: deque[_Batch] = deque()
 
+    def __enter__(self) -> "BatchEncoder":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._uploads.__exit__(*error)
+
     @property
     def room(self) -> int:
         """Frames that the batch being filled still takes, at least 1."""
         return BATCH - self._filled
 
-    def add(self, frames: np.ndarray, rows: Rows) -> None:
-        """Take the next frames of a clip: uint8 (n, height, width, 3), n at most `room`. They may be overwritten
-        when this returns; their embeddings come to `rows` later.
+    def add(self, piece: Piece, rows: Rows, release: Callable[[], None] = lambda: None) -> None:
+        """Take the next frames of a clip, at most `room`; their embeddings come to `rows` later. `release` is called
+        when they may be overwritten: now, or by `poll` or `wait`. Frames that the device has no memory for are left
+        black, and `rows.error` says so.
         """
-        end = self._filled + len(frames)
-        with self._upload(frames) as uploaded:
+        end = self._filled + len(piece)
+        with self._uploads(piece.data, release) as stored:
             begun = self._mark()
-            self._crops[self._filled : end] = crop(uploaded)
+            self._fill(self._crops[self._filled : end], stored, piece.layout, rows)
             self._transforms.append((begun, self._mark()))
-        self._shares.append((rows, len(frames)))
-        rows.sent += len(frames)
+        self._shares.append((rows, len(piece)))
+        rows.sent += len(piece)
         self._filled = end
         if end == BATCH:
             self._encode()
 
-    def flush(self) -> None:
-        """Encode what is left, in a batch filled up with zeros, and wait until all rows have their embeddings."""
+    def poll(self) -> None:
+        """Release frames that have been read, and hand out embeddings that are there; waits for nothing."""
+        self._uploads.poll()
+        while self._behind and self._behind[0].encode[1].query():
+            self._behind.popleft().hand_out()
+
+    def wait(self) -> None:
+        """Wait until all frames that were added are released."""
+        self._uploads.wait()
+
+    def pad(self) -> None:
+        """Encode what has been added, in a batch filled up with zeros."""
         if self._filled:
             self._crops[self._filled :] = 0
             self._encode()
+
+    def finish(self) -> None:
+        """Wait until all full batches' embeddings are handed out."""
         while self._behind:
             self._behind.popleft().hand_out()
+
+    def _fill(self, crops: Tensor, stored: Tensor, layout: Layout, rows: Rows) -> None:
+        """Put the crops of frames in their places; by halves where memory runs out."""
+        try:
+            crops[:] = crop(to_rgb(stored, layout, self._tables))
+            return
+        except torch.OutOfMemoryError:
+            pass  # what follows is done when the error no longer holds what was made so far
+        if half := len(crops) // 2:
+            self._fill(crops[:half], stored[:half], layout, rows)
+            self._fill(crops[half:], stored[half:], layout, rows)
+        else:
+            crops.zero_()
+            size = f"{layout.width}x{layout.height}"
+            rows.error = ClipError(f"{self._device} has not even memory for one of its frames ({size})")
 
     def _encode(self) -> None:
         begun = self._mark()
@@ -171,41 +228,20 @@ class _Batch:
             start += count
 
 
-class _Uploads:
-    """Frames to a CUDA device, through pinned memory, while the device works.
+class _NoUploads:
+    """In place of uploads to CUDA: frames are used where they are, before `add` returns."""
 
-    Each of a few places is a piece of pinned memory and one of device memory. The host may write the former when the
-    upload from it is over (`uploaded`); the next upload into the latter waits until its frames have been used
-    (`used`).
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
-        self._places = deque(_Place(device, RING_BYTES) for _ in range(_UPLOADS))
+    from_rings = True
 
     @contextmanager
-    def __call__(self, frames: np.ndarray) -> Iterator[Tensor]:
-        """The frames on the device, for work that is submitted within this context."""
-        self._places.rotate(-1)
-        place = self._places[0]
-        here = torch.cuda.current_stream(self._device)
-        host, device = place.host[: frames.size], place.device[: frames.size]
-        place.uploaded.synchronize()
-        # By numpy, on one thread: torch's many would wait for each other on cores that are busy decoding.
-        np.copyto(host.numpy(), frames.reshape(-1))
-        with torch.cuda.stream(self._stream):
-            self._stream.wait_event(place.used)
-            device.copy_(host, non_blocking=True)
-            place.uploaded.record(self._stream)
-        here.wait_event(place.uploaded)
-        yield device.view(frames.shape)
-        place.used.record(here)
+    def __call__(self, data: np.ndarray, release: Callable[[], None]) -> Iterator[Tensor]:
+        yield torch.from_numpy(data)
+        release()
 
+    def poll(self) -> None:
+        """Nothing is under way."""
 
-class _Place:
-    def __init__(self, device: torch.device, size: int) -> None:
-        self.host = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        self.device = torch.empty(size, dtype=torch.uint8, device=device)
-        self.uploaded = torch.cuda.Event(blocking=True)
-        self.used = torch.cuda.Event()
+    wait = poll
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to end."""

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ..errors import ClipError, HarCacheError
 from ..settings import DECODERS
 from .container import VideoInfo, opened, reasons
+from .pixels import Storage, Stored, Tables, rgb_converter, store_rgb
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -33,6 +34,7 @@ _DECORD_CODECS = {"h264", "vp8", "vp9"}
 _DECORD_PIXELS = {"yuv420p", "yuvj420p"}
 _DECORD_MIN_WIDTH = 64
 
+T = TypeVar("T")
 OnFrame = Callable[[], None]
 
 
@@ -85,7 +87,7 @@ class VideoReader:
         self._check_bytes()
         count = 0
         with reasons():
-            frames = self._rgb()
+            frames = self._decoded(rgb_converter())
             while (first := next(frames, None)) is not None:
                 chunk = np.empty((size, *first.shape), np.uint8)
                 filled = 0
@@ -96,6 +98,18 @@ class VideoReader:
                 yield chunk[:filled]
         self._check_count(count)
 
+    def stored(self, tables: Tables) -> Iterator[Stored]:
+        """Yield all frames, those of `chunks`, as they are cheapest to hand over: as planes where one of `tables` gives
+        exactly their RGB, else as RGB. Raises ClipError as `chunks` does.
+        """
+        self._check_bytes()
+        count = 0
+        with reasons():
+            for frame in self._decoded(Storage(tables)):
+                count += 1
+                yield store_rgb(frame) if isinstance(frame, np.ndarray) else frame
+        self._check_count(count)
+
     def frames(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         """Yield the frames with these numbers, in ascending order, as uint8 RGB (height, width, 3): those of `chunks`,
         as far as there are so many.
@@ -104,7 +118,7 @@ class VideoReader:
         these is converted to RGB. Raises ClipError as `chunks` does.
         """
         self._check_bytes()
-        to_rgb, frames = _converter(), self._frames()
+        to_rgb, frames = rgb_converter(), self._frames()
         wanted, count = deque(numbers), 0
         with reasons():
             while wanted and (frame := next(frames, None)):
@@ -120,19 +134,18 @@ class VideoReader:
         with reasons():
             return sum(1 for _ in islice(self._frames(), most))
 
-    def _rgb(self) -> Iterator[np.ndarray]:
-        """All frames as RGB: decord's, where it is asked for, as long as all is sound; else PyAV's.
+    def _decoded(self, convert: Callable[["VideoFrame"], T]) -> Iterator[T | np.ndarray]:
+        """All frames: decord's, as RGB, where it is asked for and as long as all is sound; else PyAV's, converted.
 
         decord rotates as the header asks, scales the colour of interlaced frames by field, and repairs damage as
         FFmpeg did long ago.
         """
-        to_rgb = _converter()
         decord = _decord_frames(self._path) if self._decord and _decord_agrees(self.info) else iter(())
         for frame in self._frames():
             if self._damaged or frame.is_corrupt or frame.interlaced_frame or frame.rotation:
                 decord = iter(())
             array = next(decord, None)
-            yield to_rgb(frame) if array is None else array
+            yield convert(frame) if array is None else array
 
     def _frames(self) -> Iterator["VideoFrame"]:
         """PyAV's decoded frames, all of one size."""
@@ -209,17 +222,6 @@ def _decord_frames(path: Path) -> Iterator[np.ndarray]:
         reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
         while True:
             yield reader.next().asnumpy()  # not get_batch: on a busy machine its reading ahead grows without bound
-
-
-def _converter() -> Callable[["VideoFrame"], np.ndarray]:
-    """Converter of PyAV's frames of one clip to RGB, with the pixels of `frame.to_ndarray("rgb24")`.
-
-    That call sets up a scaler with a thread per core for every frame, which takes most of its time.
-    """
-    from av.video.reformatter import VideoReformatter
-
-    scaler = VideoReformatter()
-    return lambda frame: scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
 def _all_there(path: Path, count: int) -> bool:

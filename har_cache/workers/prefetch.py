@@ -69,7 +69,9 @@ class FramePrefetcher:
         if isinstance(outcome, ClipError):
             return outcome
         stats.busy_s += outcome
-        return decoding.ring.read(decoding.tag)
+        piece = decoding.ring.read(decoding.tag)
+        assert piece is not None
+        return piece.rgb()
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,25 @@ class Decoding(Generic[T]):
 
 
 def decode_ahead(
-    pool: WorkerPool, function: Callable[..., Any], calls: Iterable[tuple[T, tuple[Any, ...]]], rings: Sequence[Ring]
+    pool: WorkerPool,
+    function: Callable[..., Any],
+    calls: Iterable[tuple[T, tuple[Any, ...]]],
+    rings: Sequence[Ring],
+    spare: int = 0,
 ) -> Generator[Decoding[T], None, None]:
-    """Have workers call `function(*args, name of a ring)` for each (tag, args), as many at a time as there are rings;
-    yield them in order, as they are under way. A clip's ring goes to another one when the next clip is asked for.
+    """Have workers call `function(*args, name of a ring)` for each (tag, args), as many at a time as there are rings,
+    less the `spare` ones; yield them in order, as they are under way.
+
+    A clip's ring goes to another one when so many clips as are spare have come after it, and the next is asked for.
     """
-    free = list(rings)
+    free = deque(rings)
     running: deque[Decoding[T]] = deque()
     try:
         for tag, args in calls:
-            if not free:
+            if len(free) <= spare:
                 yield running[0]
                 free.append(running.popleft().ring)
-            ring = free.pop()
+            ring = free.popleft()
             ring.reset()
             running.append(Decoding(tag, ring, pool.submit(function, *args, ring.name)))
         yield from running

@@ -4,6 +4,7 @@ A decoder that hangs, eats memory or crashes takes its process with it; the pool
 parent tells the user which clip it was.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from ..encoder.folded import FoldedEncoder
 from ..encoder.transform import RESIZE, crop
 from ..errors import ClipError
 from ..video.decode import VideoReader, read_frames, spread
+from ..video.pixels import Pixels, Tables, store_rgb
 from ..video.thumbnails import Thumbnails
+from .memory import open_array
 from .ring import Ring
 from .watchdog import CHUNK_BYTES, Sandbox, bounded, rearm
 
@@ -30,7 +33,8 @@ _LONGEST_SAMPLED = 1000
 class Job(Sandbox):
     """Job of a worker: how to decode, and (for embedding) the encoder and how to run it.
 
-    `rings`: names of those that it may be told to decode to.
+    `rings`: names of those that it may be told to decode to; `tables`: names of arrays of `rgb_table`, by kind, where
+    frames may go as planes; `nice`: how far it stands back behind other processes.
     """
 
     decoder: str
@@ -38,20 +42,25 @@ class Job(Sandbox):
     precision: str = "fp32"
     views: tuple[str, ...] = ("center",)
     rings: tuple[str, ...] = ()
+    tables: tuple[tuple[Pixels, str], ...] = ()
+    nice: int = 0
 
     def prepare(self) -> None:
         """Set up the encoder and the rings of this process."""
-        global _job, _encoder, _rings
+        global _job, _encoder, _rings, _tables
         _job = self
+        os.nice(self.nice)
         torch.set_num_threads(1)
         _encoder = Encoder(self.encoder, self.precision, self.views) if self.encoder else None
         _rings = {name: Ring(name) for name in self.rings}  # once: the kernel then has to map each page only once
+        _tables = {pixels: open_array(name, np.uint32) for pixels, name in self.tables}
 
 
 # Of this process, by design: a pool prepares each of its processes once, with one job.
 _job: Job
 _encoder: Encoder | None = None
 _rings: dict[str, Ring]
+_tables: Tables
 
 
 def embed(key: str, path: Path, thumbnails: Thumbnails | None = None) -> ClipRecord:
@@ -81,11 +90,12 @@ def decode(key: str, path: Path, ring: str) -> ClipRecord:
     timer = StageTimer()
     frames, there = 0, _rings[ring].written
     with bounded(), open_video(path) as video:
-        for chunk in chunks(video):
+        for frame in video.stored(_tables):
             timer.record("decode")
-            _rings[ring].write(chunk[max(0, there - frames) :], rearm)
+            if frames >= there:
+                _rings[ring].write(frame, rearm)
             timer.skip()
-            frames += len(chunk)
+            frames += 1
         timer.record("decode")
     return _record(key, path, video, frames, timer)
 
@@ -98,7 +108,7 @@ def pick(path: Path, numbers: Sequence[int], ring: str) -> float:
     with bounded():
         for frame in read_frames(path, numbers[_rings[ring].written :], rearm):
             side = crop(torch.from_numpy(frame[None]), RESIZE)
-            _rings[ring].write(side.permute(0, 2, 3, 1).to(torch.uint8).numpy(), rearm)
+            _rings[ring].write(store_rgb(side[0].permute(1, 2, 0).to(torch.uint8).numpy()), rearm)
     return time.perf_counter() - begun
 
 

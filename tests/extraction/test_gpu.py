@@ -21,6 +21,8 @@ from har_cache.extraction import gpu_batches as batches
 from har_cache.extraction import shard_tasks as local
 from har_cache.extraction.cpu import run_on_cpu
 from har_cache.extraction.shard_tasks import ShardTask
+from har_cache.video.pixels import Layout
+from har_cache.workers.ring import Piece
 from har_cache.workers.tasks import Job
 
 from ..helpers.videos import moving_frames, reference_frames, write_video
@@ -138,9 +140,9 @@ def test_gives_what_the_cpu_way_gives_for_any_number_of_workers(tasks, job, on_c
 def test_waiting_for_the_reader_is_no_stall(tasks, job, on_cpu, monkeypatch):
     add, naps = batches.BatchEncoder.add, iter([2.5])
 
-    def slow_add(self, frames, rows):
+    def slow_add(self, *args):
         time.sleep(next(naps, 0))
-        add(self, frames, rows)
+        add(self, *args)
 
     monkeypatch.setattr(batches.BatchEncoder, "add", slow_add)
     monkeypatch.setattr("har_cache.workers.pool.STRIKES", 1)
@@ -177,10 +179,11 @@ def test_batches_do_not_depend_on_how_frames_come(job, pieces):
     encoder = batches.BatchEncoder(job.encoder, "fp32", ("center",), "cpu")
     rows, start = batches.Rows(), 0
     for count in pieces:
-        encoder.add(frames[start : start + count], rows)
+        encoder.add(Piece(Layout(120, 160), frames[start : start + count].reshape(count, -1)), rows)
         start += count
     assert not rows.complete
-    encoder.flush()
+    encoder.pad()
+    encoder.finish()
     assert rows.complete
 
     padded = torch.cat([crop(torch.from_numpy(frames)), torch.zeros(23, 3, 224, 224)])
