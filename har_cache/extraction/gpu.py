@@ -28,10 +28,11 @@ from ..workers.tasks import Job, check_finite, decode
 from .gpu_batches import BatchEncoder, Rows
 from .shard_tasks import OnClip, ShardResult, ShardTask, to_record
 
-# A worker that has filled the ring of a short clip goes on to the next clip. One more is still read when another clip
-# gets its own.
-_RINGS_A_WORKER, _SPARE_RINGS = 2, 1
-RING_BYTES = 64 << 20  # most clips of HMDB51 fit in: else the others' frames wait for a long one, at one worker's speed
+# Clips are used in the plan's order, each at its worker's speed if it is not there yet: so workers go ahead by some
+# clips, most of which fit into a ring (simulated: 2 rings of 32 MiB a worker cost a tenth to a fifth of the speed). One
+# ring more is still being read when another clip gets its own.
+_RINGS_A_WORKER, _SPARE_RINGS = 3, 1
+RING_BYTES = 64 << 20
 _RINGS_OF_MEMORY = 0.25  # of the machine's, at most, by all rings
 _POLL_S = 0.0005
 _NICE = 5  # of workers: the process that feeds the device comes first

@@ -8,6 +8,7 @@ function of its (y, u, v) alone. So a table of 2^24 entries, filled by that scal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,7 @@ class Layout:
     width: int
     pixels: Pixels = Pixels.RGB
 
-    @property
+    @cached_property
     def planes(self) -> tuple[tuple[int, int], ...]:
         """Rows, and bytes in a row, of each plane; they follow each other without a gap."""
         if self.pixels == Pixels.RGB:
@@ -51,7 +52,7 @@ class Layout:
         chroma = -(-self.height // 2), -(-self.width // 2)
         return (self.height, self.width), chroma, chroma
 
-    @property
+    @cached_property
     def frame_bytes(self) -> int:
         """Bytes that a frame takes."""
         return sum(rows * width for rows, width in self.planes)
@@ -69,17 +70,19 @@ class Storage:
     def __init__(self, tables: Tables) -> None:
         self._tables, self._to_rgb = tables, rgb_converter()
         self._claimed = self._chosen = Pixels.RGB
+        self._layout: Layout | None = None
 
     def __call__(self, frame: "VideoFrame") -> Stored:
-        """The frame, stored."""
+        """The frame, stored; they are all of one size."""
         claimed = _claimed(frame)
         if claimed != self._claimed:
             self._claimed = claimed
             self._chosen = claimed if claimed in self._tables and self._is_exact(frame, claimed) else Pixels.RGB
         if self._chosen == Pixels.RGB:
             return store_rgb(self._to_rgb(frame))
-        layout = Layout(frame.height, frame.width, self._chosen)
-        return layout, _planes(frame, layout)
+        if self._layout is None or self._layout.pixels != self._chosen:
+            self._layout = Layout(frame.height, frame.width, self._chosen)
+        return self._layout, _planes(frame, self._layout)
 
     def _is_exact(self, frame: "VideoFrame", pixels: Pixels) -> bool:
         if any(plane.line_size < 0 for plane in frame.planes):  # upside down in memory

@@ -58,6 +58,7 @@ class Ring:
         self._data = np.frombuffer(self._memory, np.uint8, offset=_HEADER_BYTES)
         self._file: int | None = None
         self._read = 0  # frames that the reader was given
+        self._written: Layout | None = None  # of the writer's last frame
         self._layout: Layout | None = None  # of _slots
         self._slots = self._data[:0].reshape(0, 0)
 
@@ -99,8 +100,10 @@ class Ring:
         """
         layout, planes = frame
         written = self._get(_WRITTEN)
-        if layout != self._stored_layout():
-            self._start_layout(layout, written, when_full)
+        if layout is not self._written or not self._header[_HEIGHT]:  # the header's is slow to read
+            if layout != self._stored_layout():
+                self._start_layout(layout, written, when_full)
+            self._written = layout
         slots = self._slots_of(layout)
         while written - self._get(_TAKEN) >= len(slots):
             _wait(when_full)
@@ -145,7 +148,7 @@ class Ring:
         self._header[[_FIRST, _HEIGHT, _WIDTH, _PIXELS]] = written, layout.height, layout.width, layout.pixels
 
     def _slots_of(self, layout: Layout) -> np.ndarray:
-        if layout != self._layout:
+        if layout is not self._layout and layout != self._layout:
             size = layout.frame_bytes
             count = len(self._data) // size
             self._layout, self._slots = layout, self._data[: count * size].reshape(count, size)

@@ -33,9 +33,15 @@ SMALL_RING = 1 << 20  # 18 frames of 160x120
 SMALL_BATCH = 32
 
 
+@pytest.fixture(scope="module")
+def tables():
+    return gpu._tables()
+
+
 @pytest.fixture(autouse=True)
-def _small(monkeypatch):
-    """Rings that clips do not fit into, and batches that a few clips fill."""
+def _small(monkeypatch, tables):
+    """Rings that clips do not fit into, and batches that a few clips fill; tables of colours made once."""
+    monkeypatch.setattr(gpu, "_tables", lambda: tables)
     monkeypatch.setattr(gpu, "RING_BYTES", SMALL_RING)
     monkeypatch.setattr(batches, "BATCH", SMALL_BATCH)
 
@@ -163,6 +169,53 @@ def test_embeddings_that_float16_cannot_hold_fail_the_clip(tasks, job):
     overflowing = replace(job, encoder=replace(job.encoder, bias=job.encoder.bias + 1e6))
     shards = run([ShardTask(0, tasks[0].clips[1:2])], overflowing)
     assert "not finite" in shards[0].results[0].reason
+
+
+def test_frames_that_a_device_has_no_memory_for_fail_their_clip_alone(tasks, job, monkeypatch):
+    """Larger pieces are taken by halves; where not even one frame fits, the batch goes on without."""
+    whole, crop, sizes = run(tasks[:1], job), batches.crop, []
+
+    def with_little_memory(frames):
+        sizes.append(len(frames))
+        if len(frames) > 5 or frames.shape[2] == 320:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return crop(frames)
+
+    monkeypatch.setattr(batches, "crop", with_little_memory)
+    shards = run(tasks[:1], job)
+    assert max(sizes) > 5
+    for found, wanted in zip(all_results(shards), all_results(whole), strict=True):
+        if wanted.key == "class/c.mkv":
+            assert found.failed and "cpu has not even memory for one of its frames (320x240)" in found.reason
+        else:
+            assert facts(found) == facts(wanted) and np.array_equal(found.embeddings, wanted.embeddings)
+
+
+def test_workers_decode_while_the_device_gets_ready(tasks, job, monkeypatch):
+    begun = []
+
+    class Encoder(batches.BatchEncoder):
+        def __init__(self, *args):
+            deadline = time.monotonic() + 20
+            rings = [np.frombuffer(memory, np.int64, 1) for memory in args[-1]]
+            while not any(ring[0] for ring in rings) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            begun.append(any(ring[0] for ring in rings))
+            del rings
+            super().__init__(*args)
+
+    monkeypatch.setattr(gpu, "BatchEncoder", Encoder)
+    assert run(tasks[2:], job) and begun == [True]
+
+
+def test_a_device_that_does_not_start_leaves_nothing(tasks, job, monkeypatch):
+    def refuse(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(gpu, "BatchEncoder", refuse)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(tasks, job)
+    assert not open_rings()
 
 
 def test_frames_too_large_to_hand_over_fail_the_clip(tasks, job, monkeypatch):

@@ -12,7 +12,7 @@ from ..helpers.shared import VIDEOS
 from ..helpers.videos import moving_frames, write_video
 
 WITH_TABLE = [kind for kind in Pixels if kind != Pixels.RGB]
-# As FFmpeg names them: matrix (1: BT.709, 2: unspecified, 5 and 6: BT.601, 9: BT.2020), range (0: unspecified, 2: full).
+# FFmpeg: matrix (1: BT.709, 2: unspecified, 5, 6: BT.601, 9: BT.2020), range (0: unspecified, 1: limited, 2: full).
 TAGS = {
     Pixels.BT601: [(2, 0), (2, 1), (5, 1), (6, 0)],
     Pixels.BT601_FULL: [(2, 2), (5, 2)],
