@@ -1,8 +1,6 @@
 """Cropped frames -> 256-d embeddings: the network at a chosen precision, and the choice of it."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +8,7 @@ from torch import Tensor
 
 from .. import system
 from .folded import Block, FoldedEncoder
+from .fp32 import true_fp32
 from .onnx_graph import Graph
 from .transform import normalise
 
@@ -89,40 +88,6 @@ def _run(blocks: Sequence[Block], x: Tensor) -> Tensor:
 
 def _pool(x: Tensor) -> Tensor:
     return x.float().mean((2, 3))
-
-
-@contextmanager
-def true_fp32(device: torch.device) -> Iterator[None]:
-    """On CUDA: float32 is computed in float32 and not in TF32, by algorithms that are the same every time."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
-    cudnn.benchmark, cudnn.deterministic = False, True
-    try:
-        with fp32_precision(device, "ieee"):
-            yield
-    finally:
-        cudnn.benchmark, cudnn.deterministic = before
-
-
-@contextmanager
-def fp32_precision(device: torch.device, precision: str) -> Iterator[None]:
-    """On CUDA: products, convolutions and RNNs of float32 are computed in `ieee` or `tf32`."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn: Any = torch.backends.cudnn
-    backends: list[Any] = [torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn]
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = precision
-        yield
-    finally:
-        for backend, theirs in zip(backends, before, strict=True):
-            backend.fp32_precision = theirs
 
 
 def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: str = "auto") -> tuple[str, float]:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..encoder.encoder import true_fp32
+from ..encoder.fp32 import true_fp32
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
 from ..training.augment import centred

@@ -13,7 +13,7 @@ from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.record import source_sha256
 from ..data.index import ClipIndex, read_index
-from ..encoder.encoder import true_fp32
+from ..encoder.fp32 import true_fp32
 from ..errors import CacheError, DataError, RunError
 from ..model import run
 from ..model.config import FINETUNED, BestEpoch, RunConfig, Start

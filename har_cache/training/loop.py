@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..encoder.encoder import fp32_precision, true_fp32
+from ..encoder.fp32 import fp32_precision, true_fp32
 from ..errors import HarCacheError, RunError
 from ..model.run import BEST, LAST
 from ..progress import Progress

@@ -4,7 +4,7 @@ import torch
 from har_cache import system
 from har_cache.encoder import encoder
 from har_cache.encoder import folded as folding
-from har_cache.encoder.encoder import FAITHFUL, Encoder, centred_cosine, choose_precision, true_fp32
+from har_cache.encoder.encoder import FAITHFUL, Encoder, centred_cosine, choose_precision
 from har_cache.encoder.folded import fold
 from har_cache.settings import PRECISIONS
 
@@ -97,22 +97,6 @@ def test_mixed_precision_is_close_where_low_precision_is_not(folded):
     low, mixed = (Encoder(folded, name)(picture_crops())[0] for name in ("bf16", "bf16-mixed"))
     assert centred_cosine(plain_embeddings(), mixed).min() >= 0.98
     assert centred_cosine(plain_embeddings(), low).min() < 0.98
-
-
-def cuda_flags():
-    cudnn = torch.backends.cudnn
-    precisions = [part.fp32_precision for part in (cudnn.conv, torch.backends.cuda.matmul, cudnn.rnn)]
-    return [*precisions, cudnn.benchmark, cudnn.deterministic]
-
-
-def test_on_a_gpu_convolutions_products_and_rnns_are_true_fp32_and_what_was_set_comes_back():
-    before = cuda_flags()
-    with pytest.raises(KeyError), true_fp32(torch.device("cuda")):
-        assert cuda_flags() == ["ieee", "ieee", "ieee", False, True]
-        raise KeyError
-    assert cuda_flags() == before != ["ieee", "ieee", "ieee", False, True]
-    with true_fp32(torch.device("cpu")):
-        assert cuda_flags() == before
 
 
 def test_centred_cosine_takes_off_the_mean_that_hides_errors():
