@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,21 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..cache.record import ClipRecord
 from ..cache.writer import Store
 from ..data.index import read_index
-from ..encoder.encoder import Encoder, favoured
+from ..encoder.encoder import favoured
 from ..encoder.folded import FoldedEncoder, fold
 from ..encoder.transform import CROP, crop
 from ..encoder.weights import load_encoder
 from ..errors import ClipError, DataError
 from ..extraction.extract import extract
+from ..extraction.gpu import rgb_tables
 from ..extraction.gpu_batches import BATCH
 from ..settings import PRECISIONS, ExtractSettings
 from ..video.decode import VideoReader
+from ..workers.memory import SharedArray
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job
 from . import tasks as rates
+from .device import DeviceParts
 from .measurements import Measurements
 
 UNIT = "frames/s"
@@ -75,16 +79,16 @@ class Extraction:
         self.precision = plan.recipe.precision
         model = load_encoder(store.encoder_bytes())
         self._operations = _operations(model)
-        self._pool = stack.enter_context(WorkerPool(Job(plan.recipe.decoder), workers))
-        self._encoders = {
-            name: self._encoder(fold(model), name, stack)
-            for name in PRECISIONS
-            if name in {"fp32", self.precision, *favoured(device)}
-        }
+        folded = fold(model)
+        encoders = {name: folded for name in PRECISIONS if name in {"fp32", self.precision, *favoured(device)}}
+        self._parts = None if device == "cpu" else DeviceParts(encoders, self.paths[0], device, seconds, stack)
+        self._pool = stack.enter_context(WorkerPool(self._decoding_job(plan.recipe.decoder, stack), workers))
+        self._encoders = {name: self._encoder(folded, name, stack) for name in encoders}
 
     def measure(self, measured: Measurements) -> None:
         """Every part once, and the whole."""
-        decode = self._everywhere(self._pool, rates.decode, self.paths)
+        decoding = rates.store if self._parts else rates.decode
+        decode = self._everywhere(self._pool, decoding, self.paths)
         measured.record(
             "decode", UNIT, decode, self._everywhere(self._pool, rates.bare_decode, self.paths), "the codec alone"
         )
@@ -94,9 +98,20 @@ class Extraction:
         for name, speed in speeds.items():
             limit = self._products(name) / self._operations
             measured.record(f"encode {name}", UNIT, speed, limit, "matrix products of as many operations")
-        parts = (decode, transform, speeds[self.precision])
-        predicted = 1 / sum(1 / part for part in parts) if self._device == "cpu" else min(parts)
+        computed = 1 / (1 / transform + 1 / speeds[self.precision])
+        if self._parts:
+            handed = self._parts.hand_over()
+            measured.record("hand over", UNIT, handed, self._parts.copy(), "copying the same bytes to the device")
+            predicted = min(decode, handed, computed)
+        else:
+            predicted = 1 / (1 / decode + 1 / computed)
         measured.record("pipeline", UNIT, self._pipeline(predicted), predicted, "what its parts allow")
+
+    def _decoding_job(self, decoder: str, stack: ExitStack) -> Job:
+        if not self._parts:
+            return Job(decoder)
+        shared = [(kind, stack.enter_context(SharedArray(t, "colours"))) for kind, t in rgb_tables().items()]
+        return Job(decoder, tables=tuple((kind, array.name) for kind, array in shared))
 
     def _linked(self, times: int) -> Path:
         """A data set of the clips, each of them `times` times."""
@@ -146,13 +161,10 @@ class Extraction:
 
     def _encoder(self, folded: FoldedEncoder, precision: str, stack: ExitStack) -> Callable[[], float]:
         """Measurement of the encoder at one precision."""
-        if self._device == "cpu":
-            pool = stack.enter_context(WorkerPool(Job("pyav", folded, precision), self._workers))
-            return lambda: self._everywhere(pool, rates.encode, self.paths[0])
-        encoder = Encoder(folded, precision, device=self._device)
-        crops = torch.rand(BATCH, 3, CROP, CROP, device=self._device).mul_(255).round_()
-        crops = crops.contiguous(memory_format=torch.channels_last)
-        return lambda: rates.on_device(lambda: encoder(crops).shape[1], self._seconds, self._device)
+        if self._parts:
+            return partial(self._parts.encode, precision)
+        pool = stack.enter_context(WorkerPool(Job("pyav", folded, precision), self._workers))
+        return partial(self._everywhere, pool, rates.encode, self.paths[0])
 
     def _products(self, precision: str) -> float:
         """Operations a second of matrix products at the lowest precision in use."""

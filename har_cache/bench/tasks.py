@@ -2,13 +2,14 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..encoder.transform import crop
+from ..extraction.gpu import RING_BYTES
 from ..video.container import opened
 from ..workers import tasks as worker
 from ..workers.watchdog import bounded
@@ -20,6 +21,14 @@ _STEPS_AHEAD = 8  # submitted to a device before waiting for it
 def decode(paths: tuple[Path, ...], seconds: float) -> float:
     """Clips to RGB frames."""
     frames = (len(chunk) for path in itertools.cycle(paths) for chunk in _chunks(path))
+    return _clocked(lambda: next(frames), seconds)
+
+
+@bounded()
+def store(paths: tuple[Path, ...], seconds: float) -> float:
+    """Clips to frames as they are handed over to a GPU, one after another in memory as large as a ring."""
+    ring = np.empty(RING_BYTES, np.uint8)
+    frames = _stored(itertools.cycle(paths), ring)
     return _clocked(lambda: next(frames), seconds)
 
 
@@ -71,11 +80,12 @@ def products(dtype: str, device: str, size: int) -> Callable[[], int]:
 
 
 def on_device(step: Callable[[], int], seconds: float, device: str) -> float:
-    """Speed of `step` on a CUDA device: its count a second."""
+    """Speed of `step` on a device: its count a second."""
 
     def finished() -> int:
         count = sum(step() for _ in range(_STEPS_AHEAD))
-        torch.cuda.synchronize(device)
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
         return count
 
     return _clocked(finished, seconds)
@@ -88,6 +98,17 @@ def _chunks(path: Path) -> Iterator[np.ndarray]:
 
 def _batches(chunks: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
     return worker.batches(chunks, worker.StageTimer())
+
+
+def _stored(paths: Iterable[Path], ring: np.ndarray) -> Iterator[int]:
+    end = 0
+    for path in paths:
+        with worker.open_video(path) as video:
+            for layout, planes in video.stored(worker.tables()):
+                start = end if end + layout.frame_bytes <= len(ring) else 0
+                end = start + layout.frame_bytes
+                layout.fill(ring[start:end], planes)
+                yield 1
 
 
 def _bare_frames(paths: tuple[Path, ...]) -> Iterator[int]:

@@ -19,7 +19,8 @@ def to_rgb(stored: Tensor, layout: Layout, tables: Mapping[Pixels, Tensor]) -> T
     if layout.pixels == Pixels.RGB:
         return stored.view(-1, height, width, 3)
     parts = stored.split(max(1, _AT_ONCE // (height * width)))
-    return torch.cat([_looked_up(part, layout, tables[layout.pixels]) for part in parts])
+    found = [_looked_up(part, layout, tables[layout.pixels]) for part in parts]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def _looked_up(stored: Tensor, layout: Layout, table: Tensor) -> Tensor:

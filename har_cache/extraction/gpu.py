@@ -52,7 +52,7 @@ def run_on_device(
     """
     assert job.encoder is not None
     with ExitStack() as stack:
-        tables = _tables()
+        tables = rgb_tables()
         names = [(pixels, stack.enter_context(SharedArray(t, "colours")).name) for pixels, t in tables.items()]
         count = _RINGS_A_WORKER * workers + _SPARE_RINGS
         rings = [stack.enter_context(Ring.create(ring_bytes(count))) for _ in range(count)]
@@ -72,7 +72,8 @@ def ring_bytes(rings: int) -> int:
     return min(RING_BYTES, int(_RINGS_OF_MEMORY * system.memory_bytes() / rings))
 
 
-def _tables() -> Tables:
+def rgb_tables() -> Tables:
+    """The tables of all kinds of pixels that have one."""
     kinds = [pixels for pixels in Pixels if pixels != Pixels.RGB]
     with ThreadPoolExecutor(len(kinds)) as threads:
         return dict(zip(kinds, threads.map(rgb_table, kinds), strict=True))

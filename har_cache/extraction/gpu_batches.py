@@ -73,6 +73,9 @@ class BatchEncoder:
     What is in a batch depends only on the order of the frames, not on how many are added at a time. A clip's seconds
     are its frames' share of their batches' on the device; uploads overlap with them, and are not counted. A context
     manager: what was added and has not come back when it ends is lost.
+
+    `forward` embeds the batch as it stands, float16 (views, BATCH, 256) on the device, overwritten the next time;
+    `uploads.from_rings` tells whether the device reads frames where they are.
     """
 
     def __init__(
@@ -92,8 +95,8 @@ class BatchEncoder:
         self._tables: Mapping[Pixels, Tensor] = {
             pixels: torch.from_numpy(table.view(np.int32)).to(self._device) for pixels, table in (tables or {}).items()
         }
-        self._uploads = Uploads(self._device, memories) if self._cuda else _NoUploads()
-        self._forward = self._captured() if self._cuda else self._run
+        self.uploads = Uploads(self._device, memories) if self._cuda else _NoUploads()
+        self.forward = self._captured() if self._cuda else self._run
         self._shares: list[tuple[Rows, int]] = []
         self._transforms: list[_Span] = []
         self._filled = 0
@@ -103,7 +106,7 @@ class BatchEncoder:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._uploads.__exit__(*error)
+        self.uploads.__exit__(*error)
 
     @property
     def room(self) -> int:
@@ -116,7 +119,7 @@ class BatchEncoder:
         black, and `rows.error` says so.
         """
         end = self._filled + len(piece)
-        with self._uploads(piece.data, release) as stored:
+        with self.uploads(piece.data, release) as stored:
             begun = self._mark()
             self._fill(self._crops[self._filled : end], stored, piece.layout, rows)
             self._transforms.append((begun, self._mark()))
@@ -128,13 +131,13 @@ class BatchEncoder:
 
     def poll(self) -> None:
         """Release frames that have been read, and hand out embeddings that are there; waits for nothing."""
-        self._uploads.poll()
+        self.uploads.poll()
         while self._behind and self._behind[0].encode[1].query():
             self._behind.popleft().hand_out()
 
     def wait(self) -> None:
         """Wait until all frames that were added are released."""
-        self._uploads.wait()
+        self.uploads.wait()
 
     def pad(self) -> None:
         """Encode what has been added, in a batch filled up with zeros."""
@@ -164,7 +167,7 @@ class BatchEncoder:
 
     def _encode(self) -> None:
         begun = self._mark()
-        out = self._forward()
+        out = self.forward()
         # New memory each time: a batch may still be on its way here when the next one is.
         embeddings = torch.empty(out.shape, dtype=out.dtype, pin_memory=self._cuda)
         embeddings.copy_(out, non_blocking=True)

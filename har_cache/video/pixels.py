@@ -57,6 +57,14 @@ class Layout:
         """Bytes that a frame takes."""
         return sum(rows * width for rows, width in self.planes)
 
+    def fill(self, target: np.ndarray, planes: Sequence[np.ndarray]) -> None:
+        """Write the planes of a frame into uint8 (frame_bytes)."""
+        start = 0
+        for plane in planes:
+            end = start + plane.size
+            target[start:end].reshape(plane.shape)[:] = plane
+            start = end
+
 
 Stored = tuple[Layout, Sequence[np.ndarray]]  # a frame: uint8 (rows, bytes) for each plane, good until the next frame
 

@@ -107,10 +107,7 @@ class Ring:
         slots = self._slots_of(layout)
         while written - self._get(_TAKEN) >= len(slots):
             _wait(when_full)
-        slot, start = slots[(written - int(self._header[_FIRST])) % len(slots)], 0
-        for plane in planes:
-            slot[start : start + plane.size].reshape(plane.shape)[:] = plane
-            start += plane.size
+        layout.fill(slots[(written - int(self._header[_FIRST])) % len(slots)], planes)
         self._set(_WRITTEN, written + 1)
 
     def read(self, most: int) -> Piece | None:

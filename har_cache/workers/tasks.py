@@ -160,6 +160,11 @@ def encoder() -> Encoder:
     return _encoder
 
 
+def tables() -> Tables:
+    """This process's tables of colours."""
+    return _tables
+
+
 def check_finite(embeddings: np.ndarray) -> None:
     """Raise ClipError where float16 embeddings hold an infinity or a NaN."""
     if not np.isfinite(embeddings).all():

@@ -1,4 +1,5 @@
 import json
+from contextlib import ExitStack
 
 import pytest
 from har_cache_cli.bench import _unquiet
@@ -10,13 +11,20 @@ from typer.testing import CliRunner
 from har_cache.bench import bench as benchmark
 from har_cache.bench import extraction, training
 from har_cache.bench import fake_cache as standin
+from har_cache.bench import tasks as rates
+from har_cache.bench.device import DeviceParts
 from har_cache.bench.measurements import Figure, Measurements
 from har_cache.bench.naive import NaiveBaseline
 from har_cache.cache.reader import FeatureCache
 from har_cache.cache.record import ClipRecord
 from har_cache.cache.verify import verify
+from har_cache.encoder.folded import fold
 from har_cache.errors import HarCacheError, SettingError
 from har_cache.settings import BenchSettings
+from har_cache.workers.pool import WorkerPool
+from har_cache.workers.tasks import Job
+
+from ..helpers.networks import calibrated_model
 
 SPEEDS = st.lists(st.floats(1, 1000), min_size=1, max_size=5)
 
@@ -150,3 +158,14 @@ def test_data_of_which_nothing_can_be_decoded_is_named(tmp_path):
     (tmp_path / "jump" / "1.avi").write_bytes(b"no video")
     with pytest.raises(HarCacheError, match=r"1\.avi"):
         benchmark.bench(BenchSettings(data=tmp_path, seconds=0.01, repeats=1, workers=1))
+
+
+def test_the_parts_of_a_gpu_are_measured_as_they_are_used(finished, tmp_path, monkeypatch):
+    """On the CPU, where the same code runs."""
+    encoder = fold(calibrated_model())
+    clip = sorted((finished.data / "videos").rglob("*.avi"))[0]
+    with ExitStack() as stack:
+        parts = DeviceParts({"fp32": encoder}, clip, "cpu", 0.05, stack)
+        assert parts.hand_over() > 0 and parts.copy() > 0 and parts.encode("fp32") > 0
+    with WorkerPool(Job("pyav"), 1) as pool:
+        assert pool.outcome(pool.submit(rates.store, (clip,), 0.05)) > 0

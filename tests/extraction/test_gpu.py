@@ -35,13 +35,13 @@ SMALL_BATCH = 32
 
 @pytest.fixture(scope="module")
 def tables():
-    return gpu._tables()
+    return gpu.rgb_tables()
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch, tables):
     """Rings that clips do not fit into, and batches that a few clips fill; tables of colours made once."""
-    monkeypatch.setattr(gpu, "_tables", lambda: tables)
+    monkeypatch.setattr(gpu, "rgb_tables", lambda: tables)
     monkeypatch.setattr(gpu, "RING_BYTES", SMALL_RING)
     monkeypatch.setattr(batches, "BATCH", SMALL_BATCH)
 

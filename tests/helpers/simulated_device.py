@@ -245,7 +245,7 @@ def _played(world, memory):
     with ExitStack() as stack:
         for name, value in {
             "time": SimpleNamespace(sleep=world.sleep),
-            "_tables": dict,
+            "rgb_tables": dict,
             "Ring": SimpleNamespace(create=lambda size: nullcontext(SimulatedRing(world, size))),
             "WorkerPool": lambda job, workers: SimulatedPool(world),
             "BatchEncoder": device,
