@@ -77,6 +77,9 @@ shown: train-head
 test: $(INSTALLED) ## Run the tests
 	$(VENV)/bin/python -m pytest -n auto $(ARGS)
 
+gpu-check: $(INSTALLED) ## Whether the GPU here is right, how fast it is and what bounds it (10 minutes at most)
+	$(VENV)/bin/python -m tests.gpu_check $(ARGS)
+
 lint: $(INSTALLED) ## Check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -87,4 +90,4 @@ clean: ## Remove the sample, caches, runs and build leftovers (not the environme
 	rm -rf $(SAMPLE) data/caches data/runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find har_cache cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sample extract train-head evaluate finetune demo shown test lint clean
+.PHONY: help setup sample extract train-head evaluate finetune demo shown test gpu-check lint clean

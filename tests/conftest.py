@@ -20,6 +20,17 @@ settings.register_profile("har-cache", deadline=None)
 settings.load_profile("har-cache")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests that need a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
 @dataclass(frozen=True)
 class Finished:
     """A data set and its finished cache. Tests read both, and change only copies."""

@@ -244,7 +244,7 @@ def test_batches_do_not_depend_on_how_frames_come(job, pieces):
     assert np.array_equal(np.concatenate(rows.parts, 1), expected)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("fp16", 0.99)])
 def test_a_gpu_gives_what_the_cpu_gives(tasks, job, on_cpu, precision, least):
     shards = run(tasks, replace(job, precision=precision), device="cuda")

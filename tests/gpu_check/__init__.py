@@ -1,0 +1,1 @@
+"""`make gpu-check`: whether the GPU of this machine gives right numbers, how fast it is, and what bounds it."""
