@@ -3,13 +3,14 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from har_cache.devices import first_line
 from har_cache.errors import HarCacheError, SettingError
 from har_cache.parsing import to_json_types
 from har_cache.progress import Progress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _LOG_EVERY_S = 10.0
+_OF_A_GPU = ("CUDA error", "CUDA out of memory", "cuDNN error", "CUDA driver error", "NVRTC", "NVML")
 FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 
@@ -37,8 +39,10 @@ def plural(count: int, noun: str) -> str:
 
 
 @contextmanager
-def friendly(debug: bool) -> Iterator[None]:
-    """Errors meant for the user become one line and an exit code; Ctrl-C becomes exit code 130."""
+def friendly(debug: bool, flags: Collection[str] = ()) -> Iterator[None]:
+    """Errors meant for the user, and those of a GPU, become one line and an exit code; Ctrl-C becomes exit code 130.
+    `flags`: the command's options, of which some may help.
+    """
     try:
         yield
     except HarCacheError as error:
@@ -49,6 +53,36 @@ def friendly(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         say("Interrupted. What was finished is kept; run the same command again to go on.")
         raise typer.Exit(INTERRUPTED) from None
+    except RuntimeError as error:
+        if debug or not (fault := _gpu_fault(error, flags)):
+            raise
+        say(f"Error: {fault}")
+        raise typer.Exit(FAILED) from error
+
+
+def _gpu_fault(error: RuntimeError, flags: Collection[str]) -> str | None:
+    """What is wrong with a GPU, and what to do, in one line; None for an error of something else."""
+    torch = sys.modules.get("torch")  # a command that has not imported it has no such error
+    if torch is None:
+        return None
+    text = first_line(error)
+    no_memory = isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "ALLOC_FAILED" in text
+    if not isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError) and not text.startswith(_OF_A_GPU):
+        return None
+    remedies = ["a smaller --batch-size"] if no_memory and "--batch-size" in flags else []
+    remedies += ["another GPU with --device cuda:N", "--device cpu"] if "--device" in flags else []
+    in_use = _memory_in_use(torch)
+    what = f"the GPU is out of memory{f' ({in_use})' if in_use else ''}" if no_memory else f"the GPU failed: {text}"
+    return f"{what}; " + (f"try {' or '.join(remedies)}" if remedies else "--debug shows where")
+
+
+def _memory_in_use(torch: Any) -> str:
+    """Of the GPU that this process uses; empty where that cannot be had, as after some errors."""
+    try:
+        device, (free, total) = torch.cuda.current_device(), torch.cuda.mem_get_info()
+    except Exception:
+        return ""
+    return f"cuda:{device}: {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB are in use"
 
 
 @contextmanager

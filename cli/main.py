@@ -1,9 +1,15 @@
 """The `har-cache` command. Nothing here imports torch: each command imports what it needs when it runs."""
 
+import os
+
 import typer
 
 from . import bench, download, evaluate, export, extract, finetune, info, predict, report, sample, train_head, verify
 from .options import add
+
+# For cuBLAS, which reads it once: without it, its products on a GPU may differ in their last bits from one run to the
+# next, and so would a training. Worker processes inherit it.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 app = typer.Typer(
     name="har-cache",

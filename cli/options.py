@@ -27,9 +27,11 @@ def add(app: typer.Typer, name: str, command: Callable[..., None]) -> None:
     taken = inspect.signature(command).parameters.values()
     settings = {p.name: p.annotation for p in taken if _is_settings(p.annotation)}
 
+    flags = {flag(field) for kind in settings.values() for field, _ in options(kind)}
+
     def run(debug: bool, **values: Any) -> None:
         gc.set_threshold(_FEWER_COLLECTIONS)
-        with friendly(debug):
+        with friendly(debug, flags):
             for parameter, kind in settings.items():
                 values[parameter] = _take(kind, values)
                 values[parameter].check()

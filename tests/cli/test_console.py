@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 import typer
 from har_cache_cli import console
 
@@ -17,6 +18,64 @@ def test_errors_become_a_line_and_a_code(error: BaseException, code: int, capsys
     with pytest.raises(typer.Exit) as caught, console.friendly(debug=False):
         raise error
     assert caught.value.exit_code == code and capsys.readouterr().err.count("\n") == 1
+
+
+def gpu_error(error: BaseException, flags: set[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(typer.Exit) as caught, console.friendly(False, flags):
+        raise error
+    assert caught.value.exit_code == 1
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 1 has a total capacity of ...")
+
+
+def test_a_gpu_out_of_memory_says_how_much_is_in_use_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu_error(NO_MEMORY, {"--device", "--batch-size"}, capsys) == (
+        "Error: the GPU is out of memory; try a smaller --batch-size or another GPU with --device cuda:N or "
+        "--device cpu"
+    )
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 80 << 30))
+    assert gpu_error(NO_MEMORY, {"--device"}, capsys) == (
+        "Error: the GPU is out of memory (cuda:1: 79.0 of 80.0 GiB are in use); try another GPU with --device cuda:N "
+        "or --device cpu"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            torch.AcceleratorError("CUDA error: an illegal memory access\nmore"),
+            "the GPU failed: CUDA error: an il",
+        ),
+        (RuntimeError("CUDA error: device-side assert triggered"), "the GPU failed: CUDA error: device-side assert"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "the GPU failed: cuDNN error: CUDNN"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "the GPU is out of memory; try"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "the GPU is out of memory; try"),
+    ],
+)
+def test_errors_of_a_gpu_are_one_line(error: BaseException, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = gpu_error(error, {"--device"}, capsys)
+    assert line.startswith(f"Error: {told}")
+    assert line.endswith("; try another GPU with --device cuda:N or --device cpu")
+    assert gpu_error(error, set(), capsys).endswith("; --debug shows where")
+
+
+def test_other_errors_are_left_alone_and_all_are_with_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+    bug = RuntimeError("shapes do not match")
+    with pytest.raises(RuntimeError, match="shapes"), console.friendly(False):
+        raise bug
+    with pytest.raises(torch.OutOfMemoryError), console.friendly(True):
+        raise NO_MEMORY
+    monkeypatch.delitem(sys.modules, "torch")  # a command that has not imported it does not do so now
+    with pytest.raises(RuntimeError, match="CUDA error"), console.friendly(False):
+        raise RuntimeError("CUDA error: none")
+    assert "torch" not in sys.modules
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(

@@ -90,6 +90,20 @@ def test_help_is_had_without_torch() -> None:
     assert all(command in done.stdout for command in ("sample", "extract", "info", "verify"))
 
 
+@pytest.mark.parametrize(("given", "found"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_products_on_a_gpu_are_the_same_every_time_in_child_processes_too(given: str | None, found: str) -> None:
+    code = """
+import os, subprocess, sys
+import har_cache_cli.main
+assert "torch" not in sys.modules
+child = [sys.executable, "-c", "import os; print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"]
+print(os.environ["CUBLAS_WORKSPACE_CONFIG"], subprocess.check_output(child, text=True).strip())
+"""
+    env = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    env |= {"CUBLAS_WORKSPACE_CONFIG": given} if given else {}
+    assert subprocess.check_output([sys.executable, "-c", code], env=env, text=True).split() == [found, found]
+
+
 @pytest.mark.parametrize("command", ["sample", "extract", "info", "verify"])
 def test_every_command_explains_itself(command: str) -> None:
     result = run(command, "--help")
