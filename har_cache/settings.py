@@ -6,6 +6,7 @@ torch, since `--help` needs it.
 import dataclasses
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 from .errors import SettingError
 
-DEVICES = ("auto", "cpu", "cuda")
+# Devices as they are asked for: one, or (of stage one alone) several GPUs.
+DEVICE = r"auto|cpu|cuda(:[0-9]+)?"
+DEVICES = rf"{DEVICE}|cuda:[0-9]+(,(cuda:)?[0-9]+)+"
 DECODERS = ("auto", "decord", "pyav")
 EXECUTORS = ("local", "ray")
 PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
@@ -32,7 +35,8 @@ _OPTION = "option"
 class Option:
     """A setting, beside its type and default. Bounds: `least` and `most` are allowed, `above` and
     `below` are not; None, where it is the default, always is. `flag`: its name on the command line where that is not
-    the field's; `argument`: it stands there without a name; `listed`: one text, with commas.
+    the field's; `argument`: it stands there without a name; `listed`: one text, with commas; `pattern`: what the whole
+    of a text must match, with `expected`, which says so in words.
     """
 
     help: str
@@ -45,11 +49,15 @@ class Option:
     metavar: str = ""
     argument: bool = False
     listed: bool = False
+    pattern: str = ""
+    expected: str = ""
 
     def fault(self, value: Any) -> str | None:
         """The values that are expected instead of this one; None where it is a good one."""
         if self.choices:
             return None if value in self.choices else f"one of {', '.join(self.choices)}"
+        if self.pattern:
+            return None if re.fullmatch(self.pattern, value) else self.expected
         bounds: list[tuple[str, float | None, Callable[[Any, float], bool]]] = [
             ("at least", self.least, operator.ge),
             ("a number above", self.above, operator.gt),
@@ -104,8 +112,15 @@ def _share(default: float, help: str) -> Any:
     return option(default, help, least=0, below=1)
 
 
-def _device() -> Any:
-    return option("auto", "Where to compute; auto: a GPU where there is one.", choices=DEVICES)
+def _device(help: str = "Where to compute; auto: a GPU where there is one, cuda: the first.") -> Any:
+    forms = "one device: auto, cpu, cuda or cuda:N"
+    return option("auto", help, pattern=DEVICE, expected=forms, metavar="auto|cpu|cuda|cuda:N")
+
+
+def _devices() -> Any:
+    forms = "auto, cpu, cuda, cuda:N, or GPUs as cuda:0,2"
+    help = "Where to compute; auto: on GPUs where there are some, cuda: on all, cuda:0,2: on these."
+    return option("auto", help, pattern=DEVICES, expected=forms, metavar="auto|cpu|cuda|cuda:N,...")
 
 
 def _workers(help: str = "Worker processes; default: one a core.") -> Any:
@@ -131,8 +146,8 @@ class ExtractSettings(Settings):
     views: tuple[str, ...] = option(("center",), "center, or center,flip.", listed=True)
     precision: str = option("auto", "auto: the fastest that is faithful.", choices=("auto", *PRECISIONS))
     decoder: str = option("auto", "The frames are the same.", choices=DECODERS)
-    device: str = _device()
-    workers: int | None = _workers()
+    device: str = _devices()
+    workers: int | None = _workers("Worker processes, of all GPUs together; default: one a core.")
     executor: str = option("local", "ray: the CPUs of a Ray cluster (RAY_ADDRESS).", choices=EXECUTORS)
     shard_clips: int = option(64, "Clips a shard; an interrupted run redoes unfinished shards.", least=1)
     seed: int = option(0, "For random weights and projections, and drawn splits.", least=0)
@@ -143,6 +158,9 @@ class ExtractSettings(Settings):
     def _check_together(self) -> None:
         if self.views not in (("center",), ("center", "flip")):
             raise SettingError(f"--views {','.join(self.views)}: expected center or center,flip")
+        gpus = [int(number) for number in re.findall("[0-9]+", self.device)]
+        if len(set(gpus)) < len(gpus):
+            raise SettingError(f"--device {self.device}: expected each GPU once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +279,7 @@ class PredictSettings(Settings):
     run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
     videos: tuple[Path, ...] = option(REQUIRED, "Videos.", argument=True, metavar="VIDEO...")
     film: Path | None = option(None, "Write an annotated film of the videos: a .gif, or an .mp4.", flag="gif")
-    device: str = option("auto", "Where the head computes; auto: the CPU, where frames are embedded.", choices=DEVICES)
+    device: str = _device("Where the head computes; auto: the CPU, where frames are embedded.")
     workers: int | None = _workers()
     stall_s: float = _stall()
 

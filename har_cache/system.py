@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .errors import HarCacheError
-
 _WORKER_BYTES = 1 << 30
 _PACKAGES = ("har-cache", "torch", "torchvision", "onnxruntime", "decord", "av", "h5py", "numpy", "scikit-learn")
 CGROUP = Path("/sys/fs/cgroup")
@@ -76,17 +74,6 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-def resolve_device(name: str) -> str:
-    """`cpu` or `cuda` for `auto`, `cpu`, `cuda`. Raises HarCacheError where there is no such device."""
-    if name == "cpu":
-        return name
-    import torch  # only here: most that this module tells needs no torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise HarCacheError("--device cuda: torch sees no CUDA device here; use --device cpu")
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def default_workers() -> int:

@@ -1,12 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from har_cache.errors import SettingError
 from har_cache.settings import (
+    BenchSettings,
+    EvaluateSettings,
     ExtractSettings,
     FinetuneSettings,
     HeadSettings,
+    PredictSettings,
     SampleSettings,
     TrainHeadSettings,
     TrainSettings,
@@ -42,6 +46,44 @@ HERE = {"cache": Path("c"), "run": Path("r")}
 def test_a_value_that_makes_no_sense_is_named_with_its_option(settings, message):
     with pytest.raises(SettingError, match=message):
         settings.check()
+
+
+EXTRACT = {"data": Path(), "cache": Path()}
+ONE_DEVICE = [
+    TrainHeadSettings(**HERE),
+    FinetuneSettings(start=Path(), data=Path(), run=Path()),
+    EvaluateSettings(run=Path()),
+    PredictSettings(run=Path(), videos=()),
+    BenchSettings(data=Path()),
+]
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
+def test_devices_that_every_stage_takes(device):
+    for settings in (*ONE_DEVICE, ExtractSettings(**EXTRACT)):
+        replace(settings, device=device).check()
+
+
+@pytest.mark.parametrize("device", ["cuda:0,2", "cuda:0,cuda:2", "cuda:3,2,cuda:1"])
+def test_several_gpus_are_for_extraction_alone(device):
+    ExtractSettings(**EXTRACT, device=device).check()
+    for settings in ONE_DEVICE:
+        with pytest.raises(SettingError) as caught:
+            replace(settings, device=device).check()
+        assert str(caught.value) == f"--device {device}: expected one device: auto, cpu, cuda or cuda:N"
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0,", "cuda,cuda:1", "cuda:0,cpu"])
+def test_what_is_no_device_is_told_what_is(device):
+    with pytest.raises(SettingError) as caught:
+        ExtractSettings(**EXTRACT, device=device).check()
+    assert str(caught.value) == f"--device {device}: expected auto, cpu, cuda, cuda:N, or GPUs as cuda:0,2"
+
+
+@pytest.mark.parametrize("device", ["cuda:1,1", "cuda:0,cuda:0", "cuda:1,01"])
+def test_a_gpu_is_named_once(device):
+    with pytest.raises(SettingError, match="expected each GPU once"):
+        ExtractSettings(**EXTRACT, device=device).check()
 
 
 def test_defaults_make_sense():

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.hmdb51 import CLASSES, FRAMES, TRAIN_CLIPS
+from ..devices import resolve_device
 from ..progress import Progress
 from ..settings import BenchSettings
-from ..system import default_workers, describe, resolve_device
+from ..system import default_workers, describe
 from . import naive
 from .extraction import UNIT, Extraction
 from .measurements import Figure, Measurements
@@ -45,7 +46,7 @@ def bench(settings: BenchSettings, progress: Progress = Progress()) -> Result:
     """Measure. Raises HarCacheError on bad settings, or data of which no clip can be decoded."""
     settings.check()
     workers = settings.workers or default_workers()
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device, progress.say)
     measured = Measurements()
     with tempfile.TemporaryDirectory(prefix="har-cache-bench-") as name, ExitStack() as stack:
         folder = Path(name)

@@ -62,18 +62,19 @@ class HeadTraining:
     def _bare(self, batches: Iterable[Batch]) -> float:
         model, settings = self._model().train(), TrainSettings()
         optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.lr)
-        amp = self._device == "cuda" and torch.cuda.is_bf16_supported()
+        kind = torch.device(self._device).type
+        amp = kind == "cuda" and torch.cuda.is_bf16_supported()
 
         def epoch() -> None:
             for inputs, mask, labels in batches:
-                with torch.autocast(self._device, torch.bfloat16, enabled=amp):
+                with torch.autocast(kind, torch.bfloat16, enabled=amp):
                     logits = model(inputs, mask)
                 loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
-            if self._device == "cuda":
+            if kind == "cuda":
                 torch.cuda.synchronize()
 
         epoch()

@@ -3,26 +3,33 @@
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..data.splits import TEST, TRAIN, UNUSED
+from ..devices import SEVERAL
 from ..errors import CacheError
 from ..parsing import parse, read_sealed
 from .recipe import SCHEMA, Recipe
 from .record import check_key
 
 MANIFEST, ENCODER, PLAN, FAILURES = "manifest.json", "encoder.safetensors", "plan.json", "failures.csv"
+_MACHINE = "machine"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which clips go into which shard, in order, under which recipe."""
+    """Which clips go into which shard, in order, under which recipe.
+
+    `machine`: of a cache that GPUs make, what beside the recipe decides on the bits of its shards: GPU, driver, and the
+    like, by name; where shards were made on several, each value, between slashes.
+    """
 
     recipe: Recipe
     shards: tuple[tuple[str, ...], ...] = ()
+    machine: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -35,15 +42,31 @@ class Plan:
         count = math.ceil(len(new) / shard_clips)
         bounds = [round(i * len(new) / count) for i in range(count + 1)] if count else [0]
         shards = tuple(tuple(new[a:b]) for a, b in itertools.pairwise(bounds))
-        return Plan(self.recipe, self.shards + shards)
+        return replace(self, shards=self.shards + shards)
+
+    def made_on(self, machine: Mapping[str, str]) -> "Plan":
+        """This plan with `machine` added to those that its shards are made on."""
+        values = {name: self.machine.get(name, value).split(SEVERAL) for name, value in machine.items()}
+        added = {name: SEVERAL.join(dict.fromkeys([*values[name], value])) for name, value in machine.items()}
+        return replace(self, machine={**self.machine, **added})
+
+    def in_later_shards(self) -> list[list[str]]:
+        """For each shard, its clips that a later shard holds too: they had failed here, and stay failures here."""
+        later: set[str] = set()
+        found: list[list[str]] = []
+        for shard in reversed(self.shards):
+            found.append([key for key in shard if key in later])
+            later |= set(shard)
+        return found[::-1]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types: the content of its file."""
+        """As JSON types: the content of its file. Without `machine` where there is none, as on CPUs."""
         return {
             "schema": SCHEMA,
             "recipe": self.recipe.to_dict(),
             "fingerprint": self.recipe.fingerprint,
             "shards": self.shards,
+            **({_MACHINE: dict(self.machine)} if self.machine else {}),
         }
 
 
@@ -105,7 +128,8 @@ def shard_file(index: int) -> str:
 
 def read_plan(path: Path) -> Plan:
     """The plan in a file. Raises CacheError where it cannot be read, is damaged, or is no plan of this version."""
-    plan = parse(Plan, read_sealed(path)[0], path, ("recipe", "shards"))
+    content = read_sealed(path)[0]
+    plan = parse(Plan, content, path, ("recipe", "shards", *({_MACHINE} & content.keys())))
     for shard in plan.shards:
         for key in shard:
             check_key(key, path)

@@ -1,8 +1,12 @@
 """The writing side of a cache directory: the protocol that commits shards, records, plan and manifest."""
 
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
@@ -39,6 +43,7 @@ from .record import ClipRecord, ShardRecord, read_record, standing_failures
 from .shard import Shard, to_image
 
 SHARDS = "shards"
+_WAITING = 2  # shards that may wait for the one that is being committed: each is held in memory
 _SHARD_FILE = re.compile(r"[0-9]{5,}\.(h5|json)")
 
 
@@ -132,6 +137,50 @@ class Store:
         )
         write_file(self.root / MANIFEST, seal(to_json_types(manifest)))
         return manifest
+
+
+class CommitThread:
+    """Commits shards one after another, while the next ones are made; a context manager.
+
+    `done` is called for each, in order, by whoever adds or collects: with its index, its record, and the seconds that
+    it took. After a commit that fails there is none. What was added before is committed, however the block is left.
+    """
+
+    def __init__(self, store: Store, recipe: Recipe, done: Callable[[int, ShardRecord, float], None]) -> None:
+        self._store, self._recipe, self._done = store, recipe, done
+        self._thread = ThreadPoolExecutor(1, "commit")
+        self._failed = False
+        self._pending: deque[Future[tuple[int, ShardRecord, float]]] = deque()
+
+    def add(self, index: int, clips: Sequence[ClipRecord]) -> None:
+        """Have a shard committed; waits where too many are waiting. Raises as `collect`."""
+        self._pending.append(self._thread.submit(self._commit, index, clips))
+        self.collect(_WAITING + 1)
+
+    def collect(self, most: int | None = None) -> None:
+        """Tell of what is committed, having waited until at most `most` are left. Raises what a commit has raised."""
+        while self._pending and (self._pending[0].done() or (most is not None and len(self._pending) > most)):
+            self._done(*self._pending.popleft().result())
+
+    def _commit(self, index: int, clips: Sequence[ClipRecord]) -> tuple[int, ShardRecord, float]:
+        if self._failed:
+            raise CacheError("a shard before could not be written")
+        before = time.perf_counter()
+        try:
+            return index, self._store.commit(index, self._recipe, clips), time.perf_counter() - before
+        except BaseException:
+            self._failed = True
+            raise
+
+    def __enter__(self) -> "CommitThread":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if error is None:
+                self.collect(0)
+        finally:
+            self._thread.shutdown()
 
 
 def _to_shard(clips: Sequence[ClipRecord], recipe: Recipe) -> Shard:

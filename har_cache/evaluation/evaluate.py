@@ -12,6 +12,7 @@ from ..cache.reader import FeatureCache
 from ..data.index import read_index
 from ..data.leakage import groups
 from ..data.splits import TEST
+from ..devices import resolve_device
 from ..errors import HarCacheError
 from ..files import make_directory, to_csv, write_file
 from ..model.config import FINETUNED, Start
@@ -21,7 +22,7 @@ from ..model.run import EVALUATIONS, Run, split_runs
 from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
-from ..system import default_workers, resolve_device
+from ..system import default_workers
 from ..training.batches import Sequences
 from ..training.raw_batches import RawClips
 from ..workers.prefetch import FramePrefetcher
@@ -44,7 +45,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
     settings.check()
     runs = [Run.open(path) for path in split_runs(settings.run).values()]
     cache = open_cache(runs, settings.cache)
-    sequences = Sequences.from_cache(cache, resolve_device(settings.device))
+    sequences = Sequences.from_cache(cache, resolve_device(settings.device, progress.say))
     test_lists = _TestLists(cache, sequences, mean_embeddings(sequences), settings, progress)
     evaluations = [test_lists.evaluate(run) for run in runs]
     if len(evaluations) > 1:
@@ -130,7 +131,7 @@ class _TestLists:
         index = read_index(self.settings.data or Path(run.config.data or ""))
         frames, workers = run.config.training.frames, self.settings.workers or default_workers()
         with FramePrefetcher(len(PLACES) * frames, workers, 2 * workers) as prefetcher:
-            raw = RawClips(self.cache, labels, index, prefetcher, self.sequences.device.type)
+            raw = RawClips(self.cache, labels, index, prefetcher, str(self.sequences.device))
             with self.progress.task("Evaluating raw frames", "clip", len(test)):
                 found = raw_probabilities(network, raw, test, frames, len(self.cache.views), self.progress)
         if not found:
@@ -195,7 +196,7 @@ def _correct_before(start: Start, keys: Sequence[str], sequences: Sequences, cac
         cache = FeatureCache(Path(before.config.cache))
         if cache.fingerprint != before.config.fingerprint:
             raise HarCacheError(f"{cache.path} is not the cache of {start.run} any more")
-        sequences = Sequences.from_cache(cache, sequences.device.type)
+        sequences = Sequences.from_cache(cache, str(sequences.device))
     place = {key: i for i, key in enumerate(cache.keys)}
     lost = [key for key in keys if key not in place]
     if lost:

@@ -2,29 +2,30 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Generator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import chain
 
 from .. import system
 from ..cache.manifest import Manifest, Plan, Splits
 from ..cache.record import ClipRecord, ShardRecord, source_sha256, standing_failures
-from ..cache.writer import Store
+from ..cache.writer import CommitThread, Store
 from ..data.index import ClipIndex, read_index
 from ..data.keys import class_of
-from ..errors import CacheError, HarCacheError
+from ..devices import changed_versions, device_versions
+from ..errors import CacheError
 from ..files import sha256
 from ..progress import Progress
 from ..settings import IMAGENET_OR_RANDOM, ExtractSettings
 from ..system import uninterrupted
 from ..video.decode import resolve_decoder
 from ..workers.pool import fork_server
+from .executors import devices_for_existing, devices_for_new, execute
 from .recipe_differences import differences
 from .shard_tasks import OnClip, ShardResult, ShardTask
 
-if TYPE_CHECKING:
-    from ..workers.tasks import Job
+_REPLACED = "mended: its frames are in a later shard"
 
 
 @dataclass
@@ -94,6 +95,7 @@ class _Extraction:
         self._started = 0.0
         self._plan: Plan
         self._records: list[ShardRecord | None] = []  # of the plan's shards; None: to be made
+        self._devices: list[str] = []  # that make them, once they are needed
 
     def run(self) -> ExtractReport:
         """Do it all."""
@@ -108,7 +110,8 @@ class _Extraction:
         index = self._index
         classes = sorted({*index.classes, *map(class_of, self._plan.keys)})
         splits = Splits(index.splits_from, {**index.missing, **{clip.key: clip.subsets for clip in index.clips}})
-        self._report.manifest = self._store.finish(self._plan, done, classes, splits, system.versions())
+        versions = {**system.versions(), **self._plan.machine}
+        self._report.manifest = self._store.finish(self._plan, done, classes, splits, versions)
         return self._report
 
     def _existing_plan(self) -> Plan | None:
@@ -124,18 +127,18 @@ class _Extraction:
         with uninterrupted():
             from .prepare import prepare
 
-        device = system.resolve_device(self._settings.device)
-        self._settings = settings = replace(self._settings, decoder=decoder, device=device)
-        self._check_executor()
+        self._devices = devices_for_new(self._settings, self._progress.say)
+        self._settings = settings = replace(self._settings, decoder=decoder, device=self._devices[0])
         here = settings.workers if settings.executor == "local" else None  # else they are a cluster's
         recipe, encoder = prepare(settings, self._index.clips, here or system.default_workers(), self._progress)
         self._store.clear()  # only now: whatever was wrong with the settings has shown itself
         self._store.write_encoder(encoder)
-        self._store.write_plan(Plan(recipe))
-        return Plan(recipe)
+        plan = Plan(recipe).made_on(_machine(self._devices))
+        self._store.write_plan(plan)
+        return plan
 
     def _same_plan(self, plan: Plan) -> Plan:
-        """The existing plan, if its recipe is what is asked for."""
+        """The existing plan, if its recipe is what is asked for; the device counts only where there is work left."""
         settings, recipe = self._settings, plan.recipe
         weights = settings.weights
         if weights == IMAGENET_OR_RANDOM and recipe.weights in ("imagenet", "random"):
@@ -144,19 +147,14 @@ class _Extraction:
             settings,
             weights=weights,
             decoder=recipe.decoder if settings.decoder == "auto" else resolve_decoder(settings.decoder),
-            device=recipe.device if settings.device == "auto" else settings.device,
         )
-        self._check_executor()
-        if different := differences(settings, recipe):
+        different = differences(settings, recipe)
+        if different.keys() - {"device"}:
             raise CacheError(
-                f"{settings.cache} was made with another recipe: {'; '.join(different)}. "
+                f"{settings.cache} was made with another recipe: {'; '.join(different.values())}. "
                 "Choose another --cache directory, or pass --overwrite to replace this one"
             )
         return plan
-
-    def _check_executor(self) -> None:
-        if self._settings.device != "cpu" and self._settings.executor == "ray":
-            raise HarCacheError("--executor ray runs on CPUs alone: add --device cpu, or take --executor local")
 
     def _read_records(self) -> None:
         """See which shards are done: their files are there, and as they were written."""
@@ -178,7 +176,6 @@ class _Extraction:
         }
         if new := (paths.keys() - self._plan.keys) | again:
             self._plan = self._plan.extended(new, self._settings.shard_clips)
-            self._store.write_plan(self._plan)
             self._records += [None] * (len(self._plan.shards) - len(self._records))
 
     def _make_shards(self) -> None:
@@ -191,44 +188,47 @@ class _Extraction:
         missing = [i for i, record in enumerate(self._records) if record is None]
         if not missing:
             return
-        later = _in_later_shards(self._plan)
+        later = self._plan.in_later_shards()
         tasks = [self._task(i, later[i]) for i in missing]
-        executed = self._executed([task for task in tasks if task.clips], encoder)
+        work = [task for task in tasks if task.clips]
+        if work:
+            self._choose_devices()
+        self._store.write_plan(self._plan)
+        commits = CommitThread(self._store, self._plan.recipe, self._committed)
+        executed = self._executed(work, encoder, commits) if work else _nothing()
         self._started = time.perf_counter()
-        for task in tasks:
-            if not task.clips:
-                self._commit(task.index, (), later[task.index])
         clips = sum(len(task.clips) for task in tasks)
-        with closing(executed) as shards, self._progress.task("Extracting", "clip", clips):
-            for shard in shards:
-                self._commit(shard.index, shard.results, later[shard.index])
+        with commits, closing(executed) as shards, self._progress.task("Extracting", "clip", clips):
+            for done in chain((ShardResult(task.index, ()) for task in tasks if not task.clips), shards):
+                replaced = [ClipRecord(key, reason=_REPLACED) for key in later[done.index]]
+                commits.add(done.index, [*done.results, *replaced])
         self._report.seconds = time.perf_counter() - self._started
 
-    def _executed(self, tasks: Iterable[ShardTask], encoder: bytes) -> Generator[ShardResult, None, None]:
-        """The tasks' shards, from processes of this machine, its GPU, or a Ray cluster."""
-        settings = self._settings
-        if settings.executor == "ray":
-            with uninterrupted():
-                from .ray import run_on_cluster
-            return run_on_cluster(tasks, self._job(encoder), settings.workers, self._clip_done)
-        fork_server()  # imports torch in parallel with the next lines
-        workers = settings.workers or system.default_workers()
-        if system.resolve_device(settings.device) == "cpu":
-            with uninterrupted():
-                from .cpu import run_on_cpu
-            return run_on_cpu(tasks, self._job(encoder), workers, self._clip_done)
-        with uninterrupted():
-            from .gpu import run_on_device
-        return run_on_device(tasks, self._job(encoder), settings.device, workers, self._clip_done)
+    def _choose_devices(self) -> None:
+        """Those that make what is left. Where they are others than made the rest, the plan and the user are told."""
+        settings, say = self._settings, self._progress.say
+        if settings.executor == "local":
+            fork_server()  # imports torch in parallel with the next lines
+        if self._devices:
+            return  # of a new plan, which names them
+        self._devices = devices_for_existing(settings, self._plan.recipe, say)
+        machine = _machine(self._devices)
+        if changed := changed_versions(self._plan.machine, machine):
+            what = f"{settings.cache} was made with {'; '.join(changed)}"
+            say(f"WARNING: {what}: its new shards may differ in their last bits from what that would have given")
+        if self._plan.machine:  # else nothing is known of its first shards
+            self._plan = self._plan.made_on(machine)
 
-    def _job(self, encoder: bytes) -> "Job":
-        from ..encoder.folded import fold
-        from ..encoder.weights import load_encoder
-        from ..workers.tasks import Job
+    def _executed(
+        self, tasks: list[ShardTask], encoder: bytes, commits: CommitThread
+    ) -> Generator[ShardResult, None, None]:
+        """The tasks' shards, as they are done."""
 
-        recipe, settings = self._plan.recipe, self._settings
-        folded = fold(load_encoder(encoder))
-        return Job(settings.decoder, folded, recipe.precision, recipe.views, stall_s=settings.stall_s)
+        def clip_done(clip: ClipRecord) -> None:
+            commits.collect()  # a disk that is full ends the run now, not with the shard
+            self._clip_done(clip)
+
+        return execute(tasks, encoder, self._plan.recipe, self._devices, self._settings, clip_done)
 
     def _task(self, shard: int, later: Collection[str]) -> ShardTask:
         paths, root = self._index.paths, self._index.root
@@ -242,18 +242,16 @@ class _Extraction:
         self._progress.advance(note=self._report.rate(time.perf_counter() - self._started))
         self._on_clip(clip)
 
-    def _commit(self, shard: int, clips: Iterable[ClipRecord], later: Iterable[str]) -> None:
-        before = time.perf_counter()
-        replaced = [ClipRecord(key, reason="mended: its frames are in a later shard") for key in later]
-        self._records[shard] = self._store.commit(shard, self._plan.recipe, [*clips, *replaced])
-        self._report.busy_s["write"] += time.perf_counter() - before
+    def _committed(self, shard: int, record: ShardRecord, seconds: float) -> None:
+        self._records[shard] = record
+        self._report.busy_s["write"] += seconds
 
 
-def _in_later_shards(plan: Plan) -> list[list[str]]:
-    """For each shard, its clips that a later shard holds too: they had failed here. Redone, they stay failures here."""
-    later: set[str] = set()
-    found: list[list[str]] = []
-    for shard in reversed(plan.shards):
-        found.append([key for key in shard if key in later])
-        later |= set(shard)
-    return found[::-1]
+def _nothing() -> Generator[ShardResult, None, None]:
+    yield from ()
+
+
+def _machine(devices: list[str]) -> dict[str, str]:
+    """What decides, beside the recipe, on what these devices compute; nothing for the CPU."""
+    gpus = device_versions(*devices)
+    return {**system.versions(["torch"]), **gpus} if gpus else {}

@@ -15,6 +15,7 @@ from torchvision.models import MNASNet
 
 from ..cache.recipe import EMBEDDING, FEATURES, Recipe
 from ..data.index import Clip
+from ..devices import kind_of
 from ..encoder.encoder import choose_precision
 from ..encoder.folded import fold
 from ..encoder.projection import fit_pca, random_projection
@@ -90,7 +91,7 @@ class _Preparation:
             precision=precision,
             faithfulness=round(faithfulness, 4),
             decoder=settings.decoder,
-            device=settings.device,
+            device=kind_of(settings.device),
             seed=settings.seed,
             trained_split=weights.trained_split,
         )

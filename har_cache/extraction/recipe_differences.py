@@ -6,12 +6,13 @@ torch is imported only where files have to be read.
 from typing import Any
 
 from ..cache.recipe import Recipe
+from ..devices import kind_of
 from ..settings import NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
 
 
-def differences(settings: ExtractSettings, recipe: Recipe) -> list[str]:
-    """In what settings differ from the recipe of an existing cache: `field: cached (asked: other)`. `auto` fits
-    anything. Raises WeightsError where a file of weights cannot be read.
+def differences(settings: ExtractSettings, recipe: Recipe) -> dict[str, str]:
+    """In what settings differ from the recipe of an existing cache, by field: `field: cached (asked: other)`. `auto`
+    fits anything, and one GPU is as good as another. Raises WeightsError where a file of weights cannot be read.
     """
     cached = {**vars(recipe), "views": ",".join(recipe.views)}
     asked: dict[str, Any] = {
@@ -20,7 +21,7 @@ def differences(settings: ExtractSettings, recipe: Recipe) -> list[str]:
         "views": ",".join(settings.views),
         "precision": recipe.precision if settings.precision == "auto" else settings.precision,
         "decoder": settings.decoder,
-        "device": settings.device,
+        "device": recipe.device if settings.device == "auto" else kind_of(settings.device),
         "seed": settings.seed,
     }
     weights = None
@@ -37,8 +38,8 @@ def differences(settings: ExtractSettings, recipe: Recipe) -> list[str]:
     for name, origin in (("weights", "weights_sha256"), ("projection", "projection_fit")):
         if asked[name] != cached[name]:
             asked.pop(origin, None)  # that it is another one then goes without saying
-    return [
-        f"{name}: {cached[name]} (asked: {asked[name]})"
+    return {
+        name: f"{name}: {cached[name]} (asked: {asked[name]})"
         for name in cached
         if name in asked and asked[name] != cached[name]
-    ]
+    }

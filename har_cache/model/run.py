@@ -9,6 +9,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from ..devices import Say, changed_versions, kind_of, warn
 from ..errors import FileError, RunError
 from ..files import foreign_names, make_directory, read_csv, read_file, remove_file, sha256, to_csv, write_file
 from ..settings import SPLITS
@@ -103,11 +104,13 @@ def begin(
     resume: bool = False,
     overwrite: bool = False,
     encoder: bytes | None = None,
+    say: Say = warn,
 ) -> bool:
     """Begin a run, or go on with it; false where it is finished.
 
-    `clips`: the subset of each, by key; `encoder`: that of the cache, to be kept. Raises HarCacheError where a run
-    is in the way, or the one to go on with was begun with other settings.
+    `clips`: the subset of each, by key; `encoder`: that of the cache, to be kept. `say` is told where the run goes on
+    with another device or version than it was begun with. Raises HarCacheError where a run is in the way, or the one
+    to go on with was begun with other settings.
     """
     check_free(path, resume, overwrite)
     _create(path)
@@ -125,7 +128,18 @@ def begin(
     changed += ["clips of the training list"] if read_clips(path) != clips else []
     if changed:
         raise RunError(f"{path}: was begun with other settings ({'; '.join(changed)}); give the same, or --overwrite")
-    return not begun.finished
+    if begun.finished:
+        return False
+    if moved := _moved(begun, config):
+        say(f"WARNING: {path}: was begun with {'; '.join(moved)}: it may end with slightly other figures")
+    return True
+
+
+def _moved(old: RunConfig, new: RunConfig) -> list[str]:
+    """The kind of device, and versions, that a resumed run does not share with its beginning."""
+    kinds = [kind_of(config.device) for config in (old, new)]
+    device = [f"device {kinds[0]}, now {kinds[1]}"] if all(kinds) and kinds[0] != kinds[1] else []
+    return device + changed_versions(old.versions, new.versions)
 
 
 def _differences(old: RunConfig, new: RunConfig) -> list[str]:

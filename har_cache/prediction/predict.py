@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..devices import resolve_device
 from ..errors import ClipError, HarCacheError, SettingError
 from ..model.run import Run
 from ..progress import Progress
 from ..settings import PredictSettings
-from ..system import default_workers, resolve_device
+from ..system import default_workers
 from ..workers.pool import WorkerPool
 from ..workers.tasks import embed, embed_with_thumbnails
 from .film import FilmKind, choose_pictures, kind_of, write_film
@@ -40,7 +41,8 @@ def predict(settings: PredictSettings, progress: Progress = Progress()) -> Predi
     kind = _kind_of_film(settings.film)
     run = Run.open(settings.run)
     # A head is sooner done with a few clips than a GPU is ready for it.
-    predictor = Predictor(run, "cpu" if settings.device == "auto" else resolve_device(settings.device))
+    device = "cpu" if settings.device == "auto" else resolve_device(settings.device, progress.say)
+    predictor = Predictor(run, device)
     outcomes = dict(_outcomes(settings, predictor, kind, progress))
     in_order = [(video, outcomes[i]) for i, video in enumerate(settings.videos)]
     predictions = [outcome for _, outcome in in_order if isinstance(outcome, Prediction)]

@@ -13,6 +13,7 @@ from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.record import source_sha256
 from ..data.index import ClipIndex, read_index
+from ..devices import device_versions, resolve_device
 from ..encoder.fp32 import true_fp32
 from ..errors import CacheError, DataError, RunError
 from ..model import run
@@ -22,7 +23,7 @@ from ..model.network import Backbone, CNNBidirectionalRNN
 from ..model.run import Run, begin
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
-from ..system import default_workers, resolve_device
+from ..system import default_workers
 from ..workers.prefetch import FramePrefetcher
 from .batches import Sequences
 from .checkpoints import finish
@@ -66,10 +67,11 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     others; a run directory that is in use.
     """
     settings.check()
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device, progress.say)
     inputs = _open(settings)
     config = _config(settings, inputs, device)
-    if not begin(settings.run, config, inputs.start.clips, settings.resume, settings.overwrite):
+    clips = inputs.start.clips
+    if not begin(settings.run, config, clips, settings.resume, settings.overwrite, say=progress.say):
         return Finetuned(Run.open(settings.run), None, {})
     system.limit_threads()
     workers = settings.workers or _default_workers(device)
@@ -171,7 +173,7 @@ def _config(settings: FinetuneSettings, inputs: _Inputs, device: str) -> RunConf
         data=str(settings.data),
         training=settings.training,
         device=device,
-        versions=system.versions(),
+        versions=system.versions() | device_versions(device),
         started_from=Start(str(settings.start), inputs.start.model_sha256),
         model_sha256=None,
         best=None,
@@ -189,7 +191,7 @@ def _train(
         f"validating on {len(val)}; {raw.prefetcher.workers} processes decode"
     )
     network = inputs.network.to(raw.device)
-    found = check_parity(network, raw, Sequences.from_cache(cache, raw.device.type), val, training)
+    found = check_parity(network, raw, Sequences.from_cache(cache, str(raw.device)), val, training)
     progress.say(
         f"Before the first step: {found.raw} of {found.clips} validation clips right from raw frames, {found.cached} "
         f"by the head on the cache; {found.agree} predicted alike, logits at most {found.difference:.1e} apart"

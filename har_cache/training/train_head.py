@@ -14,6 +14,7 @@ from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.writer import Store
 from ..data.splits import TRAIN
+from ..devices import device_versions, resolve_device
 from ..errors import CacheError, HarCacheError, RunError
 from ..files import sha256
 from ..model import run
@@ -22,7 +23,6 @@ from ..model.head import Head
 from ..model.run import Run, begin, check_free
 from ..progress import Progress
 from ..settings import ALL, SPLITS, TrainHeadSettings, TrainSettings
-from ..system import resolve_device
 from .batches import Sequences, TrainBatches
 from .checkpoints import finish
 from .loop import Trainer, WarmupCosine, parameter_groups
@@ -40,7 +40,7 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
     everything = settings.split == ALL
     splits = SPLITS if everything else (int(settings.split),)
     paths = [run.split_path(settings.run, split) if everything else settings.run for split in splits]
-    device = resolve_device(settings.device)
+    device = resolve_device(settings.device, progress.say)
     if everything and read_config(settings.run):
         raise RunError(f"{settings.run}: holds the run of one split; choose another --run directory for --split all")
     for path in paths:
@@ -110,7 +110,7 @@ def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: i
         training=settings.training,
         device=device,
         projection_fit=cache.recipe.projection_fit,
-        versions=system.versions(),
+        versions=system.versions() | device_versions(device),
     )
     clips = {cache.keys[i]: "train" for i in train} | {cache.keys[i]: "val" for i in val}
     return _Plan(path, config, clips, train, val)
@@ -138,7 +138,7 @@ def _encoder_of(cache: FeatureCache) -> bytes:
 
 def _train(settings: TrainHeadSettings, plan: _Plan, encoder: bytes, sequences: Sequences, progress: Progress) -> Run:
     path, config, training = plan.path, plan.config, settings.training
-    if not begin(path, config, plan.clips, settings.resume, settings.overwrite, encoder):
+    if not begin(path, config, plan.clips, settings.resume, settings.overwrite, encoder, progress.say):
         return Run.open(path)
     progress.say(
         f"Split {config.split}: training on {len(plan.train)} clips of {len(config.classes)} classes, "

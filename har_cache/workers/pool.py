@@ -179,7 +179,7 @@ def _serve(pipe: Connection, sandbox: Sandbox) -> None:
             return
         outcome: Any
         try:
-            with _dying_with_parent(pipe):
+            with dying_with_parent(pipe):
                 outcome = function(*args)
         except HarCacheError as error:
             outcome = error if isinstance(error, ClipError) else ClipError(str(error))
@@ -192,7 +192,7 @@ def _serve(pipe: Connection, sandbox: Sandbox) -> None:
 
 
 @contextmanager
-def _dying_with_parent(pipe: Connection) -> Iterator[None]:
+def dying_with_parent(pipe: Connection) -> Iterator[None]:
     """Have the kernel end this process, whatever it is doing, when the other end of the pipe is closed: with SIGIO,
     which any change of the pipe brings, and while a call is running there is no other change.
     """

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 from har_cache_cli.main import app as whole
 from har_cache_cli.options import Json, add
 from typer.testing import CliRunner, Result
 
 from har_cache.errors import HarCacheError
-from har_cache.settings import REQUIRED, Settings, option
+from har_cache.settings import REQUIRED, Settings, TrainHeadSettings, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,35 @@ def test_help_says_what_there_is() -> None:
     ):
         assert part in text
     assert "--what" not in text and "--no-again" not in text
+
+
+@pytest.mark.parametrize(
+    ("command", "forms"),
+    [
+        ("extract", "auto|cpu|cuda|cuda:N,..."),
+        ("train-head", "auto|cpu|cuda|cuda:N"),
+        ("finetune", "auto|cpu|cuda|cuda:N"),
+        ("evaluate", "auto|cpu|cuda|cuda:N"),
+        ("predict", "auto|cpu|cuda|cuda:N"),
+        ("bench", "auto|cpu|cuda|cuda:N"),
+    ],
+)
+def test_the_forms_of_a_device_are_in_the_help(command: str, forms: str) -> None:
+    words = CliRunner().invoke(whole, [command, "--help"], terminal_width=200).stdout.split()
+    assert words[words.index("--device") + 1] == forms
+
+
+def test_a_gpu_that_fails_is_told_with_the_options_that_the_command_has() -> None:
+    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
+
+    def command(settings: TrainHeadSettings) -> None:
+        """Do it."""
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    add(app, "do", command)
+    result = CliRunner().invoke(app, ["--cache", "c", "--run", "r"])
+    assert result.exit_code == 1
+    assert "try a smaller --batch-size or another GPU with --device cuda:N or --device cpu" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["extract", "train-head", "finetune", "evaluate", "predict", "sample", "download"])

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from har_cache import FeatureCache
 from har_cache.cache.record import ClipRecord
@@ -22,7 +21,7 @@ from har_cache.extraction.extract import extract
 from har_cache.files import seal, unseal
 from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings as Settings
-from har_cache.system import default_workers, resolve_device
+from har_cache.system import default_workers
 
 from ..conftest import Finished, contents
 from ..helpers.networks import calibrated_model
@@ -468,13 +467,6 @@ def test_impossible_settings_are_named(small: Settings, change: dict[str, Any], 
         extract(replace(small, **change))
     assert "\n" not in str(caught.value)
     assert not (small.cache / "plan.json").exists()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_is_refused_where_there_is_none() -> None:
-    assert resolve_device("auto") == resolve_device("cpu") == "cpu"
-    with pytest.raises(HarCacheError, match=r"--device cuda.*--device cpu"):
-        resolve_device("cuda")
 
 
 def test_there_is_at_least_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,8 +178,8 @@ def test_projection_that_is_no_file_is_named_as_such(clips: list[Clip], encoder:
 
 def test_the_same_settings_differ_in_nothing() -> None:
     recipe = make_recipe(weights_sha256=find_weights("random").sha256)
-    assert differences(dataclasses.replace(ASKED, projection="pca"), recipe) == []
-    assert differences(dataclasses.replace(ASKED, projection=None, precision="auto"), recipe) == []
+    assert differences(dataclasses.replace(ASKED, projection="pca"), recipe) == {}
+    assert differences(dataclasses.replace(ASKED, projection=None, precision="auto"), recipe) == {}
 
 
 @pytest.mark.parametrize(
@@ -198,17 +198,17 @@ def test_the_same_settings_differ_in_nothing() -> None:
 def test_every_difference_is_named(change: dict[str, Any], fields: list[str]) -> None:
     recipe = make_recipe(weights_sha256=find_weights("random").sha256)
     found = differences(dataclasses.replace(ASKED, **{"projection": "pca", **change}), recipe)
-    assert [line.split(":")[0] for line in found] == fields
+    assert list(found) == fields
 
 
 def test_another_file_of_weights_is_another_recipe(encoder: Path, tmp_path: Path) -> None:
     weights = find_weights(str(encoder))
     recipe = make_recipe(weights="file", weights_sha256=weights.sha256)
     asked = dataclasses.replace(ASKED, weights=str(encoder), projection="pca")
-    assert differences(asked, recipe) == []
+    assert differences(asked, recipe) == {}
     (tmp_path / "other.safetensors").write_bytes(save_encoder(random_model(5)))
     found = differences(dataclasses.replace(asked, weights=str(tmp_path / "other.safetensors")), recipe)
-    assert [line.split(":")[0] for line in found] == ["weights_sha256"]
+    assert list(found) == ["weights_sha256"]
 
 
 def test_another_projection_in_the_weights_file_is_another_recipe(
@@ -220,6 +220,6 @@ def test_another_projection_in_the_weights_file_is_another_recipe(
         model.classifier.bias.add_(1)
     (tmp_path / "other.safetensors").write_bytes(save_encoder(model))
     asked = dataclasses.replace(ASKED, weights=str(encoder), projection=None)
-    assert differences(asked, recipe) == []
+    assert differences(asked, recipe) == {}
     found = differences(dataclasses.replace(asked, weights=str(tmp_path / "other.safetensors")), recipe)
-    assert [line.split(":")[0] for line in found] == ["projection_fit"]
+    assert list(found) == ["projection_fit"]

@@ -160,7 +160,7 @@ def test_a_node_that_does_not_see_the_clips_says_so(job: Job, tmp_path: Path) ->
 
 
 def test_a_gpu_is_refused(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_ray.system, "resolve_device", lambda name: "cuda")
+    monkeypatch.setattr("har_cache.devices.resolve_devices", lambda name, say: ["cuda:0"])
     with pytest.raises(HarCacheError, match="--executor ray runs on CPUs alone: add --device cpu"):
         extract(finished.settings(cache=tmp_path / "cache", executor="ray"))
     assert not (tmp_path / "cache" / "plan.json").exists()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,33 @@ def test_a_config_comes_back_as_it_was_written(tmp_path: Path) -> None:
     for written in (config(), config(**tuned, skipped={"a/b": "gone"}, model_sha256="0", best=BestEpoch(0, 1.0, 0.5))):
         write_config(tmp_path, written)
         assert read_config(tmp_path) == written
+
+
+GPU = {"torch": "2.11", "gpu": "A", "driver": "1"}
+
+
+def resume(path: Path, **changes: Any) -> list[str]:
+    """What is said when the run of `config(device="cuda:0", versions=GPU)` is gone on with, some of that changed."""
+    said: list[str] = []
+    begun = config(device="cuda:0", versions=GPU)
+    assert run.begin(path, begun, {}, say=said.append) and said == []
+    assert run.begin(path, replace(begun, **changes), {}, resume=True, say=said.append)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("changes", "moved"),
+    [
+        ({"device": "cpu", "versions": {"torch": "2.11"}}, "device cuda, now cpu"),
+        ({"versions": {**GPU, "gpu": "B", "torch": "3.0"}}, "gpu A, now B; torch 2.11, now 3.0"),
+        ({"device": "cuda:1", "versions": {**GPU, "driver": "2"}}, "driver 1, now 2"),
+    ],
+)
+def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path, changes: dict[str, Any], moved: str) -> None:
+    [line] = resume(tmp_path / "run", **changes)
+    assert line == f"WARNING: {tmp_path / 'run'}: was begun with {moved}: it may end with slightly other figures"
+
+
+@pytest.mark.parametrize("changes", [{}, {"device": "cuda:1"}, {"versions": {**GPU, "numpy": "3"}}, {"versions": {}}])
+def test_a_run_that_goes_on_with_the_same_says_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert resume(tmp_path / "run", **changes) == []
