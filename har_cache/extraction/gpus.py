@@ -17,7 +17,7 @@ from ..cache.record import ClipRecord
 from ..devices import first_line, use_device
 from ..errors import HarCacheError
 from ..system import uninterrupted
-from ..workers.pool import dying_with_parent, fork_server
+from ..workers.pool import dying_with_parent, fork_server, share_fork_server
 from ..workers.tasks import Job
 from .gpu import run_on_device
 from .shard_tasks import OnClip, ShardResult, ShardTask
@@ -147,6 +147,7 @@ def _died(status: int) -> str:
 def _serve(pipe: Connection, lifeline: Connection, device: str, job: Job, workers: int) -> None:
     """Life of a device's process: shards from the pipe, what comes of them back into it, None in the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    share_fork_server()
     sending = threading.Lock()
 
     def send(message: Any) -> None:

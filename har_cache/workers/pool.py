@@ -49,6 +49,15 @@ def fork_server() -> ForkServerContext:
     return context
 
 
+def share_fork_server() -> None:
+    """In a process that was forked from the server: have it fork this one's workers too. CPython's documentation says
+    that it does, but it starts another one, which imports torch once more; as it still does where this cannot be had.
+    """
+    server: Any = getattr(forkserver, "_forkserver", None)
+    if getattr(server, "_forkserver_address", None) and not hasattr(server, "_forkserver_authkey"):
+        server.ensure_running = forkserver.ensure_running = lambda: None
+
+
 class WorkerPool:
     """A pool of up to `count` processes, each started in `sandbox`; a context manager."""
 

@@ -2,6 +2,8 @@ import csv
 import dataclasses
 import io
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from har_cache.cache.manifest import Plan, Splits
 from har_cache.cache.record import ClipRecord, ShardRecord, read_record, standing_failures
-from har_cache.cache.writer import Store
+from har_cache.cache.writer import CommitThread, Store
 from har_cache.errors import CacheError, FileError
 from har_cache.files import seal, sha256, unseal
 
@@ -338,3 +340,129 @@ def test_embeddings_are_stored_as_float16(store, plan):
     wide = [embedded(key, np.ones((1, 2, 256), np.float32)) for key in keys]
     narrow = [embedded(key, np.ones((1, 2, 256), np.float16)) for key in keys]
     assert store.commit(0, plan.recipe, wide) == store.commit(0, plan.recipe, narrow)
+
+
+# --------------------------------------------------------------------------------------- commits in a thread
+
+
+class Disk:
+    """Stands for a store whose disk is slow: a commit waits for `let`; that of shard `full` fails."""
+
+    def __init__(self, full=None):
+        self.full, self.written, self.free = full, [], threading.Semaphore(0)
+
+    def let(self, count):
+        self.free.release(count)
+
+    def commit(self, index, recipe, clips):
+        assert self.free.acquire(timeout=60)
+        if index == self.full:
+            raise FileError("no space")
+        self.written.append((index, threading.current_thread()))
+        return record([f"a/{index}"])
+
+
+def told_by(disk):
+    """A CommitThread of the disk, and what it tells: each shard, and the thread that it tells it in."""
+    told = []
+
+    def done(index, found, seconds):
+        assert found.keys == {f"a/{index}"} and seconds >= 0
+        told.append((index, threading.current_thread()))
+
+    return CommitThread(disk, make_recipe(), done), told
+
+
+def in_thread(numbers, thread):
+    return [(i, thread) for i in numbers]
+
+
+def test_shards_are_committed_in_order_in_one_thread_and_told_of_in_this_one():
+    disk = Disk()
+    commits, told = told_by(disk)
+    with commits:
+        disk.let(2)
+        for i in (3, 1, 2):
+            commits.add(i, [])
+        while len(disk.written) < 2:
+            commits.collect()
+        disk.let(1)
+    assert [i for i, _ in disk.written] == [3, 1, 2]
+    [thread] = {thread for _, thread in disk.written}
+    assert thread is not threading.current_thread()
+    assert told == in_thread([3, 1, 2], threading.current_thread())
+
+
+def test_at_most_two_shards_wait_for_the_one_that_is_written():
+    disk = Disk()
+    commits, told = told_by(disk)
+    with commits:
+        for i in range(3):
+            commits.add(i, [])  # waits for nothing
+        assert told == []
+        threading.Timer(0.2, disk.let, [1]).start()
+        commits.add(3, [])  # waits for the first
+        assert [i for i, _ in told] == [0]
+        disk.let(3)
+    assert [i for i, _ in told] == [0, 1, 2, 3]
+
+
+def test_an_error_is_raised_at_once_and_nothing_is_committed_after_it():
+    disk = Disk(full=1)
+    commits, told = told_by(disk)
+    disk.let(9)
+    with pytest.raises(FileError, match="no space"), commits:
+        for i in range(3):
+            commits.add(i, [])
+        for _ in range(1000):
+            commits.collect()
+            time.sleep(0.01)
+    assert [i for i, _ in disk.written] == [i for i, _ in told] == [0]
+
+
+def test_the_error_of_the_last_commit_is_raised_at_the_end():
+    disk = Disk(full=2)
+    commits, told = told_by(disk)
+    with pytest.raises(FileError, match="no space"), commits:
+        for i in range(3):
+            commits.add(i, [])
+        disk.let(9)
+    assert [i for i, _ in told] == [0, 1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, CacheError])
+def test_what_was_made_before_an_interrupt_is_committed(error):
+    disk = Disk()
+    commits, _ = told_by(disk)
+    with pytest.raises(error), commits:
+        for i in range(3):
+            commits.add(i, [])
+        disk.let(3)
+        raise error
+    assert [i for i, _ in disk.written] == [0, 1, 2]
+
+
+# ------------------------------------------------------------------------------------- machines of a plan
+
+
+def test_a_plan_says_on_which_machines_its_shards_are_made(store):
+    plan = Plan(make_recipe(device="cuda"), (("a/1",),)).made_on({"gpu": "A", "driver": "1"})
+    assert plan.machine == {"gpu": "A", "driver": "1"} and plan.shards == (("a/1",),)
+    store.write_plan(plan)
+    assert store.read_plan() == plan
+    mixed = plan.extended(["b/1"], 1).made_on({"gpu": "B", "driver": "1", "cudnn": "9"})
+    assert mixed.machine == {"gpu": "A / B", "driver": "1", "cudnn": "9"}
+    assert mixed.made_on({"gpu": "A"}).made_on({"gpu": "B"}).machine == mixed.machine
+
+
+def test_a_plan_of_no_machine_is_the_file_that_it_always_was(store):
+    plan = Plan(make_recipe(), (("a/1",),))
+    assert plan.to_dict().keys() == {"schema", "recipe", "fingerprint", "shards"}
+    assert plan.made_on({}) == plan
+
+
+def test_a_plans_machine_of_another_type_is_refused(store):
+    content = {**Plan(make_recipe()).to_dict(), "machine": ["A"]}
+    (store.root / "plan.json").write_bytes(seal(content))
+    with pytest.raises(CacheError, match=r"plan\.json: machine: expected an object"):
+        store.read_plan()

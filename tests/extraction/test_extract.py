@@ -1,10 +1,14 @@
 import errno
+import itertools
 import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from har_cache import FeatureCache
-from har_cache.cache.record import ClipRecord
+from har_cache import FeatureCache, devices, system
+from har_cache.cache.manifest import Plan, read_manifest
+from har_cache.cache.recipe import Recipe
+from har_cache.cache.record import ClipRecord, ShardRecord
+from har_cache.cache.shard import ShardImage
 from har_cache.cache.verify import verify
+from har_cache.cache.writer import Store
 from har_cache.encoder.weights import save_encoder
 from har_cache.errors import CacheError, FileError, HarCacheError
+from har_cache.extraction import cpu
+from har_cache.extraction import extract as extraction
 from har_cache.extraction.extract import extract
 from har_cache.files import seal, unseal
 from har_cache.progress import Progress
@@ -439,6 +449,238 @@ def test_nothing_but_bad_clips_is_an_error_with_a_reason(small: Settings) -> Non
         path.write_bytes(b"")
     with pytest.raises(HarCacheError, match=r"none of the 3 clips.*empty file"):
         extract(small)
+
+
+# ------------------------------------------------------------------------------------------------ commits
+
+
+def test_the_error_of_a_commit_ends_the_run_and_earlier_shards_are_kept(
+    small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, tried = Store.commit, list[int]()
+
+    def failing(self: Store, index: int, recipe: Recipe, clips: Sequence[ClipRecord]) -> ShardRecord:
+        tried.append(index)
+        if len(tried) == 2:
+            raise FileError("no space")
+        return commit(self, index, recipe, clips)
+
+    with monkeypatch.context() as patch, pytest.raises(FileError, match="no space"):
+        patch.setattr(Store, "commit", failing)
+        extract(small)
+    assert len(tried) == 2
+    kept = shard_files(small.cache)
+    assert sorted(kept) == [f"{tried[0]:05d}.h5", f"{tried[0]:05d}.json"]
+    assert extract(small).finished_before == 1
+    assert kept.items() < shard_files(small.cache).items()
+
+
+def test_a_commit_that_fails_ends_the_run_with_the_next_clip(small: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(small.data / "b" / "4.avi", moving_frames(14))
+    begun, failed = threading.Event(), threading.Event()
+
+    def failing(self: Store, index: int, recipe: Recipe, clips: Sequence[ClipRecord]) -> ShardRecord:
+        assert begun.wait(60)
+        failed.set()
+        raise FileError("no space")
+
+    told: list[str] = []
+
+    def on_clip(clip: ClipRecord) -> None:
+        told.append(clip.key)
+        if len(told) == 3:  # the first of the second shard
+            begun.set()
+            assert failed.wait(60)
+            time.sleep(0.5)
+
+    monkeypatch.setattr(Store, "commit", failing)
+    with pytest.raises(FileError, match="no space"):
+        extract(replace(small, shard_clips=2, workers=1), on_clip=on_clip)
+    assert len(told) == 3
+
+
+def test_an_interrupt_leaves_whole_shards_and_no_thread(small: Settings) -> None:
+    told: list[str] = []
+
+    def interrupt(clip: ClipRecord) -> None:
+        told.append(clip.key)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(small, on_clip=interrupt)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("commit")]
+    assert len(shard_files(small.cache)) == 2  # the first, done when the interrupt came
+    assert extract(small).finished_before == 1
+    assert verify(small.cache, small.data) == []
+
+
+def test_all_is_told_in_the_thread_that_extracts(small: Settings) -> None:
+    threads = set()
+
+    class Threads(Progress):
+        def say(self, text: str) -> None:
+            threads.add(threading.current_thread())
+
+        def advance(self, count: int = 1, note: str = "") -> None:
+            threads.add(threading.current_thread())
+
+    (small.data / "a" / "bad.avi").write_bytes(b"")
+    extract(small, Threads(), lambda clip: threads.add(threading.current_thread()))
+    assert threads == {threading.current_thread()}
+
+
+# ------------------------------------------------------------------------------------------------ devices
+
+
+@pytest.fixture
+def of_a_gpu(small: Settings) -> Settings:
+    """A finished cache that says that a GPU made it."""
+    extract(small)
+    relabel(small.cache, gpu="A", torch="2.11")
+    return small
+
+
+def relabel(cache: Path, **machine: str) -> None:
+    """Have a finished cache say that such a GPU made it."""
+    store = Store(cache)
+    plan, manifest = store.read_plan(), read_manifest(cache)
+    assert plan
+    records = [store.done(plan, i) for i in range(len(plan.shards))]
+    plan = Plan(replace(plan.recipe, device="cuda"), plan.shards, machine)
+    store.write_plan(plan)
+    again = []
+    for i, record in enumerate(records):
+        assert record
+        with ShardImage(store.shard_path(i).read_bytes(), "") as image:
+            shard = image.read()
+        clips = [
+            replace(clip, embeddings=shard.embeddings[:, a:b])
+            for clip, (a, b) in zip(record.clips, itertools.pairwise(shard.offsets), strict=True)
+        ]
+        again.append(store.commit(i, plan.recipe, [*clips, *record.failures]))
+    store.finish(plan, again, manifest.classes, manifest.splits, {"torch": "2.11", **machine})
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The GPU of this machine, by what `device_versions` tells of it; where there is one, the CPU is it."""
+    told: dict[str, str] = {}
+
+    def run_on_cpu(tasks: Any, job: Any, on: list[str], workers: int, on_clip: Any) -> Any:
+        return cpu.run_on_cpu(tasks, job, workers, on_clip)
+
+    monkeypatch.setattr(devices, "_visible", lambda: ["cuda:0"] if told else [])
+    monkeypatch.setattr(devices, "_fault", lambda device: None)
+    monkeypatch.setattr(extraction, "device_versions", lambda *on: {} if on == ("cpu",) else told)
+    monkeypatch.setattr("har_cache.extraction.gpus.run_on_devices", run_on_cpu)
+    return told
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:3"])
+def test_a_finished_cache_of_a_gpu_is_up_to_date_wherever(
+    of_a_gpu: Settings, gpus: dict[str, str], device: str
+) -> None:
+    before = contents(of_a_gpu.cache)
+    report = extract(replace(of_a_gpu, device=device))
+    assert report.clips == 0 and report.finished_before == 3
+    assert report.manifest.versions["gpu"] == "A"
+    after = contents(of_a_gpu.cache)
+    assert {name for name in after if after[name] != before[name]} <= {"manifest.json"}
+    assert verify(of_a_gpu.cache) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [
+        ("auto", "but torch sees no CUDA device here: go on where there is one, or extract into another --cache"),
+        ("cpu", "leave --device cpu away, or extract into another --cache directory"),
+    ],
+)
+def test_a_cache_of_a_gpu_does_not_go_on_without_one_and_stays_as_it_is(
+    of_a_gpu: Settings, gpus: dict[str, str], device: str, why: str
+) -> None:
+    write_video(of_a_gpu.data / "a" / "new.avi", moving_frames(8))
+    before = contents(of_a_gpu.cache)
+    with pytest.raises(
+        CacheError, match=f"{of_a_gpu.cache} was made on a GPU, and goes on only on one.*{why}"
+    ) as caught:
+        extract(replace(of_a_gpu, device=device))
+    assert "\n" not in str(caught.value)
+    assert contents(of_a_gpu.cache) == before
+    assert verify(of_a_gpu.cache) == []
+
+
+def test_another_device_is_named_beside_other_differences(of_a_gpu: Settings, gpus: dict[str, str]) -> None:
+    with pytest.raises(CacheError, match=r"device: cuda \(asked: cpu\); seed: 0 \(asked: 7\)"):
+        extract(replace(of_a_gpu, device="cpu", seed=7))
+
+
+@pytest.mark.parametrize(
+    ("machine", "warning", "noted"),
+    [
+        ({"gpu": "A"}, "", "A"),
+        ({"gpu": "A", "cudnn": "9"}, "", "A"),
+        ({"gpu": "B"}, "gpu A, now B", "A / B"),
+    ],
+)
+def test_going_on_with_another_gpu_is_told_and_noted(
+    of_a_gpu: Settings, gpus: dict[str, str], monkeypatch: pytest.MonkeyPatch, machine: dict[str, str], warning: str,
+    noted: str,
+) -> None:  # fmt: skip
+    gpus.update(machine)
+    monkeypatch.setattr(extraction.system, "versions", lambda names=(): {"torch": "2.11"})
+    kept = shard_files(of_a_gpu.cache)
+    write_video(of_a_gpu.data / "a" / "new.avi", moving_frames(8))
+    listener = Listener()
+    report = extract(of_a_gpu, listener)
+    assert report.clips == 1 and report.manifest.versions["gpu"] == noted
+    assert kept.items() < shard_files(of_a_gpu.cache).items()
+    assert verify(of_a_gpu.cache, of_a_gpu.data) == []
+    warnings = [line for line in listener.said if line.startswith("WARNING")]
+    expected = f"WARNING: {of_a_gpu.cache} was made with {warning}: its new shards may differ in their last bits"
+    assert [line[: len(expected)] for line in warnings] == ([expected] if warning else [])
+
+    write_video(of_a_gpu.data / "a" / "newer.avi", moving_frames(8))
+    extract(of_a_gpu, again := Listener())  # it is told once
+    assert not any(line.startswith("WARNING") for line in again.said)
+
+
+def test_another_torch_on_a_gpu_is_told(
+    of_a_gpu: Settings, gpus: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus["gpu"] = "A"
+    monkeypatch.setattr(extraction.system, "versions", lambda names=(): {"torch": "3.0"})
+    write_video(of_a_gpu.data / "a" / "new.avi", moving_frames(8))
+    extract(of_a_gpu, listener := Listener())
+    assert any("was made with torch 2.11, now 3.0: " in line for line in listener.said)
+
+
+def test_an_unfinished_cache_of_a_gpu_knows_its_machine(
+    small: Settings, gpus: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus["gpu"] = "A"
+
+    def interrupt(clip: ClipRecord) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("har_cache.extraction.prepare.choose_precision", lambda *asked: ("fp32", 1.0))
+    with pytest.raises(KeyboardInterrupt):
+        extract(replace(small, device="cuda:0"), on_clip=interrupt)
+    plan = Store(small.cache).read_plan()
+    assert plan and plan.recipe.device == "cuda"
+    assert plan.machine == {"gpu": "A", **system.versions(["torch"])}
+
+    gpus["gpu"] = "B"
+    extract(small, listener := Listener())
+    assert any("was made with gpu A, now B: " in line for line in listener.said)
+    assert read_manifest(small.cache).versions["gpu"] == "A / B"
+
+
+def test_a_cache_of_the_cpu_says_nothing_of_machines(finished: Finished) -> None:
+    plan = Store(finished.cache).read_plan()
+    assert plan and plan.machine == {}
+    assert "gpu" not in read_manifest(finished.cache).versions
 
 
 # ------------------------------------------------------------------------------------------------ settings

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,23 @@ _MARK = "HAR_CACHE_TEST"
 
 
 class Run:
-    """The command as a process group of its own; what it starts, directly or not, is known by its environment."""
+    """The command, or another, as a process group of its own; what it starts, directly or not, is known by its
+    environment.
+    """
 
-    def __init__(self, arguments: list[str], folder: Path, env: Mapping[str, str] = os.environ, **how: Any) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        env: Mapping[str, str] = os.environ,
+        command: Sequence[str] = COMMAND,
+        **how: Any,
+    ) -> None:
         self.errors = folder / "stderr.txt"
         self._mark = f"{_MARK}={folder}".encode()
         how["env"] = {**env, _MARK: str(folder)}
         with self.errors.open("w") as file:
-            self.process = subprocess.Popen([*COMMAND, *arguments], stderr=file, start_new_session=True, **how)
+            self.process = subprocess.Popen([*command, *arguments], stderr=file, start_new_session=True, **how)
 
     def members(self) -> list[int]:
         """Its processes that are alive."""

@@ -1,0 +1,14 @@
+"""The process of a device, made light: its batches are small ones."""
+
+from typing import Any
+
+from har_cache.extraction import gpu_batches, gpus
+
+SMALL_BATCH = 16
+_serve = gpus._serve
+
+
+def serve(*arguments: Any) -> None:
+    """In the place of `gpus._serve`."""
+    gpu_batches.BATCH = SMALL_BATCH
+    _serve(*arguments)
