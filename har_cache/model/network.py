@@ -1,5 +1,7 @@
 """Encoder and head as one network, and the encoder as something to train, block by block."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,6 +39,9 @@ class Backbone(nn.Module):
     `unfrozen`: how many of the last blocks learn, and the projection with them where that is any; None for all.
     `asleep` makes it for the time being a frozen one. BatchNorm uses, and keeps, the statistics it came with, unless
     `train_norms`. With `checkpointing` a block's inner activations are computed again instead of being kept.
+
+    Blocks that learn nothing have their BatchNorm folded into the convolutions once, and again after `train`, `eval`, a
+    step, a move or new weights: whoever changes weights otherwise calls one of them.
     """
 
     def __init__(
@@ -50,42 +55,67 @@ class Backbone(nn.Module):
         for block in list(blocks(self.layers))[self.first :]:
             block.requires_grad_(True)
         self.classifier.requires_grad_(unfrozen != 0)
+        self._folded: dict[int, list[Folded]] = {}  # by the number of the block
+        self.register_load_state_dict_post_hook(_fold_anew)
         self.to(memory_format=torch.channels_last)  # measured: 1.5 times as fast
 
     def forward(self, frames: Tensor) -> Tensor:
         """Normalised frames (n, 3, 224, 224) -> embeddings (n, 256)."""
         row = list(blocks(self.layers))
-        first = BLOCKS if self.asleep else self.first
-        learning = torch.is_grad_enabled()
-        again = learning and self.checkpointing
+        learning = torch.is_grad_enabled() and not self.asleep
+        first = self.first if learning else BLOCKS
         with torch.no_grad():
-            for block in row[:first]:
-                frames = _run(block, frames)
-        for block in row[first:]:
+            for i, block in enumerate(row[:first]):
+                frames = _run(block, frames, self._fold(i, block))
+        for i, block in enumerate(row[first:], first):
+            self._folded.pop(i, None)
+            again = self.checkpointing
             frames = checkpoint(_run, block, frames, use_reentrant=False) if again else _run(block, frames)
-        with torch.set_grad_enabled(learning and not self.asleep):
+        with torch.set_grad_enabled(learning):
             return self.classifier(frames.mean((2, 3)))
+
+    def _fold(self, number: int, block: nn.Module) -> "list[Folded] | None":
+        """The folded convolutions of a block; None where its norms are training."""
+        if any(norm.training for _, norm, _ in convolutions(block)):
+            return None
+        if number not in self._folded:
+            self._folded[number] = [_fold(conv, norm) for conv, norm, _ in convolutions(block)]
+        return self._folded[number]
 
     def train(self, mode: bool = True) -> "Backbone":
         """As always, but that frozen norms stay in eval mode."""
+        _fold_anew(self)
         super().train(mode)
         for block in list(blocks(self.layers))[: self.first if self.train_norms else BLOCKS]:
             block.eval()
         return self
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "Backbone":
+        _fold_anew(self)
+        return super()._apply(fn, recurse)
 
-def _run(block: nn.Module, x: Tensor) -> Tensor:
+
+Folded = tuple[Tensor, Tensor]  # weight and bias
+
+
+def _fold_anew(backbone: Backbone, *_: object) -> None:
+    backbone._folded.clear()
+
+
+def _run(block: nn.Module, x: Tensor, folded: list[Folded] | None = None) -> Tensor:
     y = x
-    for conv, norm, relu in convolutions(block):
-        y = F.relu_(_convolve(conv, norm, y)) if relu else _convolve(conv, norm, y)
+    for i, (conv, norm, relu) in enumerate(convolutions(block)):
+        y = norm(conv(y)) if norm.training else _convolve(conv, folded[i] if folded else _fold(conv, norm), y)
+        y = F.relu_(y) if relu else y
     return y + x if has_residual(block) else y
 
 
-def _convolve(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Convolution and BatchNorm: in one, where the statistics stand still (measured: a fifth of the time saved)."""
-    if norm.training:
-        return norm(conv(x))
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Folded:
+    """BatchNorm whose statistics stand still is a part of the convolution (measured: a fifth of the time saved)."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+
+
+def _convolve(conv: nn.Conv2d, folded: Folded, x: Tensor) -> Tensor:
+    return F.conv2d(x, *folded, conv.stride, conv.padding, conv.dilation, conv.groups)
