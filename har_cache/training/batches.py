@@ -34,7 +34,7 @@ class Sequences:
     labels: Tensor  # int64 (clips)
 
     @classmethod
-    def from_cache(cls, cache: FeatureCache, device: str = "cpu") -> "Sequences":
+    def from_cache(cls, cache: FeatureCache, device: str | torch.device = "cpu") -> "Sequences":
         """All of `cache` on `device`. Raises CacheError where a value is not finite, or a clip has no frame."""
         empty = np.flatnonzero(cache.frames < 1)
         if len(empty):

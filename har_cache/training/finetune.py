@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.optim.lr_scheduler import LambdaLR
 
 from .. import system
 from ..cache.reader import FeatureCache
@@ -29,6 +28,7 @@ from .batches import Sequences
 from .checkpoints import finish
 from .loop import Trainer, WarmupCosine, parameter_groups
 from .raw_batches import RawClips, RawEvalBatches, RawTrainBatches
+from .step import adamw
 from .throughput import Throughput
 
 _AHEAD_BATCHES = 3
@@ -120,19 +120,23 @@ def network_trainer(network: CNNBidirectionalRNN, settings: TuneSettings, batche
     head = parameter_groups(network.head, s.weight_decay)
     slow = parameter_groups(encoder, s.weight_decay)
     backbone = [{**group, "lr": s.lr * s.backbone_lr} for group in slow if group["params"]]
-    optimizer = torch.optim.AdamW([*head, *backbone], lr=s.lr)
+    optimizer = adamw([*head, *backbone], s.lr)
     steps = -(-batches // s.accumulate)
     whole = WarmupCosine(s.epochs * steps, s.warmup)
 
-    def late(step: int) -> float:
-        return whole(step) * min(1.0, max(0, step - s.head_epochs * steps + 1) / whole.rising)
+    def rate(step: int) -> float:
+        return s.lr * whole(step)
 
-    curves: list[Callable[[int], float]] = [*[whole] * len(head), *[late] * len(backbone)]
+    def late(step: int) -> float:
+        shift = min(1.0, max(0, step - s.head_epochs * steps + 1) / whole.rising)
+        return s.lr * s.backbone_lr * (whole(step) * shift)
+
+    rates: list[Callable[[int], float]] = [*[rate] * len(head), *[late] * len(backbone)]
 
     def start_epoch(epoch: int) -> None:
         encoder.asleep = epoch < s.head_epochs
 
-    return Trainer(network, optimizer, LambdaLR(optimizer, curves), s, s.accumulate, start_epoch)
+    return Trainer(network, optimizer, rates, s, s.accumulate, start_epoch)
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ def _train(
         f"validating on {len(val)}; {raw.prefetcher.workers} processes decode"
     )
     network = inputs.network.to(raw.device)
-    found = check_parity(network, raw, Sequences.from_cache(cache, str(raw.device)), val, training)
+    found = check_parity(network, raw, Sequences.from_cache(cache, raw.device), val, training)
     progress.say(
         f"Before the first step: {found.raw} of {found.clips} validation clips right from raw frames, {found.cached} "
         f"by the head on the cache; {found.agree} predicted alike, logits at most {found.difference:.1e} apart"

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from ..encoder.fp32 import fp32_precision, true_fp32
 from ..errors import HarCacheError, RunError
@@ -24,8 +23,8 @@ from ..progress import Progress
 from ..settings import TrainSettings
 from .batches import Batch, derive_seed
 from .checkpoints import COLUMNS, Row, best_row, load_checkpoint, save_checkpoint, write_metrics
-
-_GRADIENT_NORM = 1.0
+from .graphed import GraphedStep, Recorder
+from .step import Step
 
 
 class EpochBatches(Protocol):
@@ -51,21 +50,21 @@ class Trainer:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        scheduler: LambdaLR,
+        rates: Sequence[Callable[[int], float]],
         settings: TrainSettings,
         accumulate: int = 1,
         start_epoch: Callable[[int], object] = lambda epoch: None,
+        record: Recorder | None = None,
     ) -> None:
-        """`model`: on its device; `accumulate`: batches a step; `start_epoch`: called with each epoch, from 0 on."""
+        """`model`: on its device; `optimizer`: as `Step` takes it; `rates`: the learning rate of each of its groups by
+        the step, from 0 on; `accumulate`: batches a step; `start_epoch`: called with each epoch, from 0 on; `record`:
+        what records the steps, if anything does.
+        """
         self.model, self.settings, self.rows = model, settings, list[Row]()
-        self._optimizer, self._scheduler, self._accumulate = optimizer, scheduler, accumulate
-        self._start_epoch = start_epoch
-        self._learning: list[Tensor] = [p for group in optimizer.param_groups for p in group["params"]]
-        self._device = self._learning[0].device
-        # `to` packs an RNN's weights on CUDA, which a copy has not.
-        self.averaged = copy.deepcopy(model).to(self._device) if settings.ema else model
-        counterparts: dict[Tensor, Tensor] = dict(zip(model.parameters(), self.averaged.parameters(), strict=True))
-        self._averages = [counterparts[p] for p in self._learning]
+        self._optimizer, self._rates, self._accumulate = optimizer, rates, accumulate
+        self._start_epoch, self._record = start_epoch, record
+        self.averaged = _copied(model) if settings.ema else model
+        self._step = Step(model, self.averaged, optimizer, settings.label_smoothing)
         self._steps = 0
 
     def fit(self, train: EpochBatches, val: Iterable[Batch], run: Path, progress: Progress, resume: bool) -> Row:
@@ -77,10 +76,11 @@ class Trainer:
         if resume and (run / LAST).exists():
             self._restore(run / LAST)
         write_metrics(run, self.rows)  # without epochs that came after the checkpoint
+        step = GraphedStep(self._step, self._record, progress.say) if self._record else self._step
         epochs, steps = self.settings.epochs, -(-len(train) // self._accumulate)
         with _exit_on_sigterm(), progress.task("Training", "step", epochs * steps, len(self.rows) * steps):
             for epoch in range(len(self.rows), epochs):
-                row = self._epoch(epoch, train, val, progress)
+                row = self._epoch(epoch, step, train, val, progress)
                 if not all(map(math.isfinite, row.values())):
                     raise HarCacheError(f"the loss of epoch {epoch + 1} is not finite: start over with a lower --lr")
                 self.rows.append(row)
@@ -89,51 +89,46 @@ class Trainer:
         self.model.load_state_dict(load_checkpoint(run / BEST)["state_dict"])
         return best_row(self.rows)
 
-    def _epoch(self, epoch: int, train: EpochBatches, val: Iterable[Batch], progress: Progress) -> Row:
+    def _epoch(
+        self, epoch: int, step: Step | GraphedStep, train: EpochBatches, val: Iterable[Batch], progress: Progress
+    ) -> Row:
         begun = time.perf_counter()
         torch.manual_seed(derive_seed(self.settings.seed, epoch, 1))
         train.epoch = epoch
         self._start_epoch(epoch)
-        with fp32_precision(self._device, "tf32"):  # as exact as fp16, and without its overflows
-            trained = self._train(train, progress)
-        with torch.no_grad(), true_fp32(self._device):
+        with fp32_precision(self._step.device, "tf32"):  # as exact as fp16, and without its overflows
+            trained = self._train(step, train, progress)
+        with torch.no_grad(), true_fp32(self._step.device):
             validated = self._validate(val)
-        rate = self._optimizer.param_groups[0]["lr"]
-        figures = (epoch + 1, *trained, *validated, rate, time.perf_counter() - begun)
+        figures = (epoch + 1, *trained, *validated, self._rates[0](self._steps), time.perf_counter() - begun)
         return dict(zip(COLUMNS, figures, strict=True))
 
-    def _train(self, batches: EpochBatches, progress: Progress) -> tuple[float, float]:
+    def _train(self, step: Step | GraphedStep, batches: EpochBatches, progress: Progress) -> tuple[float, float]:
         """An epoch's steps; gives loss, without smoothing, and accuracy."""
         self.model.train()
         found: list[tuple[Tensor, Tensor]] = []
-        total, smoothing = len(batches), self.settings.label_smoothing
-        for i, (inputs, mask, labels) in enumerate(batches):
-            if len(labels):
-                log_probabilities = self.model(inputs, mask).log_softmax(1)
-                found.append((log_probabilities.detach(), labels))
-                loss = (1 - smoothing) * F.nll_loss(log_probabilities, labels) - smoothing * log_probabilities.mean()
-                window = min(self._accumulate, total - i + i % self._accumulate)  # the last one may be shorter
-                (loss / window).backward()
-            if (i + 1) % self._accumulate == 0 or i + 1 == total:
-                self._step()
+        total = len(batches)
+        for i, batch in enumerate(batches):
+            window = min(self._accumulate, total - i + i % self._accumulate)  # the last one may be shorter
+            last = (i + 1) % self._accumulate == 0 or i + 1 == total
+            if last:
+                self._step.prepare((rate(self._steps) for rate in self._rates), self._kept())
+            if len(batch.labels):
+                found.append((step(batch, window, last), batch.labels))
+            elif last:
+                step.update()
+            if last:
+                self._steps += 1
                 progress.advance()
         return _means(found)
 
-    def _step(self) -> None:
-        nn.utils.clip_grad_norm_(self._learning, _GRADIENT_NORM)
-        self._optimizer.step()
-        self._optimizer.zero_grad()
-        self._scheduler.step()
-        if self.averaged is not self.model:
-            # Forgets fast at first: else a short training would keep where it began.
-            kept = min(self.settings.ema, (1 + self._steps) / (10 + self._steps)) if self._steps else 0.0
-            with torch.no_grad():
-                torch._foreach_lerp_(self._averages, self._learning, 1 - kept)
-        self._steps += 1
+    def _kept(self) -> float:
+        """The share of the average that a step leaves: it forgets fast at first, or a short training would keep where
+        it began.
+        """
+        return min(self.settings.ema, (1 + self._steps) / (10 + self._steps)) if self._steps else 0.0
 
     def _validate(self, batches: Iterable[Batch]) -> tuple[float, float]:
-        for average, buffer in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-            average.copy_(buffer)
         self.averaged.eval()
         return _means(
             [(self.averaged(inputs, mask).log_softmax(1), labels) for inputs, mask, labels in batches if len(labels)]
@@ -147,7 +142,7 @@ class Trainer:
         if best_row(self.rows) is self.rows[-1]:
             save_checkpoint(run / BEST, state)
         state |= {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
-        state |= {"scheduler": self._scheduler.state_dict(), "rows": self.rows, "steps": self._steps}
+        state |= {"rows": self.rows, "steps": self._steps}
         save_checkpoint(run / LAST, state)
         write_metrics(run, self.rows)
 
@@ -156,8 +151,10 @@ class Trainer:
         try:
             self.averaged.load_state_dict(state["state_dict"])
             self.model.load_state_dict(state["model"])
+            # The groups are those of here and now: the checkpoint may come from another device.
+            groups = zip(self._optimizer.param_groups, state["optimizer"]["param_groups"], strict=True)
+            state["optimizer"]["param_groups"] = [{**ours, "params": theirs["params"]} for ours, theirs in groups]
             self._optimizer.load_state_dict(state["optimizer"])
-            self._scheduler.load_state_dict(state["scheduler"])
             self.rows, self._steps = state["rows"], state["steps"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise RunError(f"{path}: does not fit what is trained; start over with --overwrite") from error
@@ -167,6 +164,13 @@ class Trainer:
         note = f"epoch {row['epoch']} of {self.settings.epochs}: loss {row['train_loss']:.3f}, "
         note += f"validation loss {row['val_loss']:.3f}, accuracy {row['val_accuracy']:.1%}"
         return f"{note} (best so far)" if best_row(self.rows) is row else note
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy whose learning parameters are its own. What does not learn, and buffers, both models share."""
+    shared = [*(p for p in model.parameters() if not p.requires_grad), *model.buffers()]
+    copied = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+    return copied.to(next(model.parameters()).device)  # packs an RNN's weights on CUDA, which a copy has not
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ class RawClips:
         labels: np.ndarray,
         index: ClipIndex,
         prefetcher: FramePrefetcher,
-        device: str,
+        device: str | torch.device,
         progress: Progress = Progress(),
     ) -> None:
         """`labels`: int64 (clips). A clip that is not in the data set fails when it is read."""
@@ -99,7 +99,7 @@ class RawTrainBatches:
     def __init__(self, raw: RawClips, clips: np.ndarray, settings: TuneSettings) -> None:
         self._raw, self._clips, self._settings = raw, torch.from_numpy(clips), settings
         self._transform = augmented if settings.augment else centred
-        self.stopwatch = Stopwatch(raw.prefetcher.workers, raw.device.type)
+        self.stopwatch = Stopwatch(raw.prefetcher.workers, raw.device)
         self.epoch = 0
 
     def __len__(self) -> int:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from .. import system
 from ..cache.reader import FeatureCache
@@ -25,7 +24,9 @@ from ..progress import Progress
 from ..settings import ALL, SPLITS, TrainHeadSettings, TrainSettings
 from .batches import Sequences, TrainBatches
 from .checkpoints import finish
+from .graphed import record_cuda_graph
 from .loop import Trainer, WarmupCosine, parameter_groups
+from .step import adamw
 
 _VAL_FOLDS = 7
 
@@ -155,7 +156,15 @@ def _train(settings: TrainHeadSettings, plan: _Plan, encoder: bytes, sequences: 
 
 
 def head_trainer(head: nn.Module, settings: TrainSettings, steps: int) -> Trainer:
-    """AdamW without decay of biases and norms; a linear warm-up, then a cosine to zero. `steps`: of an epoch."""
-    optimizer = torch.optim.AdamW(parameter_groups(head, settings.weight_decay), lr=settings.lr)
-    scheduler = LambdaLR(optimizer, WarmupCosine(settings.epochs * steps, settings.warmup))
-    return Trainer(head, optimizer, scheduler, settings)
+    """AdamW without decay of biases and norms; a linear warm-up, then a cosine to zero. On CUDA a step is one graph.
+    `steps`: of an epoch.
+    """
+    optimizer = adamw(parameter_groups(head, settings.weight_decay), settings.lr)
+    curve = WarmupCosine(settings.epochs * steps, settings.warmup)
+
+    def rate(step: int) -> float:
+        return settings.lr * curve(step)
+
+    device = next(head.parameters()).device
+    record = record_cuda_graph(device) if device.type == "cuda" else None
+    return Trainer(head, optimizer, [rate] * len(optimizer.param_groups), settings, record=record)

@@ -15,6 +15,7 @@ from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import read_index
 from har_cache.encoder.transform import crop, normalise
 from har_cache.errors import HarCacheError
+from har_cache.evaluation import evaluate as evaluation
 from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.results import StartComparison
 from har_cache.evaluation.summary import lines
@@ -28,6 +29,7 @@ from har_cache.progress import Progress
 from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, TrainSettings, TuneSettings
 from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
+from har_cache.training import finetune as module
 from har_cache.training import raw_batches
 from har_cache.training.augment import centred
 from har_cache.training.batches import Batch, Sequences
@@ -37,6 +39,7 @@ from har_cache.training.train_head import train_head
 from har_cache.workers.prefetch import FramePrefetcher
 
 from ..helpers.caches import random_embeddings, write_cache
+from ..helpers.moves import FROZEN, JUDGING, LEARNING, cuda_in_name
 from ..helpers.networks import calibrated_model, pictures
 
 QUICK = TuneSettings(epochs=2, frames=3, batch_size=3, head_epochs=1, unfreeze=2, ema=0.5)
@@ -131,6 +134,20 @@ def test_a_run_says_where_it_came_from_and_is_enough_by_itself(before: Before, t
     assert run.config.training == QUICK and run.config.skipped == {}
     names = {name.partition(".")[0] for name in load_file(run.path / "model.safetensors")}
     assert names == {"encoder", "head"}
+
+
+def test_on_cuda_steps_are_in_tf32_and_what_judges_them_in_fp32(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the parity check has seen on the device can still be trained there; so it is on the CPU."""
+    settings, _, plain = tuned
+    with cuda_in_name(monkeypatch, module, evaluation) as cuda:
+        run = finetune(replace(settings, run=tmp_path / "run")).run
+        assert cuda.products == {LEARNING, FROZEN, JUDGING} and run.config.device == "cuda"
+        cuda.products.clear()
+        evaluate(EvaluateSettings(run=run.path, workers=1))
+        assert cuda.products == {JUDGING}
+    assert figures(run.path) == figures(plain.path) and run.model_sha256 == plain.model_sha256
 
 
 def test_what_is_frozen_stays_and_the_rest_has_learnt(before: Before, tuned: Tuned) -> None:
@@ -238,15 +255,11 @@ class Epochs(Progress):
 
 def test_the_backbone_learns_later_and_more_slowly() -> None:
     trainer = network_trainer(network(), SCHEDULED, batches=6)
-    optimizer, scheduler = (
-        next(part for part in vars(trainer).values() if isinstance(part, kind))
-        for kind in (torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR)
-    )
+    (optimizer,) = [part for part in vars(trainer).values() if isinstance(part, torch.optim.AdamW)]
     rates = []
-    for _ in range(24):
-        rates.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        scheduler.step()
+    for step in range(24):
+        trainer._step.prepare((rate(step) for rate in trainer._rates), 0.0)
+        rates.append([float(group["lr"]) for group in optimizer.param_groups])
     head, backbone = [row[0] for row in rates], [row[2] for row in rates]
     assert max(head) == pytest.approx(SCHEDULED.lr) and all(row[0] == row[1] and row[2] == row[3] for row in rates)
     assert backbone[:12] == [0.0] * 12 and 0 < backbone[12] < backbone[14]

@@ -76,6 +76,11 @@ def trainer_of(settings: TrainSettings, steps: int) -> Trainer:
     return head_trainer(Head(4, HeadSettings(hidden=8, width=8)), settings, steps)
 
 
+def optimizer_of(trainer: Trainer) -> torch.optim.AdamW:
+    (optimizer,) = [part for part in vars(trainer).values() if isinstance(part, torch.optim.AdamW)]
+    return optimizer
+
+
 def train(
     sequences: Sequences,
     path: Path,
@@ -290,10 +295,9 @@ class Linear(nn.Module):
 def fit_linear(settings: TrainSettings, batches: Few, run: Path, accumulate: int = 1) -> tuple[Trainer, Row]:
     run.mkdir(exist_ok=True)
     model = Linear()
-    optimizer = torch.optim.SGD(model.parameters(), lr=settings.lr)
-    steps = settings.epochs * -(-len(batches) // accumulate)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(steps, settings.warmup))
-    trainer = Trainer(model, optimizer, scheduler, settings, accumulate)
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(settings.lr))
+    curve = WarmupCosine(settings.epochs * -(-len(batches) // accumulate), settings.warmup)
+    trainer = Trainer(model, optimizer, [lambda step: settings.lr * curve(step)], settings, accumulate)
     return trainer, trainer.fit(batches, batches, run, Progress(), resume=False)
 
 
@@ -370,6 +374,17 @@ def test_averaging_can_be_left_out(tmp_path: Path) -> None:
     assert trainer.averaged is trainer.model
 
 
+def test_the_average_has_of_its_own_what_learns_alone() -> None:
+    """What is frozen, and statistics of norms, need no averaging and no copies."""
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    model[0].requires_grad_(False)
+    trainer = head_trainer(model, TrainSettings(ema=0.9), 3)
+    theirs = trainer.averaged.state_dict(keep_vars=True)
+    shared = {name for name, tensor in model.state_dict(keep_vars=True).items() if tensor is theirs[name]}
+    statistics = {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    assert shared == {"0.weight", "0.bias", *statistics} and theirs.keys() == model.state_dict().keys()
+
+
 def test_statistics_of_norms_are_kept_as_they_are(tmp_path: Path) -> None:
     class Normed(Linear):
         def __init__(self) -> None:
@@ -420,7 +435,8 @@ def test_without_gradients_a_step_shrinks_weights_alone(sequences: Sequences, tm
     settings = replace(SETTINGS, weight_decay=0.5, lr=0.1)
     trainer = trainer_of(settings, 4)
     before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
-    (optimizer,) = [part for part in vars(trainer).values() if isinstance(part, torch.optim.AdamW)]
+    optimizer = optimizer_of(trainer)
+    trainer._step.prepare([0.1, 0.1], 0.0)
     for parameter in trainer.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

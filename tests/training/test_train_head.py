@@ -17,10 +17,13 @@ from har_cache.model.run import Run, split_runs
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
+from har_cache.training import train_head as module
 from har_cache.training.batches import Sequences
 from har_cache.training.train_head import hold_out, train_head
 
 from ..helpers.caches import action_embeddings, write_cache
+from ..helpers.moves import JUDGING, LEARNING, cuda_in_name
+from ..helpers.tapes import taped
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,20 @@ def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, c
     test = np.flatnonzero(cache.subsets[:, 0] == TEST)
     found = probabilities(run.load_head(), Sequences.from_cache(cache, "cpu"), test, 8)
     assert (found.argmax(1) == cache.labels[test]).mean() > 0.9
+
+
+def test_on_cuda_steps_are_in_tf32_and_validation_in_fp32(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the steps are recorded: one of 24 clips, in batches of 8, 8 and 8."""
+    recorded = []
+    monkeypatch.setattr(module, "record_cuda_graph", lambda device: recorded.append(device.type) or taped)
+    (plain,) = train_head(quick(settings))
+    assert not recorded
+    with cuda_in_name(monkeypatch, module) as cuda:
+        (run,) = train_head(quick(settings, run=tmp_path / "cuda"))
+    assert cuda.products == {LEARNING, JUDGING} and recorded == ["cuda"] and run.config.device == "cuda"
+    assert (run.path / "model.safetensors").read_bytes() == (plain.path / "model.safetensors").read_bytes()
 
 
 def test_no_clip_of_the_test_list_is_used(settings: Settings, cache: FeatureCache) -> None:
