@@ -17,23 +17,22 @@ PLACES = tuple((k + 0.5) / 3 for k in range(3))
 _BATCH = 256  # clips
 
 
-@torch.inference_mode()
 def probabilities(head: nn.Module, sequences: Sequences, clips: np.ndarray, frames: int) -> np.ndarray:
     """Class probabilities, float32 (n, classes), of the clips with these indices.
 
     Averaged over the views, and over three ways to take one frame from each of `frames` segments. `head` is moved to
     the device of `sequences`, and left in eval mode.
     """
-    head = head.to(sequences.device).eval()
+    head = head.to(sequences.device).eval()  # not in inference mode: parameters that move there can never learn again
     ways = [(place, view) for place in PLACES for view in range(sequences.views)]
     found = []
-    for part in torch.from_numpy(clips).to(sequences.device).split(_BATCH):
-        batches = (sequences.eval_batch(part, frames, place, view) for place, view in ways)
-        found.append(sum(head(batch.inputs, batch.mask).float().softmax(1) for batch in batches) / len(ways))
-    return torch.cat(found).cpu().numpy()
+    with torch.inference_mode(), true_fp32(sequences.device):
+        for part in torch.from_numpy(clips).to(sequences.device).split(_BATCH):
+            batches = (sequences.eval_batch(part, frames, place, view) for place, view in ways)
+            found.append(sum(head(batch.inputs, batch.mask).float().softmax(1) for batch in batches) / len(ways))
+        return torch.cat(found).cpu().numpy()
 
 
-@torch.inference_mode()
 def raw_probabilities(
     network: CNNBidirectionalRNN,
     raw: RawClips,
@@ -52,7 +51,7 @@ def raw_probabilities(
     ways = [draw_frames(lengths, frames, torch.tensor(place)) for place in PLACES]
     chosen = [torch.cat([steps[i][mask[i]] for steps, mask in ways]).unique() for i in range(len(clips))]
     found = {}
-    with true_fp32(raw.device):
+    with torch.inference_mode(), true_fp32(raw.device):
         for i, array in enumerate(raw.decode(clips, chosen, LoaderStats())):
             progress.advance()
             if array is not None:

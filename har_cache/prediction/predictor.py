@@ -11,6 +11,7 @@ from ..cache.record import ClipRecord
 from ..data.leakage import groups
 from ..encoder.encoder import favoured
 from ..encoder.folded import fold
+from ..encoder.fp32 import true_fp32
 from ..errors import HarCacheError
 from ..evaluation.inference import PLACES
 from ..model.config import HEAD
@@ -68,8 +69,8 @@ class Predictor:
         self.run = run
         network = load_network(run)
         self._encoder = fold(network.encoder)
-        self._head = network.head.to(device)
-        self._device = device
+        self._device = torch.device(device)
+        self._head = network.head.to(self._device)
 
     def job(self, stall_s: float) -> Job:
         """Job of worker processes that embed videos, on CPUs, as they were embedded for the head.
@@ -102,10 +103,11 @@ class Predictor:
         views = torch.from_numpy(embeddings).to(self._device)
         places = [torch.tensor(place, device=self._device) for place in PLACES]
         found = []
-        for part in torch.as_tensor(lengths, device=self._device).split(_BATCH):
-            drawn = [draw_frames(part, self.run.config.training.frames, place) for place in places]
-            each = [self._head(view[frames], mask).softmax(1) for frames, mask in drawn for view in views]
-            found.append(torch.stack(each).mean(0))
+        with true_fp32(self._device):
+            for part in torch.as_tensor(lengths, device=self._device).split(_BATCH):
+                drawn = [draw_frames(part, self.run.config.training.frames, place) for place in places]
+                each = [self._head(view[frames], mask).softmax(1) for frames, mask in drawn for view in views]
+                found.append(torch.stack(each).mean(0))
         probabilities = torch.cat(found).cpu().numpy()
         if not np.isfinite(probabilities).all():
             raise HarCacheError(f"{self.run.path}: the model's probabilities are not finite; train it again")

@@ -5,6 +5,7 @@ Whatever is drawn is drawn once a clip: between the frames of a clip nothing may
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +34,8 @@ def centred(frames: Tensor) -> Tensor:
     """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): the network's own transform, to the last bit."""
     edge = (RESIZE - CROP) // 2
     inner = frames[:, :, edge : edge + CROP, edge : edge + CROP].flatten(0, 1).permute(0, 3, 1, 2)
-    return normalise(inner.to(torch.float32, memory_format=torch.channels_last)).unflatten(0, frames.shape[:2])
+    with _exact(frames):
+        return normalise(inner.to(torch.float32, memory_format=torch.channels_last)).unflatten(0, frames.shape[:2])
 
 
 def augmented(frames: Tensor, how: Augmentation = Augmentation()) -> Tensor:
@@ -41,6 +43,16 @@ def augmented(frames: Tensor, how: Augmentation = Augmentation()) -> Tensor:
 
     Drawn from torch's random numbers of the device.
     """
+    with _exact(frames):
+        return _augmented(frames, how)
+
+
+def _exact(frames: Tensor) -> torch.autocast:
+    """No autocast, whatever is around: in bfloat16 the grid is up to half a pixel off, and colours by two levels."""
+    return torch.autocast(frames.device.type, enabled=False)
+
+
+def _augmented(frames: Tensor, how: Augmentation) -> Tensor:
     b, t = frames.shape[:2]
     planes = frames.permute(0, 1, 4, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
     grid = F.affine_grid(_windows(b, how, frames.device), [b, 3 * t, CROP, CROP], align_corners=False)
@@ -67,8 +79,14 @@ def _windows(count: int, how: Augmentation, device: torch.device) -> Tensor:
 def _colours(clips: Tensor, how: Augmentation) -> tuple[Tensor, Tensor]:
     """Brightness, contrast about the clip's mean grey, and saturation, as one matrix (b, 3, 3) and a shift (b)."""
     brightness, contrast, saturation = 1 + how.colour * (2 * torch.rand(3, len(clips), device=clips.device) - 1)
-    grey = torch.tensor(_GREY, device=clips.device)
+    grey = _grey(clips.device)
     mean = clips.mean((1, 3, 4)) @ grey
     faded = grey.expand(3, 3)
     mixed = saturation[:, None, None] * torch.eye(3, device=clips.device) + (1 - saturation)[:, None, None] * faded
     return (brightness * contrast)[:, None, None] * mixed, brightness * (1 - contrast) * mean
+
+
+@lru_cache(8)
+def _grey(device: torch.device) -> Tensor:
+    """Once: what is made of numbers of Python waits for a GPU."""
+    return torch.tensor(_GREY, device=device)

@@ -30,8 +30,9 @@ class Stopwatch:
     trained, and decode alone what they decode in the time that they were given.
     """
 
-    def __init__(self, workers: int, device: str) -> None:
-        self.loader, self._workers, self._cuda = LoaderStats(), workers, device == "cuda"
+    def __init__(self, workers: int, device: torch.device) -> None:
+        self.loader, self._workers = LoaderStats(), workers
+        self._device, self._cuda = device, device.type == "cuda"
         self._passed_s = self._compute_s = 0.0
 
     def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -42,7 +43,7 @@ class Stopwatch:
             yield batch
             spans.append((start, self._mark()))
         if self._cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._device)
         self._passed_s += time.perf_counter() - begun
         self._compute_s += sum(a.elapsed_time(b) / 1000 if self._cuda else b - a for a, b in spans)
 
@@ -63,5 +64,5 @@ class Stopwatch:
         if not self._cuda:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event

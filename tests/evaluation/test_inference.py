@@ -1,5 +1,6 @@
 """Class probabilities: averaged over places and views, the same from raw frames as from a cache."""
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from har_cache.settings import ExtractSettings, HeadSettings
 from har_cache.training.batches import Sequences
 from har_cache.training.raw_batches import RawClips
 from har_cache.workers.prefetch import FramePrefetcher
+
+from ..helpers.moves import JUDGING, cuda_in_name
 
 
 class Tell(torch.nn.Module):
@@ -85,3 +88,24 @@ def test_raw_predictions_are_those_of_the_cache(extracted: Extracted) -> None:
             found = raw_probabilities(network, raw, clips, 8, views)
             assert list(found) == clips.tolist() and not raw.failures
             np.testing.assert_allclose(np.stack(list(found.values())), expected[views], atol=2e-4)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_on_cuda_all_is_computed_in_fp32_and_what_was_moved_there_can_learn(
+    extracted: Extracted, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """Parameters that moved in inference mode could not."""
+    cache, network = extracted.cache, copy.deepcopy(extracted.network)
+    clips = np.arange(2)
+    plain = probabilities(network.head, Sequences.from_cache(cache), clips, 8)
+    with cuda_in_name(monkeypatch) as cuda, FramePrefetcher(8 * len(PLACES), 1, 2) as prefetcher:
+        sequences = Sequences.from_cache(cache, device)
+        np.testing.assert_array_equal(probabilities(network.head, sequences, clips, 8), plain)
+        assert cuda.products == {JUDGING} and device in cuda.places
+        raw = RawClips(cache, cache.labels, read_index(extracted.data), prefetcher, device)
+        found = raw_probabilities(network, raw, clips, 8, views=2)
+        assert cuda.products == {JUDGING}
+        np.testing.assert_allclose(np.stack(list(found.values())), plain, atol=2e-4)
+        frames = torch.rand(1, 2, 3, 224, 224, device=device)
+        network.train()(frames, torch.ones(1, 2, dtype=torch.bool, device=device)).sum().backward()
+    assert all(p.grad is not None and not p.is_inference() for p in network.parameters())

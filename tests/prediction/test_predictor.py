@@ -15,6 +15,7 @@ from har_cache.prediction.predictor import Prediction, Predictor
 from har_cache.workers.pool import WorkerPool
 from har_cache.workers.tasks import embed
 
+from ..helpers.moves import JUDGING, cuda_in_name
 from ..helpers.videos import moving_frames, reference_frames, write_video
 from ..model.test_load import write_run
 
@@ -76,6 +77,18 @@ def test_first_frames_are_judged_as_if_there_were_no_more(
     so_far = predictor.probabilities(whole.embeddings, counts)
     np.testing.assert_allclose(so_far, [p.probabilities for p in alone], rtol=0, atol=1e-4)
     np.testing.assert_array_equal(predictor.probabilities(whole.embeddings, [21])[0], whole.probabilities)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_on_cuda_the_head_computes_in_fp32(
+    run: tuple[Path, CNNBidirectionalRNN], monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    embeddings = np.random.default_rng(0).standard_normal((1, 9, 256)).astype(np.float16)
+    plain = Predictor(Run.open(run[0])).probabilities(embeddings, [1, 9])
+    with cuda_in_name(monkeypatch) as cuda:
+        found = Predictor(Run.open(run[0]), device).probabilities(embeddings, [1, 9])
+    assert cuda.products == {JUDGING} and device in cuda.places
+    np.testing.assert_array_equal(found, plain)
 
 
 def test_the_folder_tells_what_is_true_and_the_run_what_it_knew(

@@ -1,8 +1,13 @@
+from collections.abc import Callable
+
+import pytest
 import torch
 
 from har_cache.encoder.transform import crop, normalise
+from har_cache.training import augment
 from har_cache.training.augment import Augmentation, augmented, centred
 
+from ..helpers.fake_cuda import fake_cuda
 from ..helpers.networks import pictures
 
 NOTHING = Augmentation(least_area=1.0, aspect=1.0, colour=0.0, flip=0.0)
@@ -53,3 +58,28 @@ def test_colours_stay_colours() -> None:
     wild = augmented(clips(4, 1), Augmentation(least_area=1.0, aspect=1.0, colour=0.9, flip=0.0))
     low, high = normalise(torch.zeros(1, 3, 224, 224)).amin(), normalise(torch.full((1, 3, 224, 224), 255.0)).amax()
     assert wild.isfinite().all() and wild.amin() >= low - 1e-5 and wild.amax() <= high + 1e-5
+
+
+def test_autocast_around_it_changes_no_pixel() -> None:
+    """In bfloat16 it would move them by half of one."""
+    exact = centred(clips())
+    torch.manual_seed(0)
+    random = augmented(clips())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(centred(clips()), exact)
+        torch.manual_seed(0)
+        assert torch.equal(augmented(clips()), random)
+
+
+@pytest.mark.parametrize("transform", [centred, augmented])
+def test_on_a_gpu_nothing_is_brought_there_but_once(transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    augment._grey.cache_clear()
+    with fake_cuda() as asked:
+        frames = torch.zeros(2, 3, 256, 256, 3, dtype=torch.uint8, device="cuda")
+        for _ in range(2):
+            asked.clear()
+            assert transform(frames).device.type == "cuda"
+    augment._grey.cache_clear()
+    assert asked.kernels > 0 and not any(operation.mixes_devices for operation in asked)
+    assert not any("cpu" in operation.devices for operation in asked)
+    assert all(made.device.type == "cuda" for operation in asked for made in operation.made)

@@ -10,7 +10,7 @@ BATCH = Batch(torch.zeros(5, 1), torch.ones(5, 1, dtype=torch.bool), torch.zeros
 
 
 def test_the_throughput_is_that_of_training_alone() -> None:
-    stopwatch = Stopwatch(workers=3, device="cpu")
+    stopwatch = Stopwatch(workers=3, device=torch.device("cpu"))
     loader = stopwatch.loader
     assert stopwatch.throughput is None
 
@@ -29,3 +29,30 @@ def test_the_throughput_is_that_of_training_alone() -> None:
     assert found.decode == pytest.approx(3 * 10 / 0.2)
     assert 10 / 0.5 < found.achieved <= 10 / 0.18 and 10 / 0.4 < found.compute <= 10 / 0.12
     assert 0 < found.waited <= 0.06 / 0.18 and found.achieved < found.compute
+
+
+def test_on_a_gpu_steps_take_the_time_of_that_gpu_s_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever it is: `cuda:1` has a clock of its own."""
+    device, asked = torch.device("cuda:1"), []
+    clock = iter(range(100))
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            assert stream == "stream of cuda:1"
+            self.time_ms = 10.0 * next(clock)
+
+        def elapsed_time(self, later: "Event") -> float:
+            assert asked == [device]  # before, there is no time yet
+            return later.time_ms - self.time_ms
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda of: f"stream of {of}")
+    monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
+    stopwatch = Stopwatch(2, device)
+    stopwatch.loader.busy_s, stopwatch.loader.clips = 0.1, 15
+    assert len(list(stopwatch.timed([BATCH] * 3))) == 3
+    found = stopwatch.throughput
+    assert found is not None and found.compute == pytest.approx(15 / 0.03)
