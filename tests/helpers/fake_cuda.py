@@ -19,6 +19,7 @@ from har_cache.encoder import transform
 
 _CONVOLUTIONS = ("conv2d", "convolution", "cudnn_convolution", "cudnn_convolution_relu")
 _MOVES = ("_to_copy", "copy_", "to")
+_ASKED = ("equal", "allclose", "is_nonzero", "item", "_local_scalar_dense")
 _FREE = ("empty", "empty_like", "empty_strided", "device", "detach", "lift_fresh")
 
 
@@ -39,12 +40,14 @@ class Made:
 class Operation:
     """An operation: its name without `aten.` and overload, the devices of the tensors that it was given, and what it
     gave. `kernels`: how many CUDA runs for it in eager mode, where a bias is added after cuDNN's convolution.
+    `waits`: whether the program waits for the device here, to know a number.
     """
 
     name: str
     devices: frozenset[str]
     made: tuple[Made, ...]
     kernels: int
+    waits: bool
 
     @property
     def is_convolution(self) -> bool:
@@ -75,6 +78,11 @@ class Recorded(list[Operation]):
         """Bytes of the largest tensor that any of them made."""
         return max(made.bytes for operation in self for made in operation.made)
 
+    @property
+    def waits(self) -> int:
+        """How often the program waits for the device to know a number."""
+        return sum(operation.waits for operation in self)
+
     def count(self, name: str) -> int:  # type: ignore[override]
         """How many of them have this name."""
         return sum(operation.name == name for operation in self)
@@ -84,8 +92,9 @@ class Recorded(list[Operation]):
 def fake_cuda() -> Iterator[Recorded]:
     """Within it tensors are fake, those of the device "cuda" too; gives the list of what is done with them.
 
-    Real tensors of the CPU may be used within; no tensor made within may be used outside. RNNs and gradients cannot be
-    had: torch asks the driver for them.
+    Real tensors of the CPU may be used within; no tensor made within may be used outside. Whoever asks for a number
+    that the device has computed is told that it is 1, and whoever asks whether something is so, that it is. RNNs and
+    gradients cannot be had: torch asks the driver for them.
     """
     recorded = Recorded()
     _forget_constants()
@@ -113,10 +122,16 @@ class _Recorder(TorchDispatchMode):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         theirs = {tensor.untyped_storage()._cdata for tensor in given}
         name = func._schema.name.partition("::")[2]
-        out = _fused_convolution(*args, **kwargs) if name == "cudnn_convolution_relu" else func(*args, **kwargs)
+        asked = name in _ASKED and any(tensor.device.type == "cuda" for tensor in given)
+        if asked:
+            out: Any = True
+        elif name == "cudnn_convolution_relu":
+            out = _fused_convolution(*args, **kwargs)
+        else:
+            out = func(*args, **kwargs)
         made = tuple(_made(leaf, theirs) for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
         devices = frozenset(str(tensor.device) for tensor in given)
-        self._recorded.append(Operation(name, devices, made, _kernels(func, name, args, kwargs, made)))
+        self._recorded.append(Operation(name, devices, made, _kernels(func, name, args, kwargs, made), asked))
         return out
 
 
