@@ -7,10 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .fp32 import true_fp32
+
 RESIZE, CROP = 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRANSFORM = f"resize {RESIZE} bilinear antialias, center crop {CROP}, ImageNet mean and std"
+_CPU = torch.device("cpu")
 _BAND = 16  # results computed by one matrix product
+_WHOLE_BYTES = 256 << 20  # of the pictures that a resize reads or makes at a time, as float32
 
 
 def crop(frames: Tensor, side: int = CROP) -> Tensor:
@@ -20,6 +24,9 @@ def crop(frames: Tensor, side: int = CROP) -> Tensor:
     `Resize(256, antialias)` and `CenterCrop(side)` of `MNASNet0_5_Weights.IMAGENET1K_V1.transforms()`, which
     resizes in float32 and rounds. Bit for bit, since embeddings show every pixel: torch's faster uint8 kernel is off
     by one in 15% of them, and that brought the centred cosine of the worst frame down to 0.54.
+
+    Whatever the shape of the frames, no more than 256 MiB of them are pictures of float32 at a time; one frame that
+    shrinks may be more alone.
     """
     height, width = frames.shape[1:3]
     short, long = min(height, width), max(height, width)
@@ -28,18 +35,25 @@ def crop(frames: Tensor, side: int = CROP) -> Tensor:
     if short == RESIZE:
         window = frames[:, top : top + side, left : left + side].float()
         return window.contiguous().permute(0, 3, 1, 2)
-    if frames.is_cuda or short > RESIZE:
-        whole = F.interpolate(frames.permute(0, 3, 1, 2).float(), resized, mode="bilinear", antialias=True)
-        window = whole[..., top : top + side, left : left + side]
-        return window.contiguous(memory_format=torch.channels_last).round_()
-    return _resize(frames, _bands(height, resized[0], top, side), _bands(width, resized[1], left, side, 3))
+    at_once = _WHOLE_BYTES // (4 * 3 * max(height * width, resized[0] * resized[1]))
+    if short > RESIZE or (frames.is_cuda and at_once):
+        parts = [_resize_whole(part, resized, top, left, side) for part in frames.split(max(1, at_once))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    rows = _bands(height, resized[0], top, side, device=frames.device)
+    return _resize(frames, rows, _bands(width, resized[1], left, side, 3, frames.device))
+
+
+def _resize_whole(frames: Tensor, resized: tuple[int, int], top: int, left: int, side: int) -> Tensor:
+    whole = F.interpolate(frames.permute(0, 3, 1, 2).float(), resized, mode="bilinear", antialias=True)
+    window = whole[..., top : top + side, left : left + side]
+    return window.contiguous(memory_format=torch.channels_last).round_()
 
 
 Band = tuple[int, int, int, Tensor]  # inputs from, to; first result; weights (results, inputs)
 
 
 def _resize(frames: Tensor, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> Tensor:
-    """The window that the bands make: along rows of pixels first, as torch does.
+    """The window that the bands make: along rows of pixels first, as torch does. It costs what the window costs.
 
     Products of small dense matrices: a result needs two neighbours only, but sixteen results at a time keep the CPU's
     vector units busy (measured: a third of the time of torch's kernel, with the same bits). Where pictures shrink, sums
@@ -48,33 +62,57 @@ def _resize(frames: Tensor, rows: tuple[Band, ...], columns: tuple[Band, ...]) -
     n, _, width, channels = frames.shape
     side = rows[-1][2] + len(rows[-1][3])
     (top, bottom), (left, right) = ((bands[0][0], bands[-1][1]) for bands in (rows, columns))
-    out = torch.empty(n, side, side * channels)
-    wide = torch.empty(bottom - top, side * channels)
-    for frame, target in zip(frames, out, strict=True):
-        lines = frame[top:bottom].reshape(bottom - top, width * channels)[:, left:right].float()
-        for start, end, first, weights in columns:
-            torch.mm(lines[:, start - left : end - left], weights.t(), out=wide[:, first : first + len(weights)])
-        for start, end, first, weights in rows:
-            torch.mm(weights, wide[start - top : end - top], out=target[first : first + len(weights)])
+    out = torch.empty(n, side, side * channels, device=frames.device)
+    wide = torch.empty(bottom - top, side * channels, device=frames.device)
+    with true_fp32(frames.device):
+        for frame, target in zip(frames, out, strict=True):
+            lines = frame[top:bottom].reshape(bottom - top, width * channels)[:, left:right].float()
+            for start, end, first, weights in columns:
+                torch.mm(lines[:, start - left : end - left], weights.t(), out=wide[:, first : first + len(weights)])
+            for start, end, first, weights in rows:
+                torch.mm(weights, wide[start - top : end - top], out=target[first : first + len(weights)])
     return out.round_().view(n, side, side, channels).permute(0, 3, 1, 2)
 
 
 @lru_cache(64)
-def _bands(length: int, resized: int, first: int, count: int, channels: int = 1) -> tuple[Band, ...]:
-    """Weights that make `count` results of `resized`, from `first` on, of `length` pixels of interleaved channels.
-
-    The weights are torch's own: those that it resizes the unit matrix with.
-    """
-    unit = torch.eye(length)[None, None]
-    weights = F.interpolate(unit, (resized, length), mode="bilinear", antialias=True)[0, 0, first : first + count]
+def _bands(
+    length: int, resized: int, first: int, count: int, channels: int = 1, device: torch.device = _CPU
+) -> tuple[Band, ...]:
+    """Weights that make `count` results of `resized`, from `first` on, of `length` pixels of interleaved channels."""
+    start, weights = _weights(length, resized, first, count)
     bands = []
     for i in range(0, count, _BAND):
         band = weights[i : i + _BAND]
-        used = band.any(0).nonzero()[:, 0]
-        start, end = int(used[0]), int(used[-1]) + 1
-        mixed = torch.kron(band[:, start:end].contiguous(), torch.eye(channels))
-        bands.append((start * channels, end * channels, i * channels, mixed))
+        used = np.flatnonzero(band.any(0))
+        begin, end = int(used[0]), int(used[-1]) + 1
+        mixed = torch.from_numpy(np.kron(band[:, begin:end], np.eye(channels, dtype=np.float32))).to(device)
+        bands.append(((start + begin) * channels, (start + end) * channels, i * channels, mixed))
     return tuple(bands)
+
+
+def _weights(length: int, resized: int, first: int, count: int) -> tuple[int, np.ndarray]:
+    """What torch's antialiased bilinear resize multiplies `length` pixels with to make `count` results of `resized`,
+    from `first` on: the first pixel that they need, and float32 (count, pixels).
+
+    Bit for bit: float32 and float64 take turns as in ATen's `_compute_indices_min_size_weights_aa`.
+    """
+    f32, f64 = np.float32, np.float64
+    scale = f32(length) / f32(resized)
+    support, sharpness = (scale, f32(1 / f64(scale))) if scale >= 1 else (f32(1), f32(1))
+    centres = (f64(scale) * (np.arange(first, first + count) + 0.5)).astype(f32)
+    begin = np.maximum(((centres - support).astype(f64) + 0.5).astype(np.int64), 0)
+    end = np.minimum(((centres + support).astype(f64) + 0.5).astype(np.int64), length)
+    size = np.minimum(end - begin, 2 * int(np.ceil(support)) + 1)
+    start = int(begin[0])
+    weights = np.zeros((count, int((begin + size).max()) - start), f32)
+    total = np.zeros(count, f32)
+    for j in range(int(size.max())):
+        distances = np.abs((((begin + j).astype(f32) - centres).astype(f64) + 0.5) * sharpness).astype(f32)
+        weight = np.where((j < size) & (distances < 1), 1 - distances, f32(0))
+        total += weight  # one after another, as ATen does: float32 sums depend on the order
+        here = j < size
+        weights[here.nonzero()[0], (begin - start + j)[here]] = weight[here]
+    return start, weights / total[:, None]
 
 
 def normalise(crops: Tensor) -> Tensor:

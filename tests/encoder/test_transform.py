@@ -1,12 +1,16 @@
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torchvision.models import MNASNet0_5_Weights
 from torchvision.transforms import functional as official
 
+from har_cache.encoder import transform
 from har_cache.encoder.transform import CROP, MEAN, STD, crop, normalise
 
+from ..helpers.fake_cuda import fake_cuda
 from ..helpers.networks import pictures
 
 OFFICIAL = MNASNet0_5_Weights.IMAGENET1K_V1.transforms()
@@ -106,3 +110,108 @@ def test_more_of_a_frame_has_the_same_pixels_in_its_middle(height, width):
     wide = crop(noise(height, width), 256)
     assert wide.shape == (2, 3, 256, 256)
     assert torch.equal(wide[..., 16:240, 16:240], crop(noise(height, width)))
+
+
+def torchs_weights(length, resized):
+    """What torch's own resize makes of the unit matrix: float32 (resized, length)."""
+    unit = torch.eye(length)[None, None]
+    return F.interpolate(unit, (resized, length), mode="bilinear", antialias=True)[0, 0].numpy()
+
+
+@given(st.integers(1, 400), st.integers(1, 700), st.data())
+@example(240, 256, None)
+@example(1, 256, None)
+@example(320, 341, None)
+@example(8, 256, None)
+@example(256, 8, None)
+@example(7, 7, None)
+@settings(max_examples=150)
+def test_weights_are_torchs_own_bit_for_bit(length, resized, data):
+    first = data.draw(st.integers(0, resized - 1)) if data else 0
+    count = data.draw(st.integers(1, resized - first)) if data else resized
+    start, weights = transform._weights(length, resized, first, count)
+    found = np.zeros((count, length), np.float32)
+    found[:, start : start + weights.shape[1]] = weights
+    assert np.array_equal(found, torchs_weights(length, resized)[first : first + count])
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 1024), (1024, 8), (2, 700), (700, 2), (1, 300)])
+def test_thin_frames_give_the_pixels_that_torch_resizes(height, width):
+    frames = noise(height, width)
+    resized = (256, 256 * width // height) if height < width else (256 * height // width, 256)
+    whole = F.interpolate(frames.permute(0, 3, 1, 2).float(), resized, mode="bilinear", antialias=True)
+    assert torch.equal(crop(frames), official.center_crop(whole, CROP).round())
+
+
+@pytest.mark.parametrize(("height", "width"), [(8192, 1), (1, 8192), (16, 4096), (4000, 2)])
+def test_the_thinnest_frames_show_their_middle(height, width):
+    frames = torch.zeros(1, height, width, 3, dtype=torch.uint8)
+    middle = (
+        frames[:, height // 2 - 8 : height // 2 + 8]
+        if height > width
+        else frames[:, :, width // 2 - 8 : width // 2 + 8]
+    )
+    middle[:] = torch.tensor([50, 100, 200])
+    crops = crop(frames)
+    assert crops.shape == (1, 3, CROP, CROP)
+    assert [crops[:, colour].unique().tolist() for colour in range(3)] == [[50], [100], [200]]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300)])
+def test_pictures_that_shrink_give_the_same_however_many_are_resized_at_once(monkeypatch, height, width, at_once):
+    frames = noise(height, width, count=5)
+    expected = crop(frames)
+    monkeypatch.setattr(transform, "_WHOLE_BYTES", at_once * 4 * 3 * height * width)
+    crops = crop(frames)
+    assert torch.equal(crops, expected)
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+
+
+def on_fake_cuda(count, height, width):
+    with fake_cuda() as asked:
+        crops = crop(torch.empty(count, height, width, 3, dtype=torch.uint8, device="cuda"))
+    assert crops.shape == (count, 3, CROP, CROP)
+    assert crops.is_contiguous(memory_format=torch.channels_last)
+    assert crops.device.type == "cuda"
+    assert not [operation for operation in asked if operation.mixes_devices]
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "resizes"),
+    [
+        (240, 320, 1),  # all of a batch at once
+        (360, 640, 3),
+        (720, 1280, 11),
+        (64, 8192, 128),
+        (8192, 64, 128),
+        (16, 4096, 256),
+        (4096, 16, 256),
+        (256, 256, 0),
+    ],
+)
+def test_on_cuda_as_many_frames_of_a_batch_are_resized_at_once_as_fit_the_bound(height, width, resizes):
+    asked = on_fake_cuda(256, height, width)
+    assert asked.largest <= max(256 << 20, 256 * height * width * 3)  # the frames themselves
+    assert max(made.bytes for each in asked for made in each.made if made.dtype == torch.float32) <= 256 << 20
+    assert asked.count("_upsample_bilinear2d_aa") == resizes
+    assert asked.count("mm") == 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(8192, 1), (1, 8192), (16, 8192), (8192, 23)])
+def test_on_cuda_a_frame_too_thin_to_be_resized_whole_costs_what_its_window_costs(height, width):
+    asked = on_fake_cuda(3, height, width)
+    assert asked.count("_upsample_bilinear2d_aa") == 0
+    assert asked.count("mm") > 0
+    assert asked.largest <= 3 * CROP * CROP * 3 * 4 + 1024 or asked.largest == 3 * height * width * 3
+
+
+def test_by_products_pixels_are_those_of_any_device():
+    """The way of thin frames, which CUDA takes too, is the CPU's for all that grow: bit for bit what torch resizes."""
+    frames = noise(240, 320)
+    cpu = torch.device("cpu")
+    rows, columns = transform._bands(240, 256, 16, CROP, device=cpu), transform._bands(320, 341, 58, CROP, 3, cpu)
+    assert torch.equal(
+        transform._resize(frames, rows, columns), transform._resize_whole(frames, (256, 341), 16, 58, CROP)
+    )
