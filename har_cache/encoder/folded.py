@@ -1,17 +1,10 @@
-"""MNASNet for inference: BatchNorm folded into the convolutions, and every block as fast as the CPU allows.
-
-On CPUs convolutions of low precision run as oneDNN primitives whose weights are packed once and which add the bias,
-the residual and the ReLU while the result is still in registers (measured: 1.3 times the frames per second of
-`F.conv2d` in channels_last, four processes at once); `graph` computes fp32 there.
-"""
+"""MNASNet for inference, as plain arrays: BatchNorm folded into the convolutions."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -100,66 +93,30 @@ def _array(parameter: object) -> np.ndarray:
     return parameter.detach().cpu().float().numpy().copy()
 
 
-class Block:
-    """A folded block in one dtype, on one device: (n, c, h, w) channels_last -> (n, c', h', w')."""
+def without_linear_biases(folded: FoldedEncoder) -> FoldedEncoder:
+    """The same function, where convolutions without a ReLU add no bias: the next convolution, 1x1, adds it to its own,
+    multiplied by its weights. Blocks with a residual pass on what their input lacks, beside what their output does.
 
-    def __init__(self, folded: FoldedBlock, dtype: torch.dtype, device: torch.device) -> None:
-        kind = PackedConv if device.type == "cpu" and can_pack(dtype) else Conv
-        self.convs = [kind(conv, dtype, device) for conv in folded.convs]
-        self.residual = folded.residual
-        self.dtype = dtype
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The block's output; `x` may be overwritten."""
-        x = x.to(self.dtype)
-        y = x
-        for conv in self.convs[:-1]:
-            y = conv(y)
-        return self.convs[-1](y, x if self.residual else None)
-
-
-class Conv:
-    """Convolution, bias, residual and ReLU by torch's public operators."""
-
-    def __init__(self, folded: FoldedConv, dtype: torch.dtype, device: torch.device) -> None:
-        weight = torch.from_numpy(folded.weight).to(device, dtype)
-        self.weight = weight.contiguous(memory_format=torch.channels_last)
-        self.bias = torch.from_numpy(folded.bias).to(device, dtype)
-        self.shape = (folded.stride, folded.padding, 1, folded.groups)
-        self.relu = folded.relu
-
-    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """The convolution of `x`, with `residual` added."""
-        y = F.conv2d(x, self.weight, self.bias, *self.shape)
-        if residual is not None:
-            y += residual
-        return y.relu_() if self.relu else y
+    Exact: biases are summed in float64. Saves a pass over memory a convolution where the bias is a kernel of its own.
+    """
+    blocks = []
+    lacking = np.zeros(1)  # in each channel of a block's input
+    for block in folded.blocks:
+        assert not (block.residual and block.convs[-1].relu), "nothing can be left out before a ReLU"
+        convs, offset = [], lacking
+        for conv in block.convs:
+            bias = conv.bias + _reached(conv, offset)
+            convs.append(replace(conv, bias=(bias if conv.relu else np.zeros_like(bias)).astype(np.float32)))
+            offset = np.zeros(1) if conv.relu else bias
+        lacking = offset + lacking if block.residual else offset
+        blocks.append(replace(block, convs=tuple(convs)))
+    assert not lacking.any(), "a linear convolution is the last: nothing could add its bias"
+    return replace(folded, blocks=tuple(blocks))
 
 
-class PackedConv:
-    """The same as one oneDNN primitive, its weights packed for the shape of the first input it meets."""
-
-    def __init__(self, folded: FoldedConv, dtype: torch.dtype, device: torch.device) -> None:
-        self.weight = torch.from_numpy(folded.weight).to(device, dtype)
-        self.bias = torch.from_numpy(folded.bias).to(device, dtype)
-        self.shape = ([folded.padding] * 2, [folded.stride] * 2, [1, 1], folded.groups)
-        self.activation = "relu" if folded.relu else "none"
-
-    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """The convolution of `x`, with `residual` added; `residual` is overwritten."""
-        ops = torch.ops.mkldnn
-        if not self.weight.is_mkldnn:
-            self.weight = ops._reorder_convolution_weight(self.weight, *self.shape, list(x.shape))
-        if residual is None:
-            return ops._convolution_pointwise(x, self.weight, self.bias, *self.shape, self.activation, [], "")
-        return ops._convolution_pointwise_.binary(  # adds into `residual`, which nobody reads again
-            residual, x, self.weight, self.bias, *self.shape, "add", 1.0, None, [], None
-        )
-
-
-def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this build of torch has oneDNN's fused convolutions (x86 builds have), and this CPU the dtype's."""
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise_"):
-        return False
-    low = {torch.float16: "_is_mkldnn_fp16_supported", torch.bfloat16: "_is_mkldnn_bf16_supported"}
-    return dtype not in low or bool(getattr(torch.ops.mkldnn, low[dtype])())
+def _reached(conv: FoldedConv, offset: np.ndarray) -> np.ndarray:
+    """What an offset of each input channel adds to the output: float64 (out)."""
+    if not offset.any():
+        return np.zeros(len(conv.bias))
+    assert conv.weight.shape[2:] == (1, 1) and conv.groups == 1 and not conv.padding, "borders would see another offset"
+    return conv.weight[:, :, 0, 0].astype(np.float64) @ offset

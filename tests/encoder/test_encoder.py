@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from har_cache import system
-from har_cache.encoder import encoder
-from har_cache.encoder import folded as folding
+from har_cache.encoder import convolutions, encoder
 from har_cache.encoder.encoder import FAITHFUL, Encoder, centred_cosine, choose_precision
 from har_cache.encoder.folded import fold
 from har_cache.settings import PRECISIONS
 
 from ..helpers.networks import calibrated_model, picture_crops, plain_embeddings
+from ..helpers.rounding import emulated_cuda
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_no_frames_give_no_embeddings(folded):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_precision_runs_on_every_cpu(folded, monkeypatch, precision, packed):
     if not packed:
-        monkeypatch.setattr(folding, "can_pack", lambda dtype: False)
+        monkeypatch.setattr(convolutions, "can_pack", lambda dtype: False)
     (embeddings,) = Encoder(folded, precision)(picture_crops()[:5])
     assert embeddings.dtype == torch.float32
     assert embeddings.isfinite().all()
@@ -139,7 +139,9 @@ def rounding(monkeypatch):
         ("cpu", ["amx_bf16"], ["bf16-mixed", "fp32"]),
         ("cpu", ["avx512_bf16", "avx512_fp16"], ["fp16-mixed", "fp32"]),
         ("cpu", ["amx_fp16"], ["fp16-mixed", "fp32"]),
-        ("meta", [], ["fp16", "fp16-mixed", "fp32"]),
+        ("cuda", [], ["fp16-mixed", "fp32"]),
+        ("cuda:1", ["avx512_bf16"], ["fp16-mixed", "fp32"]),
+        ("meta", ["avx512_fp16"], ["fp32"]),
     ],
 )
 def test_auto_takes_the_first_faithful_precision_that_the_hardware_favours(
@@ -147,7 +149,8 @@ def test_auto_takes_the_first_faithful_precision_that_the_hardware_favours(
 ):
     flags(monkeypatch, *hardware)
     for chosen in favoured:  # each in turn is the first that is good enough
-        precision, cosine = choose_precision(None, torch.empty(20), device)
+        with emulated_cuda():
+            precision, cosine = choose_precision(None, torch.empty(20), device)
         assert precision == chosen
         assert FAITHFUL <= cosine <= 1
         rounding.errors[chosen] = 0.5

@@ -1,18 +1,18 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from har_cache.encoder import folded as fused
-from har_cache.encoder.folded import Block, Conv, PackedConv, fold
+from har_cache.encoder.folded import fold, without_linear_biases
+from har_cache.encoder.transform import normalise
 
-from ..helpers.networks import activations, calibrated_model
-
-CPU = torch.device("cpu")
+from ..helpers.networks import calibrated_model, picture_crops
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +23,6 @@ def model():
 @pytest.fixture(scope="module")
 def folded(model):
     return fold(model)
-
-
-@pytest.fixture(params=["packed", "plain"])
-def kind(request, monkeypatch):
-    if request.param == "plain":
-        monkeypatch.setattr(fused, "can_pack", lambda dtype: False)
-    elif not fused.can_pack(torch.float32):
-        pytest.skip("this build of torch has no fused convolutions")
-    return request.param
-
-
-@torch.inference_mode()
-def test_every_block_gives_what_torchvisions_layers_give(model, folded, kind):
-    for block, (x, y) in zip(folded.blocks, activations(model), strict=True):
-        fast = Block(block, torch.float32, CPU)
-        assert {type(conv) for conv in fast.convs} == {PackedConv if kind == "packed" else Conv}
-        torch.testing.assert_close(fast(x.clone()), y, rtol=1e-4, atol=1e-4)
-
-
-@torch.inference_mode()
-def test_a_block_takes_any_number_of_frames_whatever_it_met_first(model, folded, kind):
-    x, y = list(activations(model))[2]
-    for first in (1, 4):
-        fast = Block(folded.blocks[2], torch.float32, CPU)
-        fast(x[:first].clone())
-        for n in (2, 3, 1, 4):
-            torch.testing.assert_close(fast(x[:n].clone()), y[:n], rtol=1e-4, atol=1e-4)
 
 
 def test_the_folded_encoder_holds_every_convolution_and_the_projection(model, folded):
@@ -87,8 +60,47 @@ def test_workers_need_not_import_torchvision():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_without_the_cpus_support_for_a_type_nothing_is_packed(monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: False, raising=False)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False, raising=False)
-    assert not fused.can_pack(torch.float16)
-    assert not fused.can_pack(torch.bfloat16)
+@torch.inference_mode()
+def run(folded, crops):
+    """What the blocks make of some frames, convolution by convolution, in float64: (frames, 1280, 7, 7)."""
+    x = normalise(crops).double()
+    for block in folded.blocks:
+        y = x
+        for conv in block.convs:
+            shape = conv.stride, conv.padding, 1, conv.groups
+            y = F.conv2d(y, torch.from_numpy(conv.weight).double(), torch.from_numpy(conv.bias).double(), *shape)
+            y = y.relu() if conv.relu else y
+        x = x + y if block.residual else y
+    return x
+
+
+def test_without_linear_biases_the_network_gives_the_same(folded):
+    pushed = without_linear_biases(folded)
+    convs = [conv for block in pushed.blocks for conv in block.convs]
+    assert [conv.relu for conv in convs].count(False) == 17
+    assert all(conv.bias.any() == conv.relu for conv in convs)
+    assert all(conv.bias.dtype == np.float32 for conv in convs)
+    expected, found = run(folded, picture_crops()[:2]), run(pushed, picture_crops()[:2])
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * float(expected.max()))
+
+
+def test_linear_biases_are_pushed_in_float64(folded):
+    """Biases a million times as large as the rest: float32 sums on the way would show."""
+    large = replace(
+        folded.blocks[1],
+        convs=(*folded.blocks[1].convs[:-1], replace(folded.blocks[1].convs[-1], bias=np.float32([1e6, 1e-3] * 8))),
+    )
+    before = replace(folded, blocks=(folded.blocks[0], large, *folded.blocks[2:]))
+    pushed = without_linear_biases(before)
+    second = folded.blocks[2].convs[0]
+    lacking = large.convs[-1].bias.astype(np.float64)
+    exact = second.bias + second.weight[:, :, 0, 0].astype(np.float64) @ lacking
+    assert np.array_equal(pushed.blocks[2].convs[0].bias, exact.astype(np.float32))
+
+
+def test_pushing_biases_leaves_the_folded_encoder_as_it_was(folded):
+    before = [conv.bias.copy() for block in folded.blocks for conv in block.convs]
+    without_linear_biases(folded)
+    after = [conv.bias for block in folded.blocks for conv in block.convs]
+    assert all(map(np.array_equal, before, after))
+    assert any((conv.bias != 0).any() for block in folded.blocks for conv in block.convs if not conv.relu)
