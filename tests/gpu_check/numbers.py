@@ -80,7 +80,7 @@ def encoder(crops, device):
             "in another order": _differ(once[order], here(batch[order])[0]),
             "by a graph": _differ(once.half(), graph),
         }
-        refused[name] = len(getattr(here, "refused", ()))
+        refused[name] = len(here.refused)
     with Ring.create(1 << 24) as ring, BatchEncoder(folded, "fp32", ("center",), device, {}, [ring.memory]) as batches:
         from_rings = batches.uploads.from_rings
     auto = next(iter(favoured(device)))
