@@ -57,8 +57,8 @@ def raw_probabilities(
             if array is not None:
                 steps = torch.stack([torch.searchsorted(chosen[i], steps[i]) for steps, _ in ways])
                 mask = torch.stack([mask[i] for _, mask in ways])
-                pixels, steps, mask = (tensor.to(raw.device) for tensor in (torch.from_numpy(array), steps, mask))
-                found[int(clips[i])] = _of_clip(network, pixels, steps, mask, views)
+                steps, mask = steps.to(raw.device), mask.to(raw.device)
+                found[int(clips[i])] = _of_clip(network, raw.resized(array), steps, mask, views)
     return found
 
 

@@ -76,7 +76,9 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     system.limit_threads()
     workers = settings.workers or _default_workers(device)
     ahead = _AHEAD_BATCHES * settings.training.batch_size + workers
-    with FramePrefetcher(settings.training.frames, workers, ahead, settings.stall_s) as prefetcher:
+    # A GPU resizes frames in less time than workers, who then decode twice as many.
+    as_decoded = torch.device(device).type == "cuda"
+    with FramePrefetcher(settings.training.frames, workers, ahead, settings.stall_s, as_decoded) as prefetcher:
         labels = labels_for(inputs.start, inputs.cache)
         raw = RawClips(inputs.cache, labels, inputs.index, prefetcher, device, progress)
         throughput = _train(settings, inputs, raw, config, progress)

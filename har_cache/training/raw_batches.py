@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..cache.reader import FeatureCache
 from ..data.index import ClipIndex
-from ..encoder.transform import RESIZE
+from ..encoder.transform import RESIZE, crop
 from ..errors import ClipError, HarCacheError
 from ..progress import Progress
 from ..settings import TuneSettings
@@ -44,8 +44,8 @@ class RawClips:
         self._progress = progress
 
     def decode(self, clips: np.ndarray, frames: Iterable[Tensor], stats: LoaderStats) -> Iterator[np.ndarray | None]:
-        """Of each of the clips with these indices the frames of these numbers, ascending: uint8 (n, 256, 256, 3), good
-        until the next are asked for; None where a clip fails, now or before.
+        """Of each of the clips with these indices the frames of these numbers, ascending, as the prefetcher gives them,
+        for `resized`: good until the next are asked for; None where a clip fails, now or before.
         """
         good = [self.keys[i] not in self.failures for i in clips]
         wanted = zip(clips, frames, good, strict=True)
@@ -58,6 +58,19 @@ class RawClips:
                 array = None
             yield array
 
+    def resized(self, frames: np.ndarray) -> Tensor:
+        """uint8 (n, height, width, 3) -> uint8 (n, 256, 256, 3) on the device, where frames of another size are resized
+        and cut as workers do it. On the CPU it may be the same memory.
+        """
+        there = torch.from_numpy(frames)
+        if self.device.type == "cuda":
+            pinned = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=True)  # torch's until it is uploaded
+            np.copyto(pinned.numpy(), frames)
+            there = pinned.to(self.device, non_blocking=True)
+        if frames.shape[1:3] == (RESIZE, RESIZE):
+            return there
+        return crop(there, RESIZE).permute(0, 2, 3, 1).to(torch.uint8)
+
     def batches(
         self, clips: Tensor, frames: int, places: Tensor, batch_size: int, stats: LoaderStats
     ) -> Iterator[Batch]:
@@ -69,19 +82,19 @@ class RawClips:
         """
         steps, mask = draw_frames(self.lengths[clips], frames, places)
         arrays = self.decode(clips.numpy(), (row[here] for row, here in zip(steps, mask, strict=True)), stats)
-        pinned, found = self.device.type == "cuda", 0
+        found = 0
         for part in torch.arange(len(clips)).split(batch_size):
-            inputs = torch.empty(len(part), frames, RESIZE, RESIZE, 3, dtype=torch.uint8, pin_memory=pinned)
+            inputs = torch.empty(len(part), frames, RESIZE, RESIZE, 3, dtype=torch.uint8, device=self.device)
             kept: list[int] = []
             for i, array in zip(part.tolist(), islice(arrays, len(part)), strict=True):
                 if array is not None:
-                    row = inputs[len(kept)].numpy()
-                    row[: len(array)] = array
-                    row[len(array) :] = array[:1]
+                    clip, row = self.resized(array), inputs[len(kept)]
+                    row[: len(clip)] = clip
+                    row[len(clip) :] = clip[:1]
                     kept.append(i)
             found += len(kept)
-            batch = Batch(inputs[: len(kept)], mask[kept], self.labels[clips[kept]])
-            yield Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+            mask_and_labels = (mask[kept], self.labels[clips[kept]])
+            yield Batch(inputs[: len(kept)], *(t.to(self.device, non_blocking=True) for t in mask_and_labels))
         if len(clips) and not found:
             key, reason = next(iter(self.failures.items()))
             raise HarCacheError(

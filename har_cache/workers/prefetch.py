@@ -17,6 +17,9 @@ from .pool import WorkerPool
 from .ring import Ring
 from .tasks import Job, pick
 
+_RESIZED_BYTES = RESIZE * RESIZE * 3
+_AS_DECODED_BYTES = 2 * _RESIZED_BYTES  # 240 lines of up to 546 pixels
+
 T = TypeVar("T")
 Request = tuple[Path, Sequence[int]]  # a clip, and the numbers of its frames, ascending
 
@@ -33,16 +36,18 @@ class LoaderStats:
 class FramePrefetcher:
     """A pool of worker processes that decode sampled frames, at most `ahead` clips before they are asked for.
 
-    `frames`: the most that are taken from a clip. A context manager. One iteration of `read` at a time.
+    `frames`: the most that are taken from a clip. With `as_decoded` they come in their own size, as far as that is not
+    large, for somebody who resizes them faster than workers do. A context manager. One iteration of `read` at a time.
     """
 
-    def __init__(self, frames: int, workers: int, ahead: int, stall_s: float = 60.0) -> None:
+    def __init__(self, frames: int, workers: int, ahead: int, stall_s: float = 60.0, as_decoded: bool = False) -> None:
         self.workers = workers
         self._frames, self._ahead, self._stall_s = frames, ahead, stall_s
+        self._most = _AS_DECODED_BYTES if as_decoded else 0
         self._stack = ExitStack()
 
     def __enter__(self) -> "FramePrefetcher":
-        size = self._frames * RESIZE * RESIZE * 3
+        size = self._frames * max(_RESIZED_BYTES, self._most)
         self._rings = [self._stack.enter_context(Ring.create(size)) for _ in range(self._ahead)]
         job = Job("pyav", stall_s=self._stall_s, rings=tuple(ring.name for ring in self._rings))
         self._pool = self._stack.enter_context(WorkerPool(job, self.workers))
@@ -52,11 +57,12 @@ class FramePrefetcher:
         self._stack.__exit__(*error)
 
     def read(self, requests: Iterable[Request], stats: LoaderStats) -> Iterator[np.ndarray | ClipError]:
-        """Yield what each request gave, in their order: uint8 (n, 256, 256, 3), or why it gave nothing.
+        """Yield what each request gave, in their order: uint8 (n, 256, 256, 3), or (n, height, width, 3) of the clip's
+        own size where that may be, or why it gave nothing.
 
         The frames are good until the next ones are asked for.
         """
-        calls = ((len(numbers), (path, numbers)) for path, numbers in requests)
+        calls = ((len(numbers), (path, numbers, self._most)) for path, numbers in requests)
         with closing(decode_ahead(self._pool, pick, calls, self._rings)) as decodings:
             for decoding in decodings:
                 yield self._result(decoding, stats)
@@ -69,9 +75,13 @@ class FramePrefetcher:
         if isinstance(outcome, ClipError):
             return outcome
         stats.busy_s += outcome
-        piece = decoding.ring.read(decoding.tag)
-        assert piece is not None
-        return piece.rgb()
+        pieces, count = [], 0
+        while count < decoding.tag:
+            piece = decoding.ring.read(decoding.tag - count)
+            assert piece is not None  # the worker has written all of them
+            pieces.append(piece.rgb())
+            count += len(piece)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 @dataclass(frozen=True)

@@ -100,15 +100,18 @@ def decode(key: str, path: Path, ring: str) -> ClipRecord:
     return _record(key, path, video, frames, timer)
 
 
-def pick(path: Path, numbers: Sequence[int], ring: str) -> float:
-    """Hand over the frames of a clip with these numbers, resized and cut to 256x256, through the ring of that name;
-    gives the seconds that took. Raises ClipError or dies as `embed` does.
+def pick(path: Path, numbers: Sequence[int], most: int, ring: str) -> float:
+    """Hand over the frames of a clip with these numbers through the ring of that name, as decoded where each takes
+    `most` bytes at most, else resized and cut to 256x256; gives the seconds that took. Raises ClipError or dies as
+    `embed` does.
     """
     begun = time.perf_counter()
     with bounded():
         for frame in read_frames(path, numbers[_rings[ring].written :], rearm):
-            side = crop(torch.from_numpy(frame[None]), RESIZE)
-            _rings[ring].write(store_rgb(side[0].permute(1, 2, 0).to(torch.uint8).numpy()), rearm)
+            if frame.nbytes > most:
+                side = crop(torch.from_numpy(frame[None]), RESIZE)
+                frame = side[0].permute(1, 2, 0).to(torch.uint8).numpy()
+            _rings[ring].write(store_rgb(frame), rearm)
     return time.perf_counter() - begun
 
 

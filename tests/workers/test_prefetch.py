@@ -10,6 +10,7 @@ import torch
 
 from har_cache.encoder.transform import crop
 from har_cache.errors import ClipError
+from har_cache.workers import ring
 from har_cache.workers.prefetch import FramePrefetcher, LoaderStats
 
 from ..helpers.videos import moving_frames, reference_frames, write_video
@@ -77,3 +78,30 @@ def test_reading_can_be_broken_off_and_begun_again(prefetcher: FramePrefetcher, 
     found = read(prefetcher, *((path, NUMBERS) for path in clips[::-1]))
     for array, path in zip(found, clips[::-1], strict=True):
         assert isinstance(array, np.ndarray) and (array == expected(path)).all()
+
+
+SIZES = {"own": (320, 240), "shrunk": (360, 288), "square": (256, 256), "large": (640, 360)}
+
+
+@pytest.fixture(scope="module")
+def of_sizes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sizes")
+    return {name: write_video(folder / f"{name}.avi", moving_frames(12, *size)) for name, size in SIZES.items()}
+
+
+def test_frames_come_as_decoded_where_that_is_wanted_and_they_are_not_large(
+    of_sizes: dict[str, Path],
+) -> None:
+    with FramePrefetcher(frames=4, workers=1, ahead=2, as_decoded=True) as prefetcher:
+        found = dict(zip(of_sizes, read(prefetcher, *((path, NUMBERS) for path in of_sizes.values())), strict=True))
+    for name, path in of_sizes.items():
+        theirs = reference_frames(path)[list(NUMBERS)] if name in ("own", "shrunk", "square") else expected(path)
+        array = found[name]
+        assert isinstance(array, np.ndarray) and array.shape == theirs.shape and (array == theirs).all()
+
+
+def test_more_frames_than_are_read_at_once_come_all(clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "PIECE_BYTES", 2 * 256 * 256 * 3)
+    with FramePrefetcher(frames=5, workers=1, ahead=1) as prefetcher:
+        [array] = read(prefetcher, (clips[0], (0, 2, 3, 9, 10)))
+    assert isinstance(array, np.ndarray) and (array == expected(clips[0], (0, 2, 3, 9, 10))).all()

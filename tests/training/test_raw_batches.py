@@ -1,0 +1,57 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from har_cache.training.batches import Batch
+from har_cache.training.raw_batches import RawClips
+from har_cache.workers.prefetch import FramePrefetcher, LoaderStats
+
+from ..helpers.moves import cuda_in_name
+from ..helpers.videos import moving_frames, write_video
+
+SIZES = [(320, 240), (176, 240), (360, 288), (256, 256), (640, 360), (640, 64), (240, 320)]
+FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Clips of 2 to 8 frames, and one that is none."""
+    folder = tmp_path_factory.mktemp("clips")
+    files = [write_video(folder / f"{i}.avi", moving_frames(2 + i, *size)) for i, size in enumerate(SIZES)]
+    (folder / "none.avi").write_bytes(b"none")
+    return [*files[:3], folder / "none.avi", *files[3:]]
+
+
+def batches(files: list[Path], as_decoded: bool, device: str = "cpu") -> tuple[list[Batch], dict[str, str]]:
+    keys = [f"a/{file.name}" for file in files]
+    cache: Any = SimpleNamespace(keys=keys, frames=np.array([2, 3, 4, 5, 5, 6, 7, 8]))
+    index: Any = SimpleNamespace(
+        clips=[SimpleNamespace(key=key, path=file) for key, file in zip(keys, files, strict=True)], root=Path()
+    )
+    with FramePrefetcher(FRAMES, workers=1, ahead=3, as_decoded=as_decoded) as prefetcher:
+        raw = RawClips(cache, np.arange(len(files)), index, prefetcher, device)
+        clips, place = torch.arange(len(files)), torch.tensor(0.5)
+        return list(raw.batches(clips, FRAMES, place, 3, LoaderStats())), raw.failures
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    pairs = [(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)]
+    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
+
+
+def test_frames_that_the_device_resizes_are_those_that_workers_resize(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips of all sizes in one batch, and one that fails."""
+    by_workers, failures = batches(files, as_decoded=False)
+    assert list(failures) == ["a/none.avi"] and [len(batch.labels) for batch in by_workers] == [3, 2, 2]
+    assert all(batch.inputs.shape[1:] == (FRAMES, 256, 256, 3) for batch in by_workers)
+    assert not by_workers[0].mask[0, 2] and torch.equal(by_workers[0].inputs[0, 2], by_workers[0].inputs[0, 0])
+    assert same(batches(files, as_decoded=True)[0], by_workers)
+    with cuda_in_name(monkeypatch) as cuda:
+        assert same(batches(files, as_decoded=True, device="cuda:1")[0], by_workers)
+    assert "cuda:1" in cuda.places
