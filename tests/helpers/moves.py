@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from .precisions import IEEE, TF32, switches
 
 CUDA = torch.device("cuda:0")
-_PRODUCTS = {"linear", "conv1d", "conv2d", "gru", "lstm", "rnn_tanh", "matmul", "mm", "bmm", "affine_grid"}
+_PRODUCTS = {"linear", "conv1d", "conv2d", "gru", "lstm", "rnn_tanh", "matmul", "bmm", "affine_grid"}
 
 
 # Whether gradients are recorded, and how products are computed: of what learns, of the frozen part of a network
@@ -100,7 +100,9 @@ def cuda_in_name(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> Itera
     before = switches()
     with monkeypatch.context() as patch:
         for module in modules:
-            patch.setattr(module, "resolve_device", lambda name: "cuda")
+            patch.setattr(module, "resolve_device", lambda *asked: "cuda")
+            if hasattr(module, "device_versions"):
+                patch.setattr(module, "device_versions", lambda *devices: {})
         patch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
         patch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
         patch.setattr(torch.cuda, "Event", _Event)
