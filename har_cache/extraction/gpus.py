@@ -163,6 +163,8 @@ def _serve(pipe: Connection, lifeline: Connection, device: str, job: Job, worker
             yield task
 
     with dying_with_parent(lifeline), contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        if lifeline.poll():  # it was closed before the kernel was told to watch it
+            return
         try:
             if device != "cpu":
                 use_device(device)

@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from har_cache.settings import ExtractSettings
 from har_cache.workers.tasks import Job
 
 from ..conftest import contents
-from ..helpers.commands import shards_done, started
+from ..helpers.commands import Run, shards_done, started
 from ..helpers.devices import SMALL_BATCH, serve
 from ..helpers.networks import calibrated_model
 from ..helpers.videos import moving_frames, write_video
@@ -93,7 +94,7 @@ def test_any_number_of_devices_gives_the_same_bytes(
     for count in (1, 2, 4):
         machine[:] = ["cpu"] * count
         told: list[ClipRecord] = []
-        own = replace(settings, cache=tmp_path / str(count))
+        own = replace(settings, cache=tmp_path / str(count), shard_clips=2)
         report = extract(own, on_clip=told.append)
         assert (report.clips, report.failed, len(told)) == (4, 1, 5)
         assert set(report.busy_s) == {"decode", "transform", "encode", "write"}
@@ -165,13 +166,16 @@ def test_workers_are_split_evenly_and_each_device_has_one(workers: int, count: i
 
 SCRIPT = """
 import pathlib, pickle, sys, time
+from multiprocessing import forkserver
 from har_cache import devices
 from har_cache.extraction import gpus
 from har_cache.extraction.extract import extract
-from tests.helpers.devices import serve
+from tests.helpers import devices as helper
 
 if __name__ == "__main__":
-    gpus._serve = serve
+    forkserver.set_forkserver_preload(["har_cache.workers.tasks"])
+    forkserver.ensure_running()  # as a program may have done for itself: what it forks gets Ctrl-C
+    gpus._serve = getattr(helper, sys.argv[2])
     devices.resolve_devices = lambda name, say: ["cpu", "cpu"]
     settings, shards = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
     told = []
@@ -186,21 +190,38 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_outlives_the_run(settings: ExtractSettings, tmp_path: Path, how: signal.Signals) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "arguments").write_bytes(pickle.dumps((settings, 3)))
+@contextmanager
+def script(settings: ExtractSettings, folder: Path, serve: str) -> Iterator[Run]:
+    """An extraction on two devices that stands still when it has told of four clips."""
+    (folder / "script.py").write_text(SCRIPT)
+    (folder / "arguments").write_bytes(pickle.dumps((settings, 3)))
     root = str(Path(gpus.__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "arguments")]
-    with started([], tmp_path, env=env, command=command) as script:
-        script.wait_until((settings.cache / "there").exists)
-        assert len(script.members()) >= 1 + 2 + 2  # with a decoder each
+    command = [sys.executable, str(folder / "script.py"), str(folder / "arguments"), serve]
+    with started([], folder, env=env, command=command) as run:
+        yield run
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_the_run(settings: ExtractSettings, tmp_path: Path, how: signal.Signals) -> None:
+    with script(settings, tmp_path, "serve") as command:
+        command.wait_until((settings.cache / "there").exists)
+        assert len(command.members()) >= 1 + 2 + 2  # with a decoder each
         if how == signal.SIGINT:
-            os.killpg(script.process.pid, how)  # as a terminal does
+            os.killpg(command.process.pid, how)  # as a terminal does
         else:
-            script.process.send_signal(how)
-        script.process.wait(30)
-        assert script.all_gone()
+            command.process.send_signal(how)
+        command.process.wait(30)
+        assert command.all_gone()
+    assert "ForkServerProcess" not in command.errors.read_text()  # in whose traceback it is
     assert shards_done(settings.cache) >= 1
     assert len(shards(settings.cache)) == 2 * shards_done(settings.cache)
+
+
+def test_a_process_whose_device_does_not_answer_ends_with_the_run(settings: ExtractSettings, tmp_path: Path) -> None:
+    with script(settings, tmp_path, "stuck") as command:
+        # Once there is a plan, no others run but this one, a fork server, what tracks its resources, and the devices'.
+        command.wait_until(lambda: (settings.cache / "plan.json").exists() and len(command.members()) >= 1 + 2 + 2)
+        command.process.kill()
+        command.process.wait()
+        assert command.all_gone()

@@ -180,6 +180,9 @@ def test_the_same_settings_differ_in_nothing() -> None:
     recipe = make_recipe(weights_sha256=find_weights("random").sha256)
     assert differences(dataclasses.replace(ASKED, projection="pca"), recipe) == {}
     assert differences(dataclasses.replace(ASKED, projection=None, precision="auto"), recipe) == {}
+    for device in ("auto", "cuda", "cuda:1", "cuda:0,2"):  # one GPU is as good as another
+        on_gpu = dataclasses.replace(recipe, device="cuda")
+        assert differences(dataclasses.replace(ASKED, projection="pca", device=device), on_gpu) == {}
 
 
 @pytest.mark.parametrize(

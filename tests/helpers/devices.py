@@ -1,5 +1,6 @@
-"""The process of a device, made light: its batches are small ones."""
+"""The process of a device, made light: its batches are small ones; or stuck."""
 
+import time
 from typing import Any
 
 from har_cache.extraction import gpu_batches, gpus
@@ -11,4 +12,10 @@ _serve = gpus._serve
 def serve(*arguments: Any) -> None:
     """In the place of `gpus._serve`."""
     gpu_batches.BATCH = SMALL_BATCH
+    _serve(*arguments)
+
+
+def stuck(*arguments: Any) -> None:
+    """In its place, too: a process whose device does not answer."""
+    gpus.run_on_device = lambda *_: time.sleep(1000)
     _serve(*arguments)
