@@ -6,6 +6,7 @@ them. Batches begin anew with each shard, so that its bytes do not depend on whi
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from ..workers.pool import dying_with_parent, fork_server, share_fork_server
 from ..workers.tasks import Job
 from .gpu import run_on_device
 from .shard_tasks import OnClip, ShardResult, ShardTask
+
+_PATIENCE_S = 1.0  # with a process that is told to end: its device may not answer
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ def run_on_devices(
                 yield from _handle(running, pipe, left, on_clip)
     finally:
         for process in running.values():
-            process.kill()
+            process.end()
         for process in running.values():
-            process.join()
+            process.join(_PATIENCE_S)
 
 
 def _shares(workers: int, count: int) -> list[int]:
@@ -127,12 +130,14 @@ class _Device:
         except OSError:
             return
 
-    def kill(self) -> None:
-        """End it, whatever it is doing; its decoders end with it."""
-        self._process.kill()
+    def end(self) -> None:
+        """Have it end its decoders, and itself."""
+        self._process.terminate()
 
-    def join(self) -> None:
-        """Wait for its end."""
+    def join(self, patience_s: float | None = None) -> None:
+        """Wait for its end, which comes after `patience_s` at the latest; its decoders then end with it."""
+        self._process.join(patience_s)
+        self._process.kill()
         self._process.join()
         self.pipe.close()
         self._lifeline.close()
@@ -147,6 +152,7 @@ def _died(status: int) -> str:
 def _serve(pipe: Connection, lifeline: Connection, device: str, job: Job, workers: int) -> None:
     """Life of a device's process: shards from the pipe, what comes of them back into it, None in the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of the pool, whose processes end without a word
     share_fork_server()
     sending = threading.Lock()
 

@@ -213,15 +213,18 @@ def test_no_process_outlives_the_run(settings: ExtractSettings, tmp_path: Path, 
             command.process.send_signal(how)
         command.process.wait(30)
         assert command.all_gone()
-    assert "ForkServerProcess" not in command.errors.read_text()  # in whose traceback it is
-    assert shards_done(settings.cache) >= 1
-    assert len(shards(settings.cache)) == 2 * shards_done(settings.cache)
+    if how == signal.SIGINT:  # the others may come in the middle of a commit
+        assert "ForkServerProcess" not in command.errors.read_text()  # in whose traceback it is
+        assert len(shards(settings.cache)) == 2 * shards_done(settings.cache) > 0
 
 
-def test_a_process_whose_device_does_not_answer_ends_with_the_run(settings: ExtractSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_process_whose_device_does_not_answer_ends_with_the_run(
+    settings: ExtractSettings, tmp_path: Path, how: signal.Signals
+) -> None:
     with script(settings, tmp_path, "stuck") as command:
         # Once there is a plan, no others run but this one, a fork server, what tracks its resources, and the devices'.
         command.wait_until(lambda: (settings.cache / "plan.json").exists() and len(command.members()) >= 1 + 2 + 2)
-        command.process.kill()
-        command.process.wait()
+        command.process.send_signal(how)
+        command.process.wait(30)
         assert command.all_gone()

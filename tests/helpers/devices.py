@@ -1,5 +1,6 @@
 """The process of a device, made light: its batches are small ones; or stuck."""
 
+import signal
 import time
 from typing import Any
 
@@ -17,5 +18,6 @@ def serve(*arguments: Any) -> None:
 
 def stuck(*arguments: Any) -> None:
     """In its place, too: a process whose device does not answer."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     gpus.run_on_device = lambda *_: time.sleep(1000)
     _serve(*arguments)
