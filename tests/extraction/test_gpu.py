@@ -5,8 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ from har_cache.extraction import shard_tasks as local
 from har_cache.extraction.cpu import run_on_cpu
 from har_cache.extraction.shard_tasks import ShardTask
 from har_cache.video.pixels import Layout
-from har_cache.workers.ring import Piece
+from har_cache.workers.ring import Piece, Ring
 from har_cache.workers.tasks import Job
 
 from ..helpers.videos import moving_frames, reference_frames, write_video
@@ -189,6 +192,61 @@ def test_frames_that_a_device_has_no_memory_for_fail_their_clip_alone(tasks, job
             assert found.failed and "cpu has not even memory for one of its frames (320x240)" in found.reason
         else:
             assert facts(found) == facts(wanted) and np.array_equal(found.embeddings, wanted.embeddings)
+
+
+def test_batches_begin_anew_with_each_shard_and_nothing_waits_for_their_end(tasks, job, monkeypatch):
+    calls = []
+
+    class Encoder(batches.BatchEncoder):
+        def add(self, piece, *more):
+            calls.append(len(piece))
+            super().add(piece, *more)
+
+        def pad(self):
+            calls.append("pad")
+            super().pad()
+
+        def finish(self):
+            calls.append("finish")
+            super().finish()
+
+    monkeypatch.setattr(gpu, "BatchEncoder", Encoder)
+    shards = run(tasks, job)
+    assert [call for call in calls if isinstance(call, str)] == ["pad", "pad", "pad", "finish"]
+    frames = [list(group) for text, group in groupby(calls, lambda call: isinstance(call, str)) if not text]
+    sent = [sum(r.frames for r in shard.results) for shard in shards]
+    assert [sum(counts) >= count for counts, count in zip(frames, sent, strict=True)] == [True] * 3
+
+
+def test_a_ring_goes_to_another_clip_when_all_its_frames_are_released(tasks, job, on_cpu, monkeypatch):
+    """Also where the device takes its time to read them."""
+    waits, reset = [], Ring.reset
+
+    class Encoder(batches.BatchEncoder):
+        held: ClassVar = deque()
+
+        def add(self, piece, rows, release):
+            super().add(Piece(piece.layout, piece.data.copy()), rows)
+            self.held.append(release)
+
+        def poll(self):
+            super().poll()
+            while len(self.held) > 2:
+                self.held.popleft()()
+
+        def wait(self):
+            waits.append(len(self.held))
+            while self.held:
+                self.held.popleft()()
+
+    def checked_reset(ring):
+        assert not ring.held
+        reset(ring)
+
+    monkeypatch.setattr(gpu, "BatchEncoder", Encoder)
+    monkeypatch.setattr(Ring, "reset", checked_reset)
+    assert_close(run(tasks, job, workers=1), on_cpu)
+    assert len(waits) > 1
 
 
 def test_workers_decode_while_the_device_gets_ready(tasks, job, monkeypatch):

@@ -37,13 +37,6 @@ def test_a_long_clip_costs_its_own_time_alone():
     assert seconds < max(long, alone) + 2 * len(others) * IDLE.add
 
 
-def test_the_end_of_a_shard_waits_for_nothing():
-    lengths = hmdb51_lengths(CLIPS)
-    few, many = (simulate(lengths, replace(Costs(), shard=0.0), shard_clips=clips)[0] for clips in (500, 16))
-    padding = (CLIPS / 16) * 128 * (Costs().transform + Costs().encode)  # half a batch of zeros
-    assert many < few + 1.5 * padding
-
-
 def test_a_small_machine_has_small_rings(monkeypatch):
     assert gpu.ring_bytes(49) <= gpu.RING_BYTES
     monkeypatch.setattr(gpu.system, "memory_bytes", lambda: 8 << 30)
