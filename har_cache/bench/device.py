@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from ..encoder.folded import FoldedEncoder
-from ..extraction.gpu import RING_BYTES, rgb_tables
-from ..extraction.gpu_batches import BATCH, BatchEncoder, Rows
+from ..extraction.gpu.batches import BATCH, BatchEncoder, Rows
+from ..extraction.gpu.feed import RING_BYTES, rgb_tables
 from ..video.decode import VideoReader
 from ..workers.ring import Piece, Ring
 from . import tasks as rates

@@ -21,8 +21,8 @@ from ..encoder.transform import CROP, crop
 from ..encoder.weights import load_encoder
 from ..errors import ClipError, DataError
 from ..extraction.extract import extract
-from ..extraction.gpu import rgb_tables
-from ..extraction.gpu_batches import BATCH
+from ..extraction.gpu.batches import BATCH
+from ..extraction.gpu.feed import rgb_tables
 from ..settings import PRECISIONS, ExtractSettings
 from ..video.decode import VideoReader
 from ..workers.memory import SharedArray

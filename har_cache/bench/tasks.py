@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..encoder.transform import crop
-from ..extraction.gpu import RING_BYTES
+from ..extraction.gpu.feed import RING_BYTES
 from ..video.container import opened
 from ..workers import tasks as worker
 from ..workers.watchdog import bounded

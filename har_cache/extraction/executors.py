@@ -59,7 +59,7 @@ def execute(
             from .cpu import run_on_cpu
         return run_on_cpu(tasks, _job(encoder, recipe, settings), workers, on_clip)
     with uninterrupted():
-        from .gpus import run_on_devices
+        from .gpu.processes import run_on_devices
     return run_on_devices(tasks, _job(encoder, recipe, settings), on, workers, on_clip)
 
 

@@ -23,8 +23,7 @@ from ..progress import Progress
 from ..settings import TrainSettings
 from .batches import Batch, derive_seed
 from .checkpoints import COLUMNS, Row, best_row, load_checkpoint, save_checkpoint, write_metrics
-from .graphed import GraphedStep, Recorder
-from .step import Step
+from .step import GraphedStep, Recorder, Step
 
 
 class EpochBatches(Protocol):

@@ -24,9 +24,8 @@ from ..progress import Progress
 from ..settings import ALL, SPLITS, TrainHeadSettings, TrainSettings
 from .batches import Sequences, TrainBatches
 from .checkpoints import finish
-from .graphed import record_cuda_graph
 from .loop import Trainer, WarmupCosine, parameter_groups
-from .step import adamw
+from .step import adamw, record_cuda_graph
 
 _VAL_FOLDS = 7
 

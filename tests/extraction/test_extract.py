@@ -573,7 +573,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr(devices, "_visible", lambda: ["cuda:0"] if told else [])
     monkeypatch.setattr(devices, "_fault", lambda device: None)
     monkeypatch.setattr(extraction, "device_versions", lambda *on: {} if on == ("cpu",) else told)
-    monkeypatch.setattr("har_cache.extraction.gpus.run_on_devices", run_on_cpu)
+    monkeypatch.setattr("har_cache.extraction.gpu.processes.run_on_devices", run_on_cpu)
     return told
 
 

@@ -19,8 +19,8 @@ from har_cache.encoder.folded import fold
 from har_cache.encoder.projection import fit_pca
 from har_cache.encoder.transform import crop, normalise
 from har_cache.encoder.weights import build_encoder, calibrate, random_model
-from har_cache.extraction import gpu_batches
-from har_cache.extraction.gpu_batches import BatchEncoder
+from har_cache.extraction.gpu import batches
+from har_cache.extraction.gpu.batches import BatchEncoder
 from har_cache.video.decode import VideoReader
 from har_cache.workers.ring import Ring
 
@@ -62,7 +62,7 @@ def network(crops):
 
 def encoder(crops, device):
     """Precisions, and what a row depends on."""
-    folded, batch_size = network(crops), gpu_batches.BATCH
+    folded, batch_size = network(crops), batches.BATCH
     precisions = dict.fromkeys(["fp32", *favoured(device), *(["fp16"] if device != "cpu" else [])])
     reference = Encoder(folded, "fp32")(crops)[0]
     batch = crops[torch.arange(batch_size) % len(crops)].to(device).contiguous(memory_format=torch.channels_last)
@@ -72,17 +72,17 @@ def encoder(crops, device):
         here = Encoder(folded, name, device=device)
         cosine[name] = float(centred_cosine(reference, here(crops.to(device))[0].cpu()).min())
         once = here(batch)[0]
-        with BatchEncoder(folded, name, ("center",), device) as batches:
-            batches._crops.copy_(batch)
-            graph = batches.forward()[0].clone()
+        with BatchEncoder(folded, name, ("center",), device) as encoding:
+            encoding._crops.copy_(batch)
+            graph = encoding.forward()[0].clone()
         rows[name] = {
             "again": _differ(once, here(batch)[0]),
             "in another order": _differ(once[order], here(batch[order])[0]),
             "by a graph": _differ(once.half(), graph),
         }
         refused[name] = len(here.refused)
-    with Ring.create(1 << 24) as ring, BatchEncoder(folded, "fp32", ("center",), device, {}, [ring.memory]) as batches:
-        from_rings = batches.uploads.from_rings
+    with Ring.create(1 << 24) as ring, BatchEncoder(folded, "fp32", ("center",), device, {}, [ring.memory]) as encoding:
+        from_rings = encoding.uploads.from_rings
     auto = next(iter(favoured(device)))
     return {"cosine": cosine, "rows": rows, "refused": refused, "from_rings": from_rings, "auto": auto}
 
@@ -94,5 +94,5 @@ def _differ(a, b):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[2] == "cpu":  # a rehearsal
-        gpu_batches.BATCH = 16
+        batches.BATCH = 16
     print(json.dumps(measured(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))))

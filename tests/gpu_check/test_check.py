@@ -104,7 +104,7 @@ def test_all_that_fell_short_is_in_one_list(tmp_path):
 
 
 def test_numbers_of_the_cpu_are_its_own(finished, monkeypatch):
-    monkeypatch.setattr(numbers.gpu_batches, "BATCH", 4)
+    monkeypatch.setattr(numbers.batches, "BATCH", 4)
     monkeypatch.setattr(numbers, "favoured", lambda device: iter(["fp32"]))
     found = numbers.measured(Path(finished.data) / "videos", "cpu", 2)
     assert found["transform"][0] == 0 and found["transform"][1] > 0

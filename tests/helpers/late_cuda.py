@@ -2,7 +2,7 @@
 """A CUDA that is as late as its rules allow, on the CPU: streams are queues, and nothing in them runs before somebody
 waits for it, or chance lets it. Memory of the device, and pinned memory, starts with values that nobody wrote.
 
-Drives the CUDA branches of `extraction.gpu_batches` and `extraction.gpu_uploads`, by standing in for `torch`,
+Drives the CUDA branches of `extraction.gpu.batches` and `extraction.gpu.uploads`, by standing in for `torch`,
 `Encoder`, `crop` and `to_rgb` there.
 """
 
@@ -17,7 +17,7 @@ import torch
 
 from har_cache.encoder.pixels import to_rgb
 from har_cache.encoder.transform import crop
-from har_cache.extraction import gpu_batches, gpu_uploads
+from har_cache.extraction.gpu import batches, uploads
 
 POISON = 7
 
@@ -252,19 +252,19 @@ def embed(crops):
 def late_cuda(late, batch, tables, memories):
     """A BatchEncoder whose device is that late one."""
     with_patches = {
-        gpu_batches: {
+        batches: {
             "torch": late,
             "BATCH": batch,
             "Encoder": lambda folded, precision, views, device: FakeEncoder(late),
             "to_rgb": lambda stored, layout, tables: (stored.tensor, layout, tables),
             "crop": lambda found: lambda: _crop(*found),
         },
-        gpu_uploads: {"torch": late},
+        uploads: {"torch": late},
     }
     before = {module: {name: getattr(module, name) for name in names} for module, names in with_patches.items()}
     try:
         _set(with_patches)
-        with gpu_batches.BatchEncoder(None, "fp16", ("center", "flip"), "cuda", tables, memories) as encoder:
+        with batches.BatchEncoder(None, "fp16", ("center", "flip"), "cuda", tables, memories) as encoder:
             yield encoder
     finally:
         _set(before)

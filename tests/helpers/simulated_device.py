@@ -1,4 +1,4 @@
-"""The feeding of a GPU in simulated time: the code of `extraction.gpu` as it is, its workers, rings and device played.
+"""The feeding of a GPU in simulated time: the code of `extraction.gpu.feed` as it is, all around it played.
 
 What a part costs is given in `Costs`. `python -m tests.helpers.simulated_device` prints what follows from those of one
 machine for stage one over a data set like HMDB51.
@@ -15,8 +15,8 @@ from unittest import mock
 import numpy as np
 
 from har_cache.cache.record import ClipRecord
-from har_cache.extraction import gpu
-from har_cache.extraction.gpu_batches import BATCH
+from har_cache.extraction.gpu import feed
+from har_cache.extraction.gpu.batches import BATCH
 from har_cache.extraction.shard_tasks import ShardTask
 from har_cache.workers.ring import PIECE_BYTES
 from har_cache.workers.tasks import Job
@@ -252,7 +252,7 @@ def _played(world, memory):
             "system": SimpleNamespace(memory_bytes=lambda: memory),
             "to_record": lambda clip, outcome: outcome,
         }.items():
-            stack.enter_context(mock.patch.object(gpu, name, value))
+            stack.enter_context(mock.patch.object(feed, name, value))
         yield devices
 
 
@@ -266,7 +266,7 @@ def simulate(lengths, costs=Costs(), workers=16, shard_clips=64, memory=128 << 3
     done = []
     with _played(world, memory) as devices:
         job = replace(Job("pyav"), encoder=object())
-        for shard in gpu.run_on_device(tasks, job, "simulated", workers, lambda clip: None):
+        for shard in feed.run_on_device(tasks, job, "simulated", workers, lambda clip: None):
             world.now += costs.shard
             done.append(shard.index)
             frames = [result.frames for result in shard.results]

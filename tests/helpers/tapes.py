@@ -60,7 +60,7 @@ class Tape(NoWaiting):
 
 
 def taped(work: Callable[[], None]) -> Callable[[], None]:
-    """A recorder of steps, as `graphed` takes one."""
+    """A recorder of steps, as `GraphedStep` takes one."""
     for _ in range(3):
         work()
     with Tape() as tape:

@@ -18,25 +18,26 @@ from har_cache.cache.verify import verify
 from har_cache.encoder.folded import fold
 from har_cache.encoder.weights import save_encoder
 from har_cache.errors import HarCacheError
-from har_cache.extraction import cpu, gpu_batches, gpus
+from har_cache.extraction import cpu
 from har_cache.extraction.extract import extract
+from har_cache.extraction.gpu import batches, processes
 from har_cache.extraction.shard_tasks import ShardResult, ShardTask
 from har_cache.settings import ExtractSettings
 from har_cache.workers.tasks import Job
 
-from ..conftest import contents
-from ..helpers.commands import Run, shards_done, started
-from ..helpers.devices import SMALL_BATCH, serve
-from ..helpers.networks import calibrated_model
-from ..helpers.videos import moving_frames, write_video
+from ...conftest import contents
+from ...helpers.commands import Run, shards_done, started
+from ...helpers.devices import SMALL_BATCH, serve
+from ...helpers.networks import calibrated_model
+from ...helpers.videos import moving_frames, write_video
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="rings are made of Linux's anonymous files")
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_batches, "BATCH", SMALL_BATCH)
-    monkeypatch.setattr(gpus, "_serve", serve)
+    monkeypatch.setattr(batches, "BATCH", SMALL_BATCH)
+    monkeypatch.setattr(processes, "_serve", serve)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     there: list[str] = []
 
     def run_on_one(tasks, job, workers, on_clip):
-        return gpus.run_on_devices(tasks, job, there, workers, on_clip)
+        return processes.run_on_devices(tasks, job, there, workers, on_clip)
 
     monkeypatch.setattr(devices, "resolve_devices", lambda name, say: there)
     monkeypatch.setattr(cpu, "run_on_cpu", run_on_one)
@@ -130,7 +131,7 @@ def test_a_process_that_is_killed_is_named_and_finished_shards_are_kept(
 def run(job: Job, folder: Path, on: list[str], workers: int = 2, on_clip=lambda clip: None) -> list[ShardResult]:
     clips = [(f"{path.parent.name}/{path.name}", path) for path in sorted(folder.rglob("*.avi"))]
     tasks = [ShardTask(i, (clip,)) for i, clip in enumerate(clips)]
-    return list(gpus.run_on_devices(iter(tasks), job, on, workers, on_clip))
+    return list(processes.run_on_devices(iter(tasks), job, on, workers, on_clip))
 
 
 def test_an_error_of_a_device_is_one_line_that_names_it(job: Job, folder: Path) -> None:
@@ -161,7 +162,7 @@ def test_breaking_off_ends_all_processes(job: Job, folder: Path) -> None:
     ("workers", "count", "shares"), [(8, 2, [4, 4]), (7, 3, [3, 2, 2]), (1, 3, [1, 1, 1]), (3, 1, [3])]
 )
 def test_workers_are_split_evenly_and_each_device_has_one(workers: int, count: int, shares: list[int]) -> None:
-    assert gpus._shares(workers, count) == shares
+    assert processes._shares(workers, count) == shares
 
 
 SCRIPT = """
@@ -175,7 +176,7 @@ from tests.helpers import devices as helper
 if __name__ == "__main__":
     forkserver.set_forkserver_preload(["har_cache.workers.tasks"])
     forkserver.ensure_running()  # as a program may have done for itself: what it forks gets Ctrl-C
-    gpus._serve = getattr(helper, sys.argv[2])
+    processes._serve = getattr(helper, sys.argv[2])
     devices.resolve_devices = lambda name, say: ["cpu", "cpu"]
     settings, shards = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
     told = []
@@ -195,7 +196,7 @@ def script(settings: ExtractSettings, folder: Path, serve: str) -> Iterator[Run]
     """An extraction on two devices that stands still when it has told of four clips."""
     (folder / "script.py").write_text(SCRIPT)
     (folder / "arguments").write_bytes(pickle.dumps((settings, 3)))
-    root = str(Path(gpus.__file__).parents[2])
+    root = str(Path(processes.__file__).parents[2])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, str(folder / "script.py"), str(folder / "arguments"), serve]
     with started([], folder, env=env, command=command) as run:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from har_cache.extraction import gpu
+from har_cache.extraction.gpu import feed
 
-from ..helpers.simulated_device import Costs, hmdb51_lengths, simulate
+from ...helpers.simulated_device import Costs, hmdb51_lengths, simulate
 
 IDLE = replace(Costs(), transform=1e-6, encode=1e-6)
 CLIPS = 1500
@@ -38,7 +38,7 @@ def test_a_long_clip_costs_its_own_time_alone():
 
 
 def test_a_small_machine_has_small_rings(monkeypatch):
-    assert gpu.ring_bytes(49) <= gpu.RING_BYTES
-    monkeypatch.setattr(gpu.system, "memory_bytes", lambda: 8 << 30)
-    assert 49 * gpu.ring_bytes(49) <= 2 << 30
-    assert gpu.ring_bytes(4) == gpu.RING_BYTES
+    assert feed.ring_bytes(49) <= feed.RING_BYTES
+    monkeypatch.setattr(feed.system, "memory_bytes", lambda: 8 << 30)
+    assert 49 * feed.ring_bytes(49) <= 2 << 30
+    assert feed.ring_bytes(4) == feed.RING_BYTES

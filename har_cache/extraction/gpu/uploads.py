@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..workers.ring import PIECE_BYTES
+from ...workers.ring import PIECE_BYTES
 
 _PLACES = 4
 

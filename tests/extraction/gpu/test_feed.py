@@ -19,16 +19,15 @@ from har_cache.encoder.encoder import Encoder, centred_cosine
 from har_cache.encoder.folded import fold
 from har_cache.encoder.transform import crop, normalise
 from har_cache.encoder.weights import calibrate, random_model
-from har_cache.extraction import gpu
-from har_cache.extraction import gpu_batches as batches
 from har_cache.extraction import shard_tasks as local
 from har_cache.extraction.cpu import run_on_cpu
+from har_cache.extraction.gpu import batches, feed
 from har_cache.extraction.shard_tasks import ShardTask
 from har_cache.video.pixels import Layout
 from har_cache.workers.ring import Piece, Ring
 from har_cache.workers.tasks import Job
 
-from ..helpers.videos import moving_frames, reference_frames, write_video
+from ...helpers.videos import moving_frames, reference_frames, write_video
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="rings are made of Linux's anonymous files")
 
@@ -38,14 +37,14 @@ SMALL_BATCH = 32
 
 @pytest.fixture(scope="module")
 def tables():
-    return gpu.rgb_tables()
+    return feed.rgb_tables()
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch, tables):
     """Rings that clips do not fit into, and batches that a few clips fill; tables of colours made once."""
-    monkeypatch.setattr(gpu, "rgb_tables", lambda: tables)
-    monkeypatch.setattr(gpu, "RING_BYTES", SMALL_RING)
+    monkeypatch.setattr(feed, "rgb_tables", lambda: tables)
+    monkeypatch.setattr(feed, "RING_BYTES", SMALL_RING)
     monkeypatch.setattr(batches, "BATCH", SMALL_BATCH)
 
 
@@ -85,7 +84,7 @@ def job():
 
 
 def run(tasks, job, workers=2, device="cpu", on_clip=lambda clip: None):
-    return list(gpu.run_on_device(tasks, job, device, workers, on_clip))
+    return list(feed.run_on_device(tasks, job, device, workers, on_clip))
 
 
 def all_results(shards):
@@ -210,7 +209,7 @@ def test_batches_begin_anew_with_each_shard_and_nothing_waits_for_their_end(task
             calls.append("finish")
             super().finish()
 
-    monkeypatch.setattr(gpu, "BatchEncoder", Encoder)
+    monkeypatch.setattr(feed, "BatchEncoder", Encoder)
     shards = run(tasks, job)
     assert [call for call in calls if isinstance(call, str)] == ["pad", "pad", "pad", "finish"]
     frames = [list(group) for text, group in groupby(calls, lambda call: isinstance(call, str)) if not text]
@@ -243,7 +242,7 @@ def test_a_ring_goes_to_another_clip_when_all_its_frames_are_released(tasks, job
         assert not ring.held
         reset(ring)
 
-    monkeypatch.setattr(gpu, "BatchEncoder", Encoder)
+    monkeypatch.setattr(feed, "BatchEncoder", Encoder)
     monkeypatch.setattr(Ring, "reset", checked_reset)
     assert_close(run(tasks, job, workers=1), on_cpu)
     assert len(waits) > 1
@@ -262,7 +261,7 @@ def test_workers_decode_while_the_device_gets_ready(tasks, job, monkeypatch):
             del rings
             super().__init__(*args)
 
-    monkeypatch.setattr(gpu, "BatchEncoder", Encoder)
+    monkeypatch.setattr(feed, "BatchEncoder", Encoder)
     assert run(tasks[2:], job) and begun == [True]
 
 
@@ -270,14 +269,14 @@ def test_a_device_that_does_not_start_leaves_nothing(tasks, job, monkeypatch):
     def refuse(*args):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(gpu, "BatchEncoder", refuse)
+    monkeypatch.setattr(feed, "BatchEncoder", refuse)
     with pytest.raises(torch.OutOfMemoryError):
         run(tasks, job)
     assert not open_rings()
 
 
 def test_frames_too_large_to_hand_over_fail_the_clip(tasks, job, monkeypatch):
-    monkeypatch.setattr(gpu, "RING_BYTES", 100_000)  # one of 160x120, none of 320x240
+    monkeypatch.setattr(feed, "RING_BYTES", 100_000)  # one of 160x120, none of 320x240
     shards = run([ShardTask(0, tasks[0].clips[1:3])], job)
     fits, large = shards[0].results
     assert fits.embeddings.shape[1] == 9
@@ -346,13 +345,12 @@ class VideoReader:
 SCRIPT = """
 import multiprocessing, pathlib, pickle, sys, time
 import torch
-from har_cache.extraction import gpu
-from har_cache.extraction import gpu_batches as batches
+from har_cache.extraction.gpu import batches, feed
 from har_cache.extraction import shard_tasks as local
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    gpu.RING_BYTES, batches.BATCH = {ring}, {batch}
+    feed.RING_BYTES, batches.BATCH = {ring}, {batch}
     workers, job, clips, out = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
 
     def on_clip(clip):
@@ -360,7 +358,7 @@ if __name__ == "__main__":
             print(*[process.pid for process in multiprocessing.active_children()], flush=True)
             time.sleep(100)
 
-    shards = list(gpu.run_on_device([local.ShardTask(0, clips)], job, "cpu", workers, on_clip))
+    shards = list(feed.run_on_device([local.ShardTask(0, clips)], job, "cpu", workers, on_clip))
     out.write_bytes(pickle.dumps(shards))
 """
 
@@ -373,7 +371,7 @@ def start(folder, workers, job, clips, out):
     (folder / "arguments").write_bytes(pickle.dumps((workers, job, clips, out)))
     return subprocess.Popen(
         [sys.executable, folder / "script.py", folder / "arguments"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(Path(gpu.__file__).parents[2])])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(Path(feed.__file__).parents[3])])},
         stdout=subprocess.PIPE,
         text=True,
     )

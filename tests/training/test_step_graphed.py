@@ -18,9 +18,8 @@ from har_cache.model.head import Head
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.training.batches import Sequences, TrainBatches
-from har_cache.training.graphed import GraphedStep, Recorder, record_cuda_graph
 from har_cache.training.loop import Trainer, WarmupCosine, parameter_groups
-from har_cache.training.step import Step, adamw
+from har_cache.training.step import GraphedStep, Recorder, Step, adamw, record_cuda_graph
 
 from ..helpers.caches import action_embeddings, write_cache
 from ..helpers.tapes import taped

@@ -14,14 +14,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from ..cache.record import ClipRecord
-from ..devices import first_line, use_device
-from ..errors import HarCacheError
-from ..system import uninterrupted
-from ..workers.pool import dying_with_parent, fork_server, share_fork_server
-from ..workers.tasks import Job
-from .gpu import run_on_device
-from .shard_tasks import OnClip, ShardResult, ShardTask
+from ...cache.record import ClipRecord
+from ...devices import first_line, use_device
+from ...errors import HarCacheError
+from ...system import uninterrupted
+from ...workers.pool import dying_with_parent, fork_server, share_fork_server
+from ...workers.tasks import Job
+from ..shard_tasks import OnClip, ShardResult, ShardTask
+from .feed import run_on_device
 
 _PATIENCE_S = 1.0  # with a process that is told to end: its device may not answer
 

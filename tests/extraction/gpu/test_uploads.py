@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from har_cache.extraction import gpu_batches
+from har_cache.extraction.gpu import batches
 from har_cache.video.pixels import Layout, Pixels, from_table, rgb_table
 from har_cache.workers.ring import Piece
 
-from ..helpers.late_cuda import LateCuda, expected, late_cuda
+from ...helpers.late_cuda import LateCuda, expected, late_cuda
 
 BATCH = 16
 SEEDS = range(6)
@@ -75,7 +75,7 @@ def run(clips, table, seed, registers=True, without=None):
     late, source, all_rows = LateCuda(seed, registers, without), Source(clips), []
     with late_cuda(late, BATCH, {Pixels.BT601: table}, [source.memory]) as encoder:
         for i, (layout, pieces, _) in enumerate(clips):
-            rows = gpu_batches.Rows()
+            rows = batches.Rows()
             all_rows.append(rows)
             for frames in pieces:
                 start = 0

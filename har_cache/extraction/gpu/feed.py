@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import system
-from ..cache.record import ClipRecord
-from ..errors import ClipError
-from ..video.pixels import Pixels, Tables, rgb_table
-from ..workers.memory import SharedArray
-from ..workers.pool import WorkerPool
-from ..workers.prefetch import Decoding, decode_ahead
-from ..workers.ring import Ring
-from ..workers.tasks import Job, check_finite, decode
-from .gpu_batches import BatchEncoder, Rows
-from .shard_tasks import OnClip, ShardResult, ShardTask, to_record
+from ... import system
+from ...cache.record import ClipRecord
+from ...errors import ClipError
+from ...video.pixels import Pixels, Tables, rgb_table
+from ...workers.memory import SharedArray
+from ...workers.pool import WorkerPool
+from ...workers.prefetch import Decoding, decode_ahead
+from ...workers.ring import Ring
+from ...workers.tasks import Job, check_finite, decode
+from ..shard_tasks import OnClip, ShardResult, ShardTask, to_record
+from .batches import BatchEncoder, Rows
 
 # Clips are used in the plan's order, each at its worker's speed if it is not there yet: so workers go ahead by some
 # clips, most of which fit into a ring (simulated: 2 rings of 32 MiB a worker cost a tenth to a fifth of the speed). One

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..encoder.encoder import Encoder
-from ..encoder.folded import FoldedEncoder
-from ..encoder.pixels import to_rgb
-from ..encoder.transform import CROP, crop
-from ..errors import ClipError
-from ..video.pixels import Layout, Pixels, Tables
-from ..workers.ring import Piece
-from .gpu_uploads import Uploads
+from ...encoder.encoder import Encoder
+from ...encoder.folded import FoldedEncoder
+from ...encoder.pixels import to_rgb
+from ...encoder.transform import CROP, crop
+from ...errors import ClipError
+from ...video.pixels import Layout, Pixels, Tables
+from ...workers.ring import Piece
+from .uploads import Uploads
 
 BATCH = 256
 _AHEAD = 2
