@@ -130,8 +130,10 @@ class _TestLists:
         """
         index = read_index(self.settings.data or Path(run.config.data or ""))
         frames, workers = run.config.training.frames, self.settings.workers or default_workers()
-        with FramePrefetcher(len(PLACES) * frames, workers, 2 * workers) as prefetcher:
-            raw = RawClips(self.cache, labels, index, prefetcher, str(self.sequences.device))
+        device = self.sequences.device
+        as_decoded = device.type == "cuda"
+        with FramePrefetcher(len(PLACES) * frames, workers, 2 * workers, as_decoded=as_decoded) as prefetcher:
+            raw = RawClips(self.cache, labels, index, prefetcher, device)
             with self.progress.task("Evaluating raw frames", "clip", len(test)):
                 found = raw_probabilities(network, raw, test, frames, len(self.cache.views), self.progress)
         if not found:

@@ -97,6 +97,26 @@ def test_a_table_that_gives_other_pixels_is_not_used(tables):
     assert Storage({})(random_frame(48, 64))[0].pixels == Pixels.RGB
 
 
+def test_odd_heights_go_as_rgb_also_after_a_grey_frame(tables):
+    """In which no pixel tells."""
+    storage, wanted = Storage(tables), rgb_converter()
+    grey = av.VideoFrame(64, 49, "yuv420p")
+    for plane in grey.planes:
+        plane.update(bytes([128]) * plane.buffer_size)
+    for frame in (grey, random_frame(49, 64)):
+        stored = storage(frame)
+        assert stored[0] == Layout(49, 64) and np.array_equal(restored(stored, tables), wanted(frame))
+
+
+def test_interlaced_frames_go_as_rgb(tmp_path, tables):
+    frames = moving_frames(12, 64, 48)
+    path = write_video(tmp_path / "a.mpg", frames, "mpeg2video", options={"flags": "+ildct+ilme"})
+    with VideoReader(path) as video, VideoReader(path) as again:
+        stored = [(layout, restored((layout, planes), tables)) for layout, planes in video.stored(tables)]
+        assert np.array_equal([frame for _, frame in stored], np.concatenate(list(again.chunks())))
+    assert {layout.pixels for layout, _ in stored} == {Pixels.RGB}
+
+
 def test_the_kind_may_change_within_a_clip(tables):
     storage, wanted = Storage(tables), rgb_converter()
     for tags in [(2, 0), (2, 0), (1, 1), (9, 1), (2, 2), (2, 0)]:

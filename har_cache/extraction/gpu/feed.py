@@ -43,9 +43,10 @@ _Clip = Decoding[tuple[ShardTask, tuple[str, Path]]]
 
 
 def run_on_device(
-    tasks: Iterable[ShardTask], job: Job, device: str, workers: int, on_clip: OnClip
+    tasks: Iterable[ShardTask], job: Job, device: str, workers: int, on_clip: OnClip, devices: int = 1
 ) -> Generator[ShardResult, None, None]:
-    """Do the tasks with `workers` decoding processes, and the encoder of `job` on `device`; yield each shard when done.
+    """Do the tasks with `workers` decoding processes, and the encoder of `job` on `device`, one of so many `devices`
+    that share the machine's memory; yield each shard when done.
 
     A clip's seconds by stage are `decode` in the worker, without its waiting for room; `transform` and `encode`
     as BatchEncoder has them. They overlap: their sum is not the time that has passed.
@@ -55,7 +56,7 @@ def run_on_device(
         tables = rgb_tables()
         names = [(pixels, stack.enter_context(SharedArray(t, "colours")).name) for pixels, t in tables.items()]
         count = _RINGS_A_WORKER * workers + _SPARE_RINGS
-        rings = [stack.enter_context(Ring.create(ring_bytes(count))) for _ in range(count)]
+        rings = [stack.enter_context(Ring.create(ring_bytes(devices * count))) for _ in range(count)]
         decoding = replace(job, encoder=None, rings=tuple(ring.name for ring in rings), tables=tuple(names), nice=_NICE)
         pool = stack.enter_context(WorkerPool(decoding, workers))
         calls = (((task, clip), clip) for task in tasks for clip in task.clips)

@@ -60,7 +60,7 @@ def run_on_devices(
     try:
         for device, share in zip(devices, _shares(workers, len(devices)), strict=True):
             with uninterrupted():  # else one could be started that nobody ends
-                process = _Device(device, job, share)
+                process = _Device(device, job, share, len(devices))
                 running[process.pipe] = process
         while running:
             for pipe in wait(list(running)):
@@ -100,13 +100,15 @@ def _handle(
 class _Device:
     """The process of one device, and the pipe to it. `clips`: those that it has done, of shards that are not."""
 
-    def __init__(self, device: str, job: Job, workers: int) -> None:
+    def __init__(self, device: str, job: Job, workers: int, devices: int) -> None:
         context = fork_server()
         self.device, self.clips = device, dict[str, ClipRecord]()
         self.pipe, theirs = context.Pipe()
         self._lifeline, watched = context.Pipe()  # nothing is ever sent: its end tells the process that this one ended
         # No daemon: those have no children.
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, watched, device, job, workers))
+        self._process: BaseProcess = context.Process(
+            target=_serve, args=(theirs, watched, device, job, workers, devices)
+        )
         self._process.start()
         theirs.close()
         watched.close()
@@ -149,7 +151,7 @@ def _died(status: int) -> str:
     return f"ended with status {status}"
 
 
-def _serve(pipe: Connection, lifeline: Connection, device: str, job: Job, workers: int) -> None:
+def _serve(pipe: Connection, lifeline: Connection, device: str, job: Job, workers: int, devices: int) -> None:
     """Life of a device's process: shards from the pipe, what comes of them back into it, None in the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # by way of the pool, whose processes end without a word
@@ -174,7 +176,7 @@ def _serve(pipe: Connection, lifeline: Connection, device: str, job: Job, worker
         try:
             if device != "cpu":
                 use_device(device)
-            for shard in run_on_device(asked_for(), job, device, workers, send):
+            for shard in run_on_device(asked_for(), job, device, workers, send, devices):
                 send(_ShardDone(shard.index, tuple(clip.key for clip in shard.results)))
         except HarCacheError as error:
             send(_Failed(str(error)))
