@@ -169,7 +169,7 @@ SCRIPT = """
 import pathlib, pickle, sys, time
 from multiprocessing import forkserver
 from har_cache import devices
-from har_cache.extraction import gpus
+from har_cache.extraction.gpu import processes
 from har_cache.extraction.extract import extract
 from tests.helpers import devices as helper
 
@@ -196,7 +196,7 @@ def script(settings: ExtractSettings, folder: Path, serve: str) -> Iterator[Run]
     """An extraction on two devices that stands still when it has told of four clips."""
     (folder / "script.py").write_text(SCRIPT)
     (folder / "arguments").write_bytes(pickle.dumps((settings, 3)))
-    root = str(Path(processes.__file__).parents[2])
+    root = str(Path(processes.__file__).parents[3])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, str(folder / "script.py"), str(folder / "arguments"), serve]
     with started([], folder, env=env, command=command) as run:
@@ -207,7 +207,7 @@ def script(settings: ExtractSettings, folder: Path, serve: str) -> Iterator[Run]
 def test_no_process_outlives_the_run(settings: ExtractSettings, tmp_path: Path, how: signal.Signals) -> None:
     with script(settings, tmp_path, "serve") as command:
         command.wait_until((settings.cache / "there").exists)
-        assert len(command.members()) >= 1 + 2 + 2  # with a decoder each
+        assert len(command.members()) >= 1 + 2 + 2, command.errors.read_text()  # with a decoder each
         if how == signal.SIGINT:
             os.killpg(command.process.pid, how)  # as a terminal does
         else:
