@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ from ...helpers.networks import calibrated_model
 from ...helpers.videos import moving_frames, write_video
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="rings are made of Linux's anonymous files")
+
+
+def device_processes() -> list[BaseProcess]:
+    """Those of this process that are no daemons: other tests' workers are."""
+    return [process for process in multiprocessing.active_children() if not process.daemon]
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +82,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(devices, "resolve_devices", lambda name, say: there)
     monkeypatch.setattr(cpu, "run_on_cpu", run_on_one)
     yield there
-    assert not multiprocessing.active_children()
+    assert not device_processes()
 
 
 def shards(cache: Path) -> dict[str, bytes]:
@@ -113,14 +119,14 @@ def test_a_process_that_is_killed_is_named_and_finished_shards_are_kept(
     def kill(clip: ClipRecord) -> None:
         told.append(clip.key)
         if len(told) == 3:  # so that two shards are there
-            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+            os.kill(device_processes()[0].pid or 0, signal.SIGKILL)
 
     with pytest.raises(HarCacheError) as caught:
         extract(settings, on_clip=kill)
     assert str(caught.value) == (
         "cpu: the process that computes on it was ended by SIGKILL; what was finished is kept: run again to go on"
     )
-    assert not multiprocessing.active_children()
+    assert not device_processes()
     kept = shards(settings.cache)
     assert len(kept) >= 4 and not (settings.cache / "manifest.json").exists()
     assert extract(settings).clips + len(kept) // 2 in (4, 5)  # the clip that fails is in one shard
@@ -138,7 +144,7 @@ def test_an_error_of_a_device_is_one_line_that_names_it(job: Job, folder: Path) 
     with pytest.raises(HarCacheError, match=r"^cuda:97: \w+: .+; what was finished is kept$") as caught:
         run(job, folder, ["cpu", "cuda:97"])
     assert "\n" not in str(caught.value)
-    assert not multiprocessing.active_children()
+    assert not device_processes()
 
 
 def test_each_process_does_what_it_has_room_for_and_no_shard_is_done_twice(job: Job, folder: Path) -> None:
@@ -155,7 +161,7 @@ def test_breaking_off_ends_all_processes(job: Job, folder: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(job, folder, ["cpu", "cpu"], on_clip=interrupt)
-    assert not multiprocessing.active_children()
+    assert not device_processes()
 
 
 @pytest.mark.parametrize(
