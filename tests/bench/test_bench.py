@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from har_cache.bench import bench as benchmark
-from har_cache.bench import extraction, training
+from har_cache.bench import device, extraction, training
 from har_cache.bench import fake_cache as standin
 from har_cache.bench import tasks as rates
 from har_cache.bench.device import DeviceParts
@@ -20,6 +20,7 @@ from har_cache.cache.record import ClipRecord
 from har_cache.cache.verify import verify
 from har_cache.encoder.folded import fold
 from har_cache.errors import HarCacheError, SettingError
+from har_cache.extraction.gpu import batches
 from har_cache.settings import BenchSettings
 from har_cache.workers.pool import WorkerPool
 from har_cache.workers.tasks import Job
@@ -162,6 +163,8 @@ def test_data_of_which_nothing_can_be_decoded_is_named(tmp_path):
 
 def test_the_parts_of_a_gpu_are_measured_as_they_are_used(finished, tmp_path, monkeypatch):
     """On the CPU, where the same code runs."""
+    monkeypatch.setattr(batches, "BATCH", 4)
+    monkeypatch.setattr(device, "BATCH", 4)
     encoder = fold(calibrated_model())
     clip = sorted((finished.data / "videos").rglob("*.avi"))[0]
     with ExitStack() as stack:
