@@ -11,6 +11,11 @@ def class_of(key: str) -> str:
     return key.partition("/")[0]
 
 
+def film_of(source: str) -> str:
+    """The film or upload of a source, `<class>/<film>`, whatever the class: one film may be a source of several."""
+    return source.partition("/")[2]
+
+
 def source_of(key: str) -> str:
     """Name the film or upload that a clip was cut from, as `<class>/<source>`, by the clip's key.
 

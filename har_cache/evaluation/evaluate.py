@@ -10,7 +10,7 @@ import numpy as np
 
 from ..cache.reader import FeatureCache
 from ..data.index import read_index
-from ..data.leakage import groups
+from ..data.leakage import groups, in_other_class
 from ..data.splits import TEST
 from ..devices import resolve_device
 from ..errors import HarCacheError
@@ -91,6 +91,7 @@ class _TestLists:
             true=labels[test],
             probabilities=found,
             groups=groups(run.clips, keys),
+            in_other_class=in_other_class(run.clips, keys),
         )
         metrics = self._metrics(run, split, scored, self._linear_probe(run, labels, test), failed)
         folder = run.path / EVALUATIONS / f"split{split}"

@@ -40,7 +40,8 @@ class ScoredClips:
     """The clips of a test list, what they are, and what the model takes them for; all in one order.
 
     frames: int (clips); true: int (clips), indices into `classes`; probabilities: float (clips, classes); groups: what
-    the model knew of each clip before, seen, sibling or clean.
+    the model knew of each clip before, seen, sibling or clean; in_other_class: bool for each clip, whether the model
+    knew its film from other classes only.
     """
 
     classes: Sequence[str]
@@ -50,6 +51,7 @@ class ScoredClips:
     true: np.ndarray
     probabilities: np.ndarray
     groups: Sequence[str]
+    in_other_class: Sequence[bool]
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -66,7 +68,7 @@ class ScoredClips:
         return {
             **scores(self.true, self.probabilities),
             "interval": interval(self.correct, self.sources),
-            "leakage": Leakage(**{group: self._group(group) for group in GROUPS}),
+            "leakage": self._leakage(),
             "confused": confused_pairs(self.confusions, self.classes),
             "tags": by_tag(self.keys, self.correct, self.sources),
         }
@@ -90,11 +92,15 @@ class ScoredClips:
     def _order(self) -> np.ndarray:
         return ranked(self.probabilities)
 
-    def _group(self, group: str) -> Accuracy:
-        rows = [i for i, other in enumerate(self.groups) if other == group]
+    def _leakage(self) -> Leakage:
+        of_groups = {name: self._accuracy([group == name for group in self.groups]) for name in GROUPS}
+        return Leakage(**of_groups, other_class=self._accuracy(self.in_other_class))
+
+    def _accuracy(self, chosen: Sequence[bool]) -> Accuracy:
+        rows = np.flatnonzero(chosen)
         correct = self.correct[rows]
-        top1 = float(correct.mean()) if rows else None
-        return Accuracy(len(rows), top1, interval(correct, _at(rows, self.sources)), len(rows) / len(self.groups))
+        top1 = float(correct.mean()) if len(rows) else None
+        return Accuracy(len(rows), top1, interval(correct, _at(rows, self.sources)), len(rows) / len(chosen))
 
 
 def ranked(probabilities: np.ndarray) -> np.ndarray:
@@ -183,5 +189,5 @@ def by_tag(keys: Sequence[str], correct: np.ndarray, sources: Sequence[str]) -> 
     return tuple(found)
 
 
-def _at(rows: Iterable[int], values: Sequence[str]) -> list[str]:
+def _at(rows: Iterable[Any], values: Sequence[str]) -> list[str]:
     return [values[i] for i in rows]

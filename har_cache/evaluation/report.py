@@ -109,6 +109,8 @@ def _test_list(metrics: Metrics) -> dict[str, Any]:
         "top1": metrics.top1,
         **{group: getattr(groups, group).clips for group in GROUPS},
         "clean_top1": groups.clean.top1,
+        "other_class": groups.other_class and groups.other_class.clips,
+        "other_class_top1": groups.other_class and groups.other_class.top1,
         "linear": metrics.linear_on_mean and metrics.linear_on_mean.top1,
     }
 

@@ -29,11 +29,16 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Leakage:
-    """Accuracy by what the model knew before: the clip itself, another one of its source, neither."""
+    """Accuracy by what the model knew before: the clip itself, another one of its source, neither.
+
+    `other_class`: of the clean clips, those of a film that the model was trained or validated on in another class; None
+    in an evaluation of before they were counted.
+    """
 
     seen: Accuracy
     sibling: Accuracy
     clean: Accuracy
+    other_class: Accuracy | None = None
 
     @property
     def leaks(self) -> bool:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .results import Evaluation, Interval, Metrics, NotCompared, summarise
+from ..data.leakage import GROUPS
+from .results import Accuracy, Evaluation, Interval, Metrics, NotCompared, summarise
 
 TAG_TITLES = {
     "body": "visible body",
@@ -24,7 +25,17 @@ def text(evaluations: Sequence[Evaluation]) -> str:
 
 def lines(metrics: Metrics) -> list[str]:
     """Warning (if there is cause), headline, protocol, leakage, comparisons and notes."""
-    parts = (leak_warning, headline, protocol, leakage, comparison, gain, missing_clips, projection_warning)
+    parts = (
+        leak_warning,
+        headline,
+        protocol,
+        leakage,
+        other_class,
+        comparison,
+        gain,
+        missing_clips,
+        projection_warning,
+    )
     return [line for part in parts if (line := part(metrics))]
 
 
@@ -69,12 +80,28 @@ def leak_warning(metrics: Metrics) -> str:
 def leakage(metrics: Metrics) -> str:
     """Numbers of clips that are seen, siblings and clean, and the accuracy of each."""
     if not metrics.leakage.leaks:
-        return f"Leakage: 0 seen, 0 siblings: all {metrics.clips:,} clips are of sources that the model never saw"
+        return "Leakage: 0 seen, 0 siblings: no clip shares its class's source with training"
     parts = [
         f"{name} {group.clips:,} ({percent(group.share)})" + (f" right {percent(group.top1)}" if group.clips else "")
-        for name, group in vars(metrics.leakage).items()
+        for name in GROUPS
+        for group in [getattr(metrics.leakage, name)]
     ]
     return f"Leakage: {', '.join(parts)} (seen counts the {metrics.val_clips:,} validation clips too)"
+
+
+def other_class(metrics: Metrics) -> str:
+    """Number of clean clips of a film that the model knows from another class, and their accuracy beside that of the
+    other clean ones; empty where there are none, or where they were not counted.
+    """
+    clean, known = metrics.leakage.clean, metrics.leakage.other_class
+    if known is None or known.top1 is None or clean.top1 is None:
+        return ""
+    other = clean.clips - known.clips
+    beside = f"; the other {other:,} right {percent(_of_others(clean, known))}" if other else ""
+    return (
+        f"Same film in another class: {known.clips:,} of the {clean.clips:,} clean clips are of a film that the model "
+        f"was trained or validated on in another class: right {percent(known.top1)}{beside}"
+    )
 
 
 def comparison(metrics: Metrics) -> str:
@@ -129,6 +156,12 @@ def percent(share: float | None) -> str:
 
 def _between(interval: Interval | None) -> str:
     return f" (95% interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
+
+
+def _of_others(all_clips: Accuracy, some: Accuracy) -> float:
+    """Accuracy on `all_clips` without `some` of them; there are others."""
+    right = round((all_clips.top1 or 0) * all_clips.clips) - round((some.top1 or 0) * some.clips)
+    return right / (all_clips.clips - some.clips)
 
 
 def _evaluation(evaluation: Evaluation) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from har_cache.data.leakage import CLEAN, GROUPS, SEEN, SIBLING, groups
+from har_cache.data.leakage import CLEAN, GROUPS, SEEN, SIBLING, groups, in_other_class
 from har_cache.data.splits import TEST, TRAIN, UNUSED
 from har_cache.settings import SPLITS
 
@@ -34,8 +34,18 @@ def test_a_clip_is_seen_before_it_is_a_sibling_and_a_sibling_before_it_is_clean(
     assert groups(trained, tested) == [SEEN, SIBLING, CLEAN]
 
 
-def test_the_same_film_in_another_class_is_another_source():
-    assert groups(["run/film_run_f_cm_np1_fr_med_0.avi"], ["walk/film_walk_f_cm_np1_fr_med_0.avi"]) == [CLEAN]
+def test_the_same_film_in_another_class_is_another_source_and_counted():
+    trained, tested = ["run/film_run_f_cm_np1_fr_med_0.avi"], ["walk/film_walk_f_cm_np1_fr_med_0.avi"]
+    assert groups(trained, tested) == [CLEAN]
+    assert in_other_class(trained, tested) == [True]
+    assert in_other_class(trained, ["walk/another_walk_f_cm_np1_fr_med_0.avi"]) == [False]
+
+
+def test_a_film_that_trains_its_own_class_too_is_a_sibling_s_alone():
+    trained = ["run/film_run_f_cm_np1_fr_med_0.avi", "walk/film_walk_f_cm_np1_fr_med_0.avi"]
+    tested = ["walk/film_walk_f_cm_np1_fr_med_1.avi", trained[1]]
+    assert groups(trained, tested) == [SIBLING, SEEN]
+    assert in_other_class(trained, tested) == [False, False]
 
 
 @given(KEYS, KEYS)
@@ -47,6 +57,13 @@ def test_seen_are_the_trained_ones_and_clean_ones_share_no_source_with_any(train
         assert group in GROUPS
         assert (group == SEEN) == (key in trained)
         assert (group == CLEAN) == (key.rsplit("_", 1)[0] not in films)
+
+
+@given(KEYS, KEYS)
+def test_those_in_another_class_are_clean_and_their_film_is_known(trained, tested):
+    films = {key.split("/")[1].split("_")[0] for key in trained}
+    for key, group, other in zip(tested, groups(trained, tested), in_other_class(trained, tested), strict=True):
+        assert other == (group == CLEAN and key.split("/")[1].split("_")[0] in films)
 
 
 @given(KEYS, KEYS, KEYS)
@@ -80,3 +97,12 @@ def test_overlap_of_the_official_splits():
     assert len(subsets) == 6766
     assert counts[1, 3] == {SEEN: 1150, SIBLING: 162, CLEAN: 218}
     assert all(counts[split, split] == {CLEAN: 1530} for split in (1, 2, 3))
+
+
+@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
+@pytest.mark.parametrize(("trained", "tested", "clips"), [(1, 1, 457), (2, 2, 527), (3, 3, 529), (1, 3, 94)])
+def test_films_that_the_official_splits_train_in_another_class(trained, tested, clips):
+    subsets = official_subsets()
+    train = [key for key, parts in subsets.items() if parts[trained - 1] == TRAIN]
+    test = [key for key, parts in subsets.items() if parts[tested - 1] == TEST]
+    assert sum(in_other_class(train, test)) == clips

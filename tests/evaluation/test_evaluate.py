@@ -102,8 +102,8 @@ def test_the_same_twice(run):
 
 def test_own_test_list_is_clean_and_another_is_not(run):
     (own,), (other,) = evaluate(run), evaluate(run, split=2)
-    assert {g: f.clips for g, f in vars(own.metrics.leakage).items()} == {"seen": 0, "sibling": 0, "clean": 24}
-    assert {g: f.clips for g, f in vars(other.metrics.leakage).items()} == {"seen": 24, "sibling": 0, "clean": 0}
+    assert _counts(own) == (0, 0, 24, 0)
+    assert _counts(other) == (24, 0, 0, 0)
     assert other.metrics.top1 == 1
     assert "WARNING" not in "".join(lines(own.metrics))
     assert lines(other.metrics)[0].startswith("WARNING: the model was trained on 24 of these 24 clips (100.0%)")
@@ -116,6 +116,27 @@ def test_a_sibling_alone_is_warned_of_too(tmp_path):
     (evaluation,) = evaluate(write_run(tmp_path / "run", cache))
     first = lines(evaluation.metrics)[0]
     assert first.startswith("WARNING: the model has seen the source of 48 of these 48 clips (100.0%)")
+
+
+def test_films_of_other_classes_are_a_note_with_their_accuracy(tmp_path):
+    """film0 trains act1 and tests act0; film1 trains nothing, film2 both train."""
+    known = {"act0/film0_act0_0.avi": TEST, "act0/film0_act0_1.avi": TEST, "act1/film0_act1_0.avi": TRAIN}
+    others = {f"{name}/film2_{name}_0.avi": TRAIN for name in ("act0", "act1")} | {"act0/film1_act0_0.avi": TEST}
+    cache = write_cache(tmp_path / "cache", {key: (part, 0, 0) for key, part in {**known, **others}.items()})
+    (evaluation,) = evaluate(write_run(tmp_path / "run", cache))
+    found = evaluation.metrics.leakage
+    assert _counts(evaluation) == (0, 0, 3, 2)
+    assert found.other_class.share == pytest.approx(2 / 3)
+    hits = {row["key"]: row["true"] == row["predicted"] for row in rows(evaluation.folder / "predictions.csv")}
+    assert found.other_class.top1 == np.mean([hits[key] for key in known if key in hits])
+    said = "\n".join(lines(evaluation.metrics))
+    assert "WARNING" not in said and "never saw" not in said
+    assert "Leakage: 0 seen, 0 siblings: no clip shares its class's source with training" in said
+    assert "Same film in another class: 2 of the 3 clean clips" in said
+    assert (
+        f"right {100 * found.other_class.top1:.1f}%; the other 1 right {100 * hits['act0/film1_act0_0.avi']:.1f}%"
+        in said
+    )
 
 
 def test_chance_and_the_linear_baseline_stand_beside_the_figure(run):
@@ -254,6 +275,7 @@ def _scored(cache: FeatureCache, probabilities: np.ndarray) -> ScoredClips:
         cache.labels[:n],
         probabilities,
         ["clean"] * n,
+        [False] * n,
     )
 
 
@@ -268,8 +290,9 @@ def test_all_of_hmdb51_on_split_1_and_3(tmp_path):
     )
     run = write_run(tmp_path / "run", cache)
     (own,), (third,) = evaluate(run, split=1), evaluate(run, split=3)
-    assert _counts(own) == (0, 0, 1530)
-    assert _counts(third) == (1150, 162, 218)
+    assert _counts(own) == (0, 0, 1530, 457)
+    assert _counts(third) == (1150, 162, 218, 94)
+    assert any("457 of the 1,530 clean clips" in line for line in lines(own.metrics))
     first = lines(third.metrics)[0]
     assert "trained on 1,150 of these 1,530 clips (75.2%)" in first
     assert "162 more (10.6%)" in first

@@ -16,6 +16,7 @@ from har_cache.evaluation.results import (
     TagAccuracy,
     read_evaluation,
 )
+from har_cache.evaluation.summary import lines
 
 NOBODY = Accuracy(0, None, None, 0.0)
 METRICS = Metrics(
@@ -38,7 +39,9 @@ METRICS = Metrics(
     macro_f1=0.7,
     mean_class_accuracy=0.75,
     interval=(0.25, 1.0),
-    leakage=Leakage(seen=NOBODY, sibling=NOBODY, clean=Accuracy(4, 0.75, (0.25, 1.0), 1.0)),
+    leakage=Leakage(
+        NOBODY, NOBODY, clean=Accuracy(4, 0.75, (0.25, 1.0), 1.0), other_class=Accuracy(1, 1.0, None, 0.25)
+    ),
     confused=(ConfusedPair("a", "b", 1, 0.5),),
     tags=(TagAccuracy("camera", "camera moves", 4, 0.75, None),),
     linear_on_mean=LinearProbe(0.5, (0.0, 1.0), 0.01),
@@ -56,6 +59,15 @@ def test_metrics_come_back_from_json(tmp_path: Path, before: Any, linear: Any) -
     for written in (content, {**content, "of a later version": 1}):
         (tmp_path / "metrics.json").write_text(json.dumps(written))
         assert read_evaluation(tmp_path).metrics == metrics
+
+
+def test_a_file_of_before_films_were_counted_is_read(tmp_path: Path) -> None:
+    content = METRICS.to_dict()
+    del content["leakage"]["other_class"]
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    metrics = read_evaluation(tmp_path).metrics
+    assert metrics.leakage.other_class is None
+    assert not any("another class" in line for line in lines(metrics))
 
 
 @pytest.mark.parametrize(
