@@ -108,8 +108,9 @@ def ranked(probabilities: np.ndarray) -> np.ndarray:
     return np.argsort(-probabilities, axis=1, kind="stable")
 
 
-def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """top1, top5, loss (nats), macro_f1, mean_class_accuracy; the last two over the classes that have clips.
+def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
+    """top1, top5, loss (nats), macro_f1, mean_class_accuracy; the last two over the classes that have clips; top5 is
+    None for five classes or fewer.
 
     true: int (clips), at least one; probabilities: float (clips, classes).
     """
@@ -121,7 +122,7 @@ def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     predicted = order[:, 0]
     return {
         "top1": float(hits[:, 0].mean()),
-        "top5": float(hits[:, :5].any(1).mean()),
+        "top5": float(hits[:, :5].any(1).mean()) if hits.shape[1] > 5 else None,
         "loss": float(log_loss(true, exact, labels=range(exact.shape[1]))),
         "macro_f1": float(f1_score(true, predicted, labels=present, average="macro", zero_division=0)),
         "mean_class_accuracy": float(recall_score(true, predicted, labels=present, average="macro", zero_division=0)),

@@ -100,10 +100,10 @@ class NotCompared:
 class Metrics:
     """One model on one test list.
 
-    `split`: whose test list; `splits_from`: `lists`, or drawn by source. `loss` in nats; `macro_f1` and
-    `mean_class_accuracy` over the classes that have clips. `confused`: the pairs confused most often. `linear_on_mean`:
-    None where too few classes train. `missing`: why clips of the list were not scored, by key. `stage_two`: of a
-    fine-tuned run alone.
+    `split`: whose test list; `splits_from`: `lists`, or drawn by source. `top5`: None for five classes or fewer, where
+    every answer is among five. `loss` in nats; `macro_f1` and `mean_class_accuracy` over the classes that have clips.
+    `confused`: the pairs confused most often. `linear_on_mean`: None where too few classes train. `missing`: why clips
+    of the list were not scored, by key. `stage_two`: of a fine-tuned run alone.
     """
 
     stage: str
@@ -120,7 +120,7 @@ class Metrics:
     classes: int
     chance: float
     top1: float
-    top5: float
+    top5: float | None
     loss: float
     macro_f1: float
     mean_class_accuracy: float
@@ -131,6 +131,11 @@ class Metrics:
     linear_on_mean: LinearProbe | None
     missing: Mapping[str, str]
     stage_two: StartComparison | NotCompared | None = None
+
+    @property
+    def has_top5(self) -> bool:
+        """Whether `top5` says anything: earlier versions wrote it for five classes too, where it is always 1."""
+        return self.top5 is not None and self.classes > 5
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""

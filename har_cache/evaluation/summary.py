@@ -6,6 +6,10 @@ from typing import Any
 from ..data.leakage import GROUPS
 from .results import Accuracy, Evaluation, Interval, Metrics, NotCompared, summarise
 
+CONFOUNDED = (
+    "A mark goes with the class as well (some classes are filmed from the front, others not): what differs between its "
+    "values may be the classes"
+)
 TAG_TITLES = {
     "body": "visible body",
     "camera": "camera motion",
@@ -41,7 +45,7 @@ def lines(metrics: Metrics) -> list[str]:
 
 def headline(metrics: Metrics) -> str:
     """Top-1 and top-5, on which clips."""
-    top5 = f"; top-5 {percent(metrics.top5)}" if metrics.classes > 5 else ""
+    top5 = f"; top-5 {percent(metrics.top5)}" if metrics.has_top5 else ""
     return (
         f"Top-1 {percent(metrics.top1)}{_between(metrics.interval)} on the test list of split "
         f"{metrics.split}: {metrics.clips:,} clips of {metrics.classes} classes{top5}"
@@ -64,7 +68,7 @@ def leak_warning(metrics: Metrics) -> str:
     of_all = f"of these {metrics.clips:,} clips"
     parts = []
     if seen.clips:
-        parts.append(f"was trained on {seen.clips:,} {of_all} ({percent(seen.share)})")
+        parts.append(f"was trained or validated on {seen.clips:,} {of_all} ({percent(seen.share)})")
     if sibling.clips:
         more = "more" if seen.clips else of_all
         parts.append(f"has seen the source of {sibling.clips:,} {more} ({percent(sibling.share)})")
@@ -178,6 +182,7 @@ def _evaluation(evaluation: Evaluation) -> str:
     for row in metrics.tags:
         tags.setdefault(row.tag, []).append(f"{row.value} {percent(row.top1)} ({row.clips})")
     found += [f"By {TAG_TITLES[tag]}: {', '.join(values)}" for tag, values in tags.items()]
+    found += [CONFOUNDED] if tags else []
     return "\n".join([*found, f"Files: {evaluation.folder}"])
 
 

@@ -34,7 +34,7 @@ def test_people_read_headline_protocol_and_leakage_first(run):
 
 def test_the_warning_is_the_first_line(run):
     result = call("evaluate", run, "--split", 3)
-    assert result.stdout.startswith("WARNING: the model was trained on 24 of these 24 clips (100.0%)")
+    assert result.stdout.startswith("WARNING: the model was trained or validated on 24 of these 24 clips (100.0%)")
 
 
 def test_json_is_all_of_stdout(run):

@@ -14,7 +14,7 @@ from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.evaluate import compare_with_start
 from har_cache.evaluation.metrics import ScoredClips
 from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, summarise
-from har_cache.evaluation.summary import lines
+from har_cache.evaluation.summary import CONFOUNDED, lines, text
 from har_cache.model.config import Start
 from har_cache.model.run import Run
 from har_cache.settings import EvaluateSettings
@@ -106,7 +106,9 @@ def test_own_test_list_is_clean_and_another_is_not(run):
     assert _counts(other) == (24, 0, 0, 0)
     assert other.metrics.top1 == 1
     assert "WARNING" not in "".join(lines(own.metrics))
-    assert lines(other.metrics)[0].startswith("WARNING: the model was trained on 24 of these 24 clips (100.0%)")
+    assert lines(other.metrics)[0].startswith(
+        "WARNING: the model was trained or validated on 24 of these 24 clips (100.0%)"
+    )
     assert "100.0% is not a test accuracy; no clip is clean" in lines(other.metrics)[0]
 
 
@@ -192,6 +194,20 @@ def test_classes_are_matched_by_name_not_by_number(tmp_path, run, cache):
         (found,) = evaluate(turned)
     assert found.metrics.top1 == expected.metrics.top1
     assert found.metrics.linear_on_mean.top1 == expected.metrics.linear_on_mean.top1
+
+
+def test_top5_of_four_classes_says_nothing_and_is_null(run):
+    (evaluation,) = evaluate(run)
+    assert json.loads((evaluation.folder / "metrics.json").read_text())["top5"] is None
+    assert "top-5" not in text([evaluation])
+
+
+def test_figures_by_tag_are_said_to_go_with_the_class(tmp_path, run):
+    said = text(evaluate(run)).splitlines()
+    assert said[said.index(CONFOUNDED) - 1].startswith("By people: ")
+    untagged = {f"{name}/{i}.avi": (1 + (i < 3), 0, 0) for name in "ab" for i in range(6)}
+    run = write_run(tmp_path / "untagged", write_cache(tmp_path / "plain", untagged))
+    assert CONFOUNDED not in text(evaluate(run))
 
 
 def test_a_class_that_the_run_does_not_know_is_refused(tmp_path, cache):
@@ -294,7 +310,7 @@ def test_all_of_hmdb51_on_split_1_and_3(tmp_path):
     assert _counts(third) == (1150, 162, 218, 94)
     assert any("457 of the 1,530 clean clips" in line for line in lines(own.metrics))
     first = lines(third.metrics)[0]
-    assert "trained on 1,150 of these 1,530 clips (75.2%)" in first
+    assert "trained or validated on 1,150 of these 1,530 clips (75.2%)" in first
     assert "162 more (10.6%)" in first
     assert third.metrics.top1 > own.metrics.top1 + 0.25
     assert third.metrics.leakage.clean.top1 == pytest.approx(own.metrics.top1, abs=0.15)

@@ -19,7 +19,7 @@ PREDICTED = PROBABILITIES.argmax(1)
 def test_scores_of_a_small_case_done_by_hand():
     found = scores.scores(TRUE, PROBABILITIES)
     assert found["top1"] == pytest.approx(4 / 6)
-    assert found["top5"] == 1
+    assert found["top5"] is None
     assert found["loss"] == pytest.approx(-np.log([0.8, 0.1, 0.8, 0.8, 0.1, 0.6]).mean(), abs=1e-6)
     assert found["macro_f1"] == pytest.approx(np.mean([2 / 3, 2 / 3, 2 / 3]))
     assert found["mean_class_accuracy"] == pytest.approx(np.mean([1 / 2, 2 / 3, 1]))
@@ -35,6 +35,13 @@ def test_each_class_counts_the_same_however_many_clips_it_has():
 def test_classes_without_clips_do_not_count():
     found = scores.scores(np.array([0, 0]), np.array([[0.6, 0.4, 0.0], [0.6, 0.4, 0.0]]))
     assert found["mean_class_accuracy"] == found["macro_f1"] == 1
+
+
+@pytest.mark.parametrize(("classes", "top5"), [(5, None), (6, 0.5)])
+def test_top5_is_of_more_than_five_classes(classes, top5):
+    """The true class is the likeliest of one clip, and the last of the other."""
+    probabilities = np.stack([np.arange(classes, 0, -1), np.arange(classes, 0, -1)]) / classes
+    assert scores.scores(np.array([0, classes - 1]), probabilities)["top5"] == top5
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(6, 12))

@@ -9,6 +9,7 @@ import pytest
 from har_cache.errors import HarCacheError, RunError
 from har_cache.evaluation.metrics import PER_CLASS_HEADER, PREDICTIONS_HEADER
 from har_cache.evaluation.report import report
+from har_cache.evaluation.summary import CONFOUNDED
 from har_cache.files import read_csv, to_csv, write_file
 from har_cache.plots import plot_curves
 from har_cache.progress import Progress
@@ -73,6 +74,8 @@ def test_the_page_says_what_the_figure_is(run):
     assert "Protocol: trained on" in text
     assert "WARNING" not in text
     assert evaluation.metrics.fingerprint in text
+    assert "Macro F1" in text and "Top-5" not in text  # of four classes
+    assert CONFOUNDED in text
 
 
 def test_other_test_lists_stand_beside_with_their_leakage(run):
@@ -87,7 +90,7 @@ def test_other_test_lists_stand_beside_with_their_leakage(run):
 def test_a_leaking_headline_comes_with_its_warning(run):
     evaluate(run, split=3)
     text = Page(report(run)).text
-    assert "WARNING: the model was trained on 24 of these 24 clips (100.0%)" in text
+    assert "WARNING: the model was trained or validated on 24 of these 24 clips (100.0%)" in text
     assert text.index("WARNING") < text.index("top-1")
 
 

@@ -34,7 +34,7 @@ METRICS = Metrics(
     classes=2,
     chance=0.5,
     top1=0.75,
-    top5=1.0,
+    top5=None,
     loss=0.5,
     macro_f1=0.7,
     mean_class_accuracy=0.75,
@@ -59,6 +59,12 @@ def test_metrics_come_back_from_json(tmp_path: Path, before: Any, linear: Any) -
     for written in (content, {**content, "of a later version": 1}):
         (tmp_path / "metrics.json").write_text(json.dumps(written))
         assert read_evaluation(tmp_path).metrics == metrics
+
+
+def test_the_top5_that_earlier_versions_gave_for_few_classes_is_not_shown(tmp_path: Path) -> None:
+    for classes, shown in ((2, False), (51, True)):
+        (tmp_path / "metrics.json").write_text(json.dumps({**METRICS.to_dict(), "top5": 1.0, "classes": classes}))
+        assert ("top-5 100.0%" in lines(read_evaluation(tmp_path).metrics)[0]) == shown
 
 
 def test_a_file_of_before_films_were_counted_is_read(tmp_path: Path) -> None:
