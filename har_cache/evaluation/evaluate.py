@@ -10,6 +10,7 @@ import numpy as np
 
 from ..cache.reader import FeatureCache
 from ..data.index import read_index
+from ..data.keys import film_of
 from ..data.leakage import groups, in_other_class
 from ..data.splits import TEST
 from ..devices import resolve_device
@@ -27,8 +28,9 @@ from ..training.batches import Sequences
 from ..training.raw_batches import RawClips
 from ..workers.prefetch import FramePrefetcher
 from .inference import PLACES, probabilities, raw_probabilities
+from .intervals import accuracy_interval
 from .linear_probe import linear_on_mean, mean_embeddings
-from .metrics import PER_CLASS_HEADER, PREDICTIONS_HEADER, ScoredClips, interval, per_class
+from .metrics import PER_CLASS_HEADER, PREDICTIONS_HEADER, ScoredClips, per_class
 from .results import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
 
 PREDICTIONS, PER_CLASS, CONFUSION = "predictions.csv", "per_class.csv", "confusion.png"
@@ -86,7 +88,7 @@ class _TestLists:
         scored = ScoredClips(
             classes=run.config.classes,
             keys=keys,
-            sources=[cache.sources[i] for i in test],
+            films=[film_of(cache.sources[i]) for i in test],
             frames=cache.frames[test],
             true=labels[test],
             probabilities=found,
@@ -152,7 +154,8 @@ class _TestLists:
             return None
         predicted, strength = outcome
         correct = predicted == labels[test]
-        return LinearProbe(float(correct.mean()), interval(correct, [self.cache.sources[i] for i in test]), strength)
+        films = [film_of(self.cache.sources[i]) for i in test]
+        return LinearProbe(float(correct.mean()), accuracy_interval(correct, films), strength)
 
 
 def _labels(run: Run, cache: FeatureCache, test: np.ndarray) -> np.ndarray:

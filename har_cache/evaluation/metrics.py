@@ -10,13 +10,12 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
 
 from ..data.hmdb51 import TAG_WORDS, parse_tags
 from ..data.leakage import GROUPS
-from .results import Accuracy, ConfusedPair, Interval, Leakage, TagAccuracy
+from .intervals import accuracy_interval
+from .results import Accuracy, ConfusedPair, Leakage, TagAccuracy
 
 PREDICTIONS_HEADER = ("key", "true", "predicted", "probability", "top5", "subset", "frames")
 PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
 _PAIRS = 10
-_DRAWS = 2000
-_TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class ScoredClips:
 
     classes: Sequence[str]
     keys: Sequence[str]
-    sources: Sequence[str]
+    films: Sequence[str]
     frames: np.ndarray
     true: np.ndarray
     probabilities: np.ndarray
@@ -67,10 +66,11 @@ class ScoredClips:
         """The fields of `Metrics` that come from the predictions."""
         return {
             **scores(self.true, self.probabilities),
-            "interval": interval(self.correct, self.sources),
+            "films": len(set(self.films)),
+            "interval": accuracy_interval(self.correct, self.films),
             "leakage": self._leakage(),
             "confused": confused_pairs(self.confusions, self.classes),
-            "tags": by_tag(self.keys, self.correct, self.sources),
+            "tags": by_tag(self.keys, self.correct, self.films),
         }
 
     def predictions(self) -> list[tuple[Any, ...]]:
@@ -100,7 +100,7 @@ class ScoredClips:
         rows = np.flatnonzero(chosen)
         correct = self.correct[rows]
         top1 = float(correct.mean()) if len(rows) else None
-        return Accuracy(len(rows), top1, interval(correct, _at(rows, self.sources)), len(rows) / len(chosen))
+        return Accuracy(len(rows), top1, accuracy_interval(correct, _at(rows, self.films)), len(rows) / len(chosen))
 
 
 def ranked(probabilities: np.ndarray) -> np.ndarray:
@@ -129,25 +129,6 @@ def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float | Non
     }
 
 
-def interval(correct: np.ndarray, sources: Sequence[str]) -> Interval | None:
-    """A 95% interval of the accuracy, by bootstrap; None for fewer than two sources.
-
-    Whole sources are drawn, not clips: clips of one film are right or wrong together, and drawing them one by one
-    would give too narrow an interval. Where all clips are right, or none, every draw is the same and says nothing: the
-    open end is then the exact (Clopper-Pearson) one, each source counted once.
-    """
-    names, place = np.unique(np.asarray(sources), return_inverse=True)
-    if len(names) < 2:
-        return None
-    if correct.all() or not correct.any():
-        end = _TAIL ** (1 / len(names))
-        return (end, 1.0) if correct.all() else (0.0, 1 - end)
-    hits, clips = np.bincount(place, correct), np.bincount(place)
-    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), _DRAWS)
-    low, high = np.quantile((draws @ hits) / (draws @ clips), (_TAIL, 1 - _TAIL))
-    return float(low), float(high)
-
-
 def per_class(matrix: np.ndarray, classes: Sequence[str]) -> list[ClassScores]:
     """The scores of each class that has clips or was predicted, from its confusion matrix."""
     found = []
@@ -172,7 +153,7 @@ def confused_pairs(matrix: np.ndarray, classes: Sequence[str]) -> tuple[Confused
     return tuple(ConfusedPair(classes[a], classes[b], int(wrong[a, b]), float(shares[a, b])) for a, b in pairs)
 
 
-def by_tag(keys: Sequence[str], correct: np.ndarray, sources: Sequence[str]) -> tuple[TagAccuracy, ...]:
+def by_tag(keys: Sequence[str], correct: np.ndarray, films: Sequence[str]) -> tuple[TagAccuracy, ...]:
     """Accuracy by what HMDB51's annotators marked; empty for other data."""
     members: dict[tuple[str, Any], list[int]] = {}
     for i, key in enumerate(keys):
@@ -186,7 +167,9 @@ def by_tag(keys: Sequence[str], correct: np.ndarray, sources: Sequence[str]) -> 
         if rows := members.get((tag, value)):
             words = TAG_WORDS[tag][value] if tag in TAG_WORDS else str(value)
             right = correct[rows]
-            found.append(TagAccuracy(tag, words, len(rows), float(right.mean()), interval(right, _at(rows, sources))))
+            found.append(
+                TagAccuracy(tag, words, len(rows), float(right.mean()), accuracy_interval(right, _at(rows, films)))
+            )
     return tuple(found)
 
 

@@ -19,7 +19,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy on a group of clips; `top1` is None for an empty one, its 95% interval for fewer than two sources."""
+    """Accuracy on a group of clips; `top1` is None for an empty one, its 95% interval for fewer than ten films."""
 
     clips: int
     top1: float | None
@@ -103,7 +103,8 @@ class Metrics:
     `split`: whose test list; `splits_from`: `lists`, or drawn by source. `top5`: None for five classes or fewer, where
     every answer is among five. `loss` in nats; `macro_f1` and `mean_class_accuracy` over the classes that have clips.
     `confused`: the pairs confused most often. `linear_on_mean`: None where too few classes train. `missing`: why clips
-    of the list were not scored, by key. `stage_two`: of a fine-tuned run alone.
+    of the list were not scored, by key. `films`: None in an evaluation of before intervals were by films; its intervals
+    are by class and film. `stage_two`: of a fine-tuned run alone.
     """
 
     stage: str
@@ -130,6 +131,7 @@ class Metrics:
     tags: tuple[TagAccuracy, ...]
     linear_on_mean: LinearProbe | None
     missing: Mapping[str, str]
+    films: int | None = None
     stage_two: StartComparison | NotCompared | None = None
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..data.leakage import GROUPS
+from .intervals import LEAST_FILMS
 from .results import Accuracy, Evaluation, Interval, Metrics, NotCompared, summarise
 
 CONFOUNDED = (
@@ -38,6 +39,7 @@ def lines(metrics: Metrics) -> list[str]:
         comparison,
         gain,
         missing_clips,
+        earlier_intervals,
         projection_warning,
     )
     return [line for part in parts if (line := part(metrics))]
@@ -46,9 +48,10 @@ def lines(metrics: Metrics) -> list[str]:
 def headline(metrics: Metrics) -> str:
     """Top-1 and top-5, on which clips."""
     top5 = f"; top-5 {percent(metrics.top5)}" if metrics.has_top5 else ""
+    films = f" and {metrics.films:,} films" if metrics.films is not None else ""
     return (
         f"Top-1 {percent(metrics.top1)}{_between(metrics.interval)} on the test list of split "
-        f"{metrics.split}: {metrics.clips:,} clips of {metrics.classes} classes{top5}"
+        f"{metrics.split}: {metrics.clips:,} clips of {metrics.classes} classes{films}{top5}"
     )
 
 
@@ -74,11 +77,8 @@ def leak_warning(metrics: Metrics) -> str:
         parts.append(f"has seen the source of {sibling.clips:,} {more} ({percent(sibling.share)})")
     if not parts:
         return ""
-    alone = f"clean clips alone: {percent(clean.top1)}" if clean.clips else "no clip is clean"
-    return (
-        f"WARNING: the model {' and '.join(parts)}: {percent(metrics.top1)} is not a test accuracy; "
-        f"{alone}{_between(clean.interval)}"
-    )
+    alone = f"clean clips alone: {percent(clean.top1)}{_between(clean.interval)}" if clean.clips else "no clip is clean"
+    return f"WARNING: the model {' and '.join(parts)}: {percent(metrics.top1)} is not a test accuracy; {alone}"
 
 
 def leakage(metrics: Metrics) -> str:
@@ -143,6 +143,16 @@ def missing_clips(metrics: Metrics) -> str:
     )
 
 
+def earlier_intervals(metrics: Metrics) -> str:
+    """That the intervals are those of an earlier version; else empty."""
+    if metrics.films is not None:
+        return ""
+    return (
+        "Intervals are by class and film, as an earlier version had them, and may be too narrow: "
+        "run `har-cache evaluate` again"
+    )
+
+
 def projection_warning(metrics: Metrics) -> str:
     """That the projection was fitted on test clips too, where it was; else empty."""
     if not metrics.projection_saw_test_clips:
@@ -158,8 +168,15 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
 
+def spread(interval: Interval | None) -> str:
+    """The 95% interval of a share, in percent, or why there is none."""
+    if interval is None:
+        return f"no interval: fewer than {LEAST_FILMS} films"
+    return f"95% interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
 def _between(interval: Interval | None) -> str:
-    return f" (95% interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else ""
+    return f" ({spread(interval)})"
 
 
 def _of_others(all_clips: Accuracy, some: Accuracy) -> float:

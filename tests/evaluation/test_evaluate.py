@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from har_cache.cache.reader import FeatureCache
+from har_cache.data.keys import film_of
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.evaluate import compare_with_start
+from har_cache.evaluation.intervals import accuracy_interval
 from har_cache.evaluation.metrics import ScoredClips
 from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, summarise
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
@@ -196,6 +198,29 @@ def test_classes_are_matched_by_name_not_by_number(tmp_path, run, cache):
     assert found.metrics.linear_on_mean.top1 == expected.metrics.linear_on_mean.top1
 
 
+def test_a_film_of_several_classes_counts_once_and_few_films_have_no_interval(run):
+    (evaluation,) = evaluate(run)
+    metrics = evaluation.metrics  # film0 and film3, each of four classes
+    assert (metrics.films, metrics.interval, metrics.leakage.clean.interval) == (2, None, None)
+    assert metrics.linear_on_mean.interval is None
+    assert {tag.interval for tag in metrics.tags} == {None}
+    assert (
+        "(no interval: fewer than 10 films) on the test list of split 1: 24 clips of 4 classes and 2 films"
+        in (lines(metrics)[0])
+    )
+
+
+def test_ten_films_have_an_interval(tmp_path):
+    cache = write_cache(tmp_path / "cache", small_subsets(sources=30), class_signal=0.3)
+    (evaluation,) = evaluate(write_run(tmp_path / "run", cache))
+    metrics = evaluation.metrics
+    films = [row["key"].split("/")[1].split("_")[0] for row in rows(evaluation.folder / "predictions.csv")]
+    hits = np.array([row["true"] == row["predicted"] for row in rows(evaluation.folder / "predictions.csv")])
+    assert (metrics.films, metrics.interval) == (10, accuracy_interval(hits, films))
+    low, high = (100 * end for end in metrics.interval)
+    assert f"(95% interval {low:.1f} to {high:.1f})" in lines(metrics)[0]
+
+
 def test_top5_of_four_classes_says_nothing_and_is_null(run):
     (evaluation,) = evaluate(run)
     assert json.loads((evaluation.folder / "metrics.json").read_text())["top5"] is None
@@ -286,7 +311,7 @@ def _scored(cache: FeatureCache, probabilities: np.ndarray) -> ScoredClips:
     return ScoredClips(
         cache.classes,
         cache.keys[:n],
-        cache.sources[:n],
+        [film_of(source) for source in cache.sources[:n]],
         cache.frames[:n],
         cache.labels[:n],
         probabilities,

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
 from har_cache.evaluation import metrics as scores
+from har_cache.evaluation.intervals import accuracy_interval
 from har_cache.evaluation.metrics import ClassScores
 from har_cache.evaluation.results import ConfusedPair
 
@@ -57,32 +58,6 @@ def test_equal_probabilities_are_ranked_in_the_order_of_the_classes():
     assert scores.ranked(np.full((1, 4), 0.25)).tolist() == [[0, 1, 2, 3]]
 
 
-@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef")), min_size=1, max_size=60))
-def test_an_interval_is_one_of_shares_and_the_same_every_time(clips):
-    correct, sources = np.array([hit for hit, _ in clips]), [source for _, source in clips]
-    found = scores.interval(correct, sources)
-    assert found == scores.interval(correct, sources)
-    if len(set(sources)) < 2:
-        assert found is None
-    else:
-        assert 0 <= found[0] <= found[1] <= 1
-
-
-def test_clips_of_one_source_count_as_one_draw():
-    correct = np.repeat([True, False] * 10, 10)
-    alone = scores.interval(correct, [str(i) for i in range(200)])
-    by_source = scores.interval(correct, [str(i // 10) for i in range(200)])
-    assert alone[0] < 0.5 < alone[1]
-    assert by_source[1] - by_source[0] > 2 * (alone[1] - alone[0])
-
-
-def test_all_right_is_not_taken_for_certainty():
-    low, high = scores.interval(np.ones(40, bool), [str(i // 4) for i in range(40)])
-    assert high == 1
-    assert low == pytest.approx(0.025 ** (1 / 10))
-    assert scores.interval(np.zeros(40, bool), [str(i // 4) for i in range(40)]) == pytest.approx((0, 1 - low))
-
-
 def test_per_class_and_confused_pairs():
     matrix = confusion_matrix(TRUE, PREDICTED, labels=range(4))
     rows = {row.name: row for row in scores.per_class(matrix, (*CLASSES, "never"))}
@@ -108,14 +83,15 @@ def test_by_tag_has_each_clip_once_under_each_mark():
     assert all(sum(row.clips for row in rows if row.tag == tag) == 2 for tag in {row.tag for row in rows})
 
 
-def test_by_tag_draws_the_sources_of_its_own_clips():
-    keys = [f"run/x_run_{'f' if i < 12 else 'h'}_cm_np1_fr_med_{i}.avi" for i in range(24)]
-    sources = [str(i) for i in range(12)] + [str(i // 4) for i in range(12)]
-    correct = np.arange(24) % 8 < 4
-    found = {row.value: row.interval for row in scores.by_tag(keys, correct, sources) if row.tag == "body"}
-    assert found["full body"] == scores.interval(correct[:12], sources[:12])
-    assert found["head"] == scores.interval(correct[12:], sources[12:])
-    assert found["head"] != scores.interval(correct[12:], sources[:12])
+def test_by_tag_has_the_intervals_of_its_own_films():
+    keys = [f"run/x_run_{'f' if i < 12 else 'h'}_cm_np1_fr_med_{i}.avi" for i in range(36)]
+    films = [str(i) for i in range(12)] + [str(i // 2) for i in range(24)]
+    correct = np.arange(36) % 8 < 4
+    found = {row.value: row.interval for row in scores.by_tag(keys, correct, films) if row.tag == "body"}
+    assert found["full body"] == accuracy_interval(correct[:12], films[:12])
+    assert found["head"] == accuracy_interval(correct[12:], films[12:])
+    fewer = scores.by_tag(keys, correct, ["one" if i < 4 else film for i, film in enumerate(films)])
+    assert {row.value: row.interval for row in fewer if row.tag == "body"} == {**found, "full body": None}
 
 
 def test_by_tag_of_other_data_is_empty():

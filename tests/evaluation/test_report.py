@@ -76,6 +76,7 @@ def test_the_page_says_what_the_figure_is(run):
     assert evaluation.metrics.fingerprint in text
     assert "Macro F1" in text and "Top-5" not in text  # of four classes
     assert CONFOUNDED in text
+    assert "top-1, no interval: fewer than 10 films" in " ".join(text.split())
 
 
 def test_other_test_lists_stand_beside_with_their_leakage(run):
