@@ -19,4 +19,4 @@ def evaluate(settings: EvaluateSettings, as_json: Json = False) -> None:
         typer.echo(text(evaluations))
         return
     found = [evaluation.metrics for evaluation in evaluations]
-    print_json({**summarise(found), "runs": found} if len(found) > 1 else found[0])
+    print_json({**summarise(evaluations), "runs": found} if len(found) > 1 else found[0])

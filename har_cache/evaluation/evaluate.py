@@ -30,10 +30,11 @@ from ..workers.prefetch import FramePrefetcher
 from .inference import PLACES, probabilities, raw_probabilities
 from .intervals import accuracy_interval
 from .linear_probe import linear_on_mean, mean_embeddings
-from .metrics import PER_CLASS_HEADER, PREDICTIONS_HEADER, ScoredClips, per_class
+from .metrics import ScoredClips, per_class
 from .results import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
+from .tables import PER_CLASS, PER_CLASS_HEADER, PREDICTIONS, PREDICTIONS_HEADER, ClipPrediction
 
-PREDICTIONS, PER_CLASS, CONFUSION = "predictions.csv", "per_class.csv", "confusion.png"
+CONFUSION = "confusion.png"
 
 
 def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> list[Evaluation]:
@@ -54,7 +55,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
         folder = settings.run / EVALUATIONS
         make_directory(folder)
         name = f"summary-split{settings.split}.json" if settings.split else "summary.json"
-        write_file(folder / name, _json(summarise([found.metrics for found in evaluations])))
+        write_file(folder / name, _json(summarise(evaluations)))
     return evaluations
 
 
@@ -88,7 +89,6 @@ class _TestLists:
         scored = ScoredClips(
             classes=run.config.classes,
             keys=keys,
-            films=[film_of(cache.sources[i]) for i in test],
             frames=cache.frames[test],
             true=labels[test],
             probabilities=found,
@@ -97,8 +97,9 @@ class _TestLists:
         )
         metrics = self._metrics(run, split, scored, self._linear_probe(run, labels, test), failed)
         folder = run.path / EVALUATIONS / f"split{split}"
-        _write(folder, metrics, scored)
-        return Evaluation(folder, metrics)
+        predictions = scored.predictions()
+        _write(folder, metrics, scored, predictions)
+        return Evaluation(folder, metrics, predictions)
 
     def _metrics(
         self, run: Run, split: int, scored: ScoredClips, linear: LinearProbe | None, failed: Mapping[str, str]
@@ -212,9 +213,9 @@ def _correct_before(start: Start, keys: Sequence[str], sequences: Sequences, cac
     return found.argmax(1) == labels_for(before, cache)[clips]
 
 
-def _write(folder: Path, metrics: Metrics, scored: ScoredClips) -> None:
+def _write(folder: Path, metrics: Metrics, scored: ScoredClips, predictions: Sequence[ClipPrediction]) -> None:
     make_directory(folder)
-    write_file(folder / PREDICTIONS, to_csv(PREDICTIONS_HEADER, scored.predictions()))
+    write_file(folder / PREDICTIONS, to_csv(PREDICTIONS_HEADER, [prediction.row() for prediction in predictions]))
     classes = per_class(scored.confusions, scored.classes)
     write_file(folder / PER_CLASS, to_csv(PER_CLASS_HEADER, map(astuple, classes)))
     title = f"Test list of split {metrics.split}: {metrics.clips:,} clips, {metrics.top1:.1%} right"

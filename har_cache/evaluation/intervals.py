@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from .results import Interval
+Interval = tuple[float, float]
 
 LEAST_FILMS = 10  # with fewer, an interval of 95% holds the truth clearly less often than that
 _TAIL = 0.025
@@ -21,16 +21,29 @@ def accuracy_interval(correct: np.ndarray, films: Sequence[str]) -> Interval | N
     do 88 to 94 times for 10 to 30 films. Where all clips are right, or none, the open end is the exact one (Clopper
     and Pearson), each film counted once.
     """
-    names, place = np.unique(np.asarray(films), return_inverse=True)
+    return mean_accuracy_interval([(correct, films)])
+
+
+def mean_accuracy_interval(lists: Sequence[tuple[np.ndarray, Sequence[str]]]) -> Interval | None:
+    """As `accuracy_interval`, of the mean accuracy over several test lists, which may share films and clips: a film is
+    left out of all of them at once. None, too, where a list is of one film.
+    """
+    names, place = np.unique(np.concatenate([np.asarray(films, str) for _, films in lists]), return_inverse=True)
     count = len(names)
     if count < LEAST_FILMS:
         return None
-    hits, clips = np.bincount(place, correct), np.bincount(place)
-    share = hits.sum() / clips.sum()
+    places = np.split(place, np.cumsum([len(films) for _, films in lists])[:-1])
+    hits = np.array([np.bincount(of, correct, count) for of, (correct, _) in zip(places, lists, strict=True)])
+    clips = np.array([np.bincount(of, minlength=count) for of in places])
+    of_lists = clips.sum(1, keepdims=True)
+    if (clips == of_lists).any():
+        return None
+    share = (hits.sum(1) / clips.sum(1)).mean()
     if share in (0, 1):
         end = _TAIL ** (1 / count)
         return (end, 1.0) if share else (0.0, 1 - end)
-    reach = _reach((hits.sum() - hits) / (clips.sum() - clips) - share) / (share * (1 - share))
+    without = ((hits.sum(1, keepdims=True) - hits) / (of_lists - clips)).mean(0)
+    reach = _reach(without - share) / (share * (1 - share))
     return float(expit(logit(share) - reach)), float(expit(logit(share) + reach))
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
 
 from ..data.hmdb51 import TAG_WORDS, parse_tags
+from ..data.keys import film_of, source_of
 from ..data.leakage import GROUPS
 from .intervals import accuracy_interval
 from .results import Accuracy, ConfusedPair, Leakage, TagAccuracy
+from .tables import ClipPrediction
 
-PREDICTIONS_HEADER = ("key", "true", "predicted", "probability", "top5", "subset", "frames")
-PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
 _PAIRS = 10
 
 
@@ -45,12 +45,16 @@ class ScoredClips:
 
     classes: Sequence[str]
     keys: Sequence[str]
-    films: Sequence[str]
     frames: np.ndarray
     true: np.ndarray
     probabilities: np.ndarray
     groups: Sequence[str]
     in_other_class: Sequence[bool]
+
+    @cached_property
+    def films(self) -> Sequence[str]:
+        """The film that each clip was cut from, whatever its class."""
+        return [film_of(source_of(key)) for key in self.keys]
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -73,17 +77,17 @@ class ScoredClips:
             "tags": by_tag(self.keys, self.correct, self.films),
         }
 
-    def predictions(self) -> list[tuple[Any, ...]]:
-        """The rows of predictions.csv."""
+    def predictions(self) -> list[ClipPrediction]:
+        """What predictions.csv holds."""
         return [
-            (
-                key,
-                self.classes[self.true[i]],
-                self.classes[order[0]],
-                f"{self.probabilities[i, order[0]]:.6f}",
-                "|".join(self.classes[j] for j in order),
-                self.groups[i],
-                int(self.frames[i]),
+            ClipPrediction(
+                key=key,
+                true=self.classes[self.true[i]],
+                predicted=self.classes[order[0]],
+                probability=float(self.probabilities[i, order[0]]),
+                top5="|".join(self.classes[j] for j in order),
+                subset=self.groups[i],
+                frames=int(self.frames[i]),
             )
             for i, (key, order) in enumerate(zip(self.keys, self._order[:, :5], strict=True))
         ]

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,15 @@ from PIL import Image
 from ..data.index import read_index
 from ..data.leakage import GROUPS
 from ..errors import ClipError, FileError, HarCacheError, RunError
-from ..files import read_csv, read_file, write_file
+from ..files import read_file, write_file
 from ..model.run import CURVES, EVALUATIONS, REPORT, Run, split_runs
 from ..progress import Progress
 from ..video.decode import read_frames, spread
 from . import summary
-from .evaluate import CONFUSION, PER_CLASS, PREDICTIONS
-from .metrics import PER_CLASS_HEADER, PREDICTIONS_HEADER
+from .evaluate import CONFUSION
 from .results import METRICS, Evaluation, Metrics, read_evaluation, summarise
+from .tables import PER_CLASS, PER_CLASS_HEADER, read_rows
 
-_KINDS: dict[str, Callable[[str], Any]] = {  # of the columns that hold no texts
-    "probability": float,
-    "frames": int,
-    "support": int,
-    "precision": lambda text: float(text) if text else None,
-    "recall": lambda text: float(text) if text else None,
-    "f1": float,
-}
 _MISTAKES = 12
 _PICTURES = 6  # of a clip
 _WIDTH = 160  # pixels
@@ -46,7 +38,7 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
     videos = read_index(data).paths if data else None
     runs = [Run.open(path) for path in split_runs(run_path).values()]
     evaluations = [_evaluations(run) for run in runs]
-    own = [found[0].metrics for found in evaluations]
+    own = [found[0] for found in evaluations]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = summary.percent
     template = environment.from_string(files("har_cache.evaluation").joinpath("report.html").read_text("utf-8"))
@@ -55,7 +47,7 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
         summary=summary,
         with_videos=videos is not None,
         over_splits=summarise(own) if len(runs) > 1 else None,
-        test_lists=[_test_list(metrics) for metrics in own],
+        test_lists=[_test_list(evaluation.metrics) for evaluation in own],
         runs=[_run(run, found, videos, progress) for run, found in zip(runs, evaluations, strict=True)],
     )
     out = run_path / REPORT
@@ -78,13 +70,12 @@ def _run(
     """Context of the template for a run. Raises RunError where a file of its evaluation is missing or damaged."""
     metrics, folder = evaluations[0].metrics, evaluations[0].folder
     try:
-        predictions = _rows(folder / PREDICTIONS, PREDICTIONS_HEADER)
-        classes = _rows(folder / PER_CLASS, PER_CLASS_HEADER)
+        classes = read_rows(folder / PER_CLASS, PER_CLASS_HEADER)
         confusion = _png(folder / CONFUSION)
     except FileError as error:
         raise RunError(f"{error}; run `har-cache evaluate` again") from error
-    wrong = [row for row in predictions if row["true"] != row["predicted"]]
-    surest = sorted(wrong, key=lambda row: (-row["probability"], row["key"]))[:_MISTAKES]
+    wrong = [prediction for prediction in evaluations[0].predictions if not prediction.correct]
+    surest = [vars(p) for p in sorted(wrong, key=lambda p: (-p.probability, p.key))[:_MISTAKES]]
     return {
         "path": run.path,
         "config": run.config,
@@ -144,14 +135,3 @@ def _jpeg(frame: np.ndarray) -> str:
 
 def _png(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(read_file(path)).decode()}"
-
-
-def _rows(path: Path, header: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a table of an evaluation, numbers as such. Raises FileError where it is missing or damaged."""
-    found, *rows = read_csv(path) or [[]]
-    if tuple(found) != header or any(len(row) != len(header) for row in rows):
-        raise FileError(f"{path}: damaged (expected {','.join(header)})")
-    try:
-        return [{name: _KINDS.get(name, str)(text) for name, text in zip(header, row, strict=True)} for row in rows]
-    except ValueError as error:
-        raise FileError(f"{path}: damaged ({error})") from error

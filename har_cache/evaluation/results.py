@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..data.leakage import CLEAN
 from ..errors import FileError, RunError
 from ..files import read_json
 from ..parsing import parse
+from .intervals import Interval, mean_accuracy_interval
+from .tables import ClipPrediction, read_predictions
 
 SCHEMA = "har-evaluation/1"
 METRICS = "metrics.json"
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -149,41 +152,61 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A folder with the files of an evaluation, and the figures in it."""
+    """A folder with the files of an evaluation, the figures in it, and the prediction for each clip."""
 
     folder: Path
     metrics: Metrics
+    predictions: Sequence[ClipPrediction]
 
 
 def read_evaluation(folder: Path) -> Evaluation:
-    """The evaluation in this folder. Raises RunError where its metrics.json cannot be read, or was changed."""
+    """The evaluation in this folder. Raises RunError where its metrics.json or its predictions.csv cannot be read, or
+    was changed.
+    """
     path = folder / METRICS
     try:
         content = read_json(path)
         if content.get("schema") != SCHEMA:
             raise RunError(f"{path}: of another version of har-cache")
-        return Evaluation(folder, parse(Metrics, content, path, error=RunError))
+        return Evaluation(folder, parse(Metrics, content, path, error=RunError), read_predictions(folder))
     except (RunError, FileError) as error:
         raise RunError(f"{error}; run `har-cache evaluate` again") from error
 
 
-def summarise(all_metrics: Sequence[Metrics]) -> dict[str, Any]:
-    """Figures of the models of several splits together, as JSON types: their means and sample standard deviations, None
-    where fewer than two models have one. `leaking`: how many of them know clips, or siblings of clips, that they are
-    scored on.
+def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Figures of the models of several splits together, as JSON types: the mean of each and what it is the mean of,
+    None where fewer than two models have it. `leaking`: how many of them know clips, or siblings of clips, that they
+    are scored on.
+
+    Of `top1` and `clean_top1` an interval, in which a film counts once for all test lists. There is no standard
+    deviation: training lists and test lists share clips, and no estimate of it from the splits is unbiased (Bengio and
+    Grandvalet 2004).
     """
-    figures = ("top1", "top5", "loss", "macro_f1", "mean_class_accuracy")
+    all_metrics = [evaluation.metrics for evaluation in evaluations]
+    clean = [[p for p in evaluation.predictions if p.subset == CLEAN] for evaluation in evaluations]
+    top1 = _over(m.top1 for m in all_metrics)
+    clean_top1 = _over(m.leakage.clean.top1 for m in all_metrics)
+    linear = _over(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics)
+    figures = ("top5", "loss", "macro_f1", "mean_class_accuracy")
     return {
         "schema": SCHEMA,
         "splits": [{"trained_on": m.trained_on, "tested_on": m.split, "top1": m.top1} for m in all_metrics],
         "chance": all_metrics[0].chance,
-        **{name: _spread(getattr(m, name) for m in all_metrics) for name in figures},
+        "top1": top1 and {**top1, "interval": _interval(evaluation.predictions for evaluation in evaluations)},
+        **{name: _over(getattr(m, name) for m in all_metrics) for name in figures},
         "leaking": sum(m.leakage.leaks for m in all_metrics),
-        "clean_top1": _spread(m.leakage.clean.top1 for m in all_metrics),
-        "linear_on_mean": _spread(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics),
+        "clean_top1": clean_top1 and {**clean_top1, "interval": _interval(filter(None, clean))},
+        "linear_on_mean": linear,
     }
 
 
-def _spread(values: Iterable[float | None]) -> dict[str, float] | None:
-    known = [value for value in values if value is not None]
-    return {"mean": statistics.mean(known), "std": statistics.stdev(known)} if len(known) > 1 else None
+def _over(values: Iterable[float | None]) -> dict[str, Any] | None:
+    each = list(values)
+    known = [value for value in each if value is not None]
+    return {"mean": statistics.mean(known), "each": each} if len(known) > 1 else None
+
+
+def _interval(lists: Iterable[Sequence[ClipPrediction]]) -> Interval | None:
+    return mean_accuracy_interval(
+        [(np.array([p.correct for p in predictions]), [p.film for p in predictions]) for predictions in lists]
+    )

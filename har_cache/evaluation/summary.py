@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..data.leakage import GROUPS
-from .intervals import LEAST_FILMS
-from .results import Accuracy, Evaluation, Interval, Metrics, NotCompared, summarise
+from .intervals import LEAST_FILMS, Interval
+from .results import Accuracy, Evaluation, Metrics, NotCompared, summarise
 
 CONFOUNDED = (
     "A mark goes with the class as well (some classes are filmed from the front, others not): what differs between its "
@@ -24,7 +24,7 @@ def text(evaluations: Sequence[Evaluation]) -> str:
     """All evaluations, each with where its files are; first the mean of several."""
     parts = [_evaluation(evaluation) for evaluation in evaluations]
     if len(evaluations) > 1:
-        parts.insert(0, _over_splits(summarise([evaluation.metrics for evaluation in evaluations])))
+        parts.insert(0, _over_splits(summarise(evaluations)))
     return "\n\n".join(parts)
 
 
@@ -35,8 +35,8 @@ def lines(metrics: Metrics) -> list[str]:
         headline,
         protocol,
         leakage,
-        other_class,
         comparison,
+        other_class,
         gain,
         missing_clips,
         earlier_intervals,
@@ -168,7 +168,7 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}%"
 
 
-def spread(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None) -> str:
     """The 95% interval of a share, in percent, or why there is none."""
     if interval is None:
         return f"no interval: fewer than {LEAST_FILMS} films"
@@ -176,7 +176,7 @@ def spread(interval: Interval | None) -> str:
 
 
 def _between(interval: Interval | None) -> str:
-    return f" ({spread(interval)})"
+    return f" ({interval_text(interval)})"
 
 
 def _of_others(all_clips: Accuracy, some: Accuracy) -> float:
@@ -204,16 +204,17 @@ def _evaluation(evaluation: Evaluation) -> str:
 
 
 def _over_splits(summary: Mapping[str, Any]) -> str:
-    def spread(name: str) -> str:
+    def mean(name: str) -> str:
         found = summary[name]
-        return f"{percent(found['mean'])} (standard deviation {100 * found['std']:.1f})" if found else "-"
+        return f"{percent(found['mean'])} ({', '.join(map(percent, found['each']))})" if found else "-"
 
-    splits = summary["splits"]
+    splits, clean = summary["splits"], summary["clean_top1"]
     each = ", ".join(f"{s['trained_on']} on {s['tested_on']}: {percent(s['top1'])}" for s in splits)
     found = [
-        f"Top-1, mean over {len(splits)} splits: {spread('top1')}; {each}",
-        f"Clean clips alone: {spread('clean_top1')}; linear probe on mean embeddings: "
-        f"{spread('linear_on_mean')}; chance {percent(summary['chance'])}",
+        f"Top-1, mean over {len(splits)} splits: {percent(summary['top1']['mean'])}"
+        f"{_between(summary['top1']['interval'])}; {each}",
+        f"Clean clips alone: {mean('clean_top1')}{', ' + interval_text(clean['interval']) if clean else ''}; "
+        f"linear probe on mean embeddings: {mean('linear_on_mean')}; chance {percent(summary['chance'])}",
     ]
     if summary["leaking"]:
         found.insert(0, f"WARNING: {summary['leaking']} of these models know clips of the list they are scored on")

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.keys import film_of
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.evaluate import compare_with_start
-from har_cache.evaluation.intervals import accuracy_interval
+from har_cache.evaluation.intervals import accuracy_interval, mean_accuracy_interval
 from har_cache.evaluation.metrics import ScoredClips
-from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, summarise
+from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, read_evaluation, summarise
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
 from har_cache.model.config import Start
 from har_cache.model.run import Run
@@ -261,16 +260,48 @@ def test_probabilities_that_are_not_finite_are_refused(run, monkeypatch):
         evaluate(run)
 
 
-def test_three_splits_have_a_mean_and_a_standard_deviation(tmp_path, cache):
+def test_three_splits_have_a_mean_and_the_figures_of_each(tmp_path, cache):
     for split in (1, 2, 3):
         write_run(tmp_path / "all" / f"split{split}", cache, split)
     evaluations = evaluate(tmp_path / "all")
     top1 = [evaluation.metrics.top1 for evaluation in evaluations]
     summary = json.loads((tmp_path / "all" / "evaluate" / "summary.json").read_text())
     assert [(s["trained_on"], s["tested_on"]) for s in summary["splits"]] == [(1, 1), (2, 2), (3, 3)]
-    assert summary["top1"] == pytest.approx({"mean": np.mean(top1), "std": np.std(top1, ddof=1)})
+    assert summary["top1"] == {"mean": pytest.approx(np.mean(top1)), "each": top1, "interval": None}  # of 6 films
+    assert summary["top5"] is None
     assert summary["leaking"] == 0
-    assert summarise([found.metrics for found in evaluate(tmp_path / "all", split=3)])["leaking"] == 2
+    assert summarise(evaluate(tmp_path / "all", split=3))["leaking"] == 2
+
+
+def test_the_mean_of_three_splits_has_an_interval_in_which_a_film_counts_once(tmp_path):
+    cache = write_cache(tmp_path / "cache", small_subsets(sources=12), class_signal=0.3)
+    for split in (1, 2, 3):
+        write_run(tmp_path / "all" / f"split{split}", cache, split)
+    evaluations = evaluate(tmp_path / "all")
+    assert {evaluation.metrics.interval for evaluation in evaluations} == {None}  # of 4 films each, 12 in all
+    lists = []
+    for evaluation in evaluations:
+        found = rows(evaluation.folder / "predictions.csv")
+        films = [row["key"].split("/")[1].split("_")[0] for row in found]
+        lists.append((np.array([row["true"] == row["predicted"] for row in found]), films))
+    expected = mean_accuracy_interval(lists)
+    assert expected is not None
+    summary = summarise(evaluations)
+    assert summary["top1"]["interval"] == summary["clean_top1"]["interval"] == expected
+    assert summarise([read_evaluation(evaluation.folder) for evaluation in evaluations]) == summary
+    first = text(evaluations).splitlines()[0]
+    assert f"(95% interval {100 * expected[0]:.1f} to {100 * expected[1]:.1f}); 1 on 1: " in first
+
+
+def test_one_split_with_clean_clips_makes_no_mean_of_them(tmp_path, cache):
+    """Trained on 1, 2 and 3, and all tested on 3."""
+    for split in (1, 2, 3):
+        write_run(tmp_path / "all" / f"split{split}", cache, split)
+    evaluations = evaluate(tmp_path / "all", split=3)
+    summary = summarise(evaluations)
+    assert summary["top1"]["each"][:2] == [1, 1]
+    assert summary["clean_top1"] is None
+    assert "Clean clips alone: -;" in text(evaluations)
 
 
 @pytest.fixture
@@ -311,7 +342,6 @@ def _scored(cache: FeatureCache, probabilities: np.ndarray) -> ScoredClips:
     return ScoredClips(
         cache.classes,
         cache.keys[:n],
-        [film_of(source) for source in cache.sources[:n]],
         cache.frames[:n],
         cache.labels[:n],
         probabilities,

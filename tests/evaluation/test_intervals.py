@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, t
 
-from har_cache.evaluation.intervals import accuracy_interval
+from har_cache.evaluation.intervals import accuracy_interval, mean_accuracy_interval
 
 # Clips of a film -> films with as many, in the test list of split 1 of HMDB51.
 SIZES = {1: 157, 2: 95, 3: 102, 4: 33, 5: 27, 6: 18, 7: 6, 8: 9, 9: 8, 10: 4, 11: 5, 12: 2, 14: 5, 16: 2, 21: 1, 28: 1}
@@ -62,4 +62,49 @@ def test_intervals_hold_the_truth_95_times_in_100(films, accuracy, likeness):
         correct = np.concatenate([np.arange(n) < k for n, k in zip(clips, right, strict=True)])
         low, high = accuracy_interval(correct, np.repeat(places, clips))
         held.append(low <= accuracy <= high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_the_mean_over_lists_done_by_hand():
+    """Two lists of ten films that share five; each film has one clip in a list, and the shared ones are right."""
+    first, second = np.arange(10) < 5, np.arange(10) < 5
+    films = [[f"both{i}" for i in range(5)] + [f"{name}{i}" for i in range(5)] for name in ("first", "second")]
+    without_right, without_wrong = 4 / 9, (5 / 9 + 5 / 10) / 2
+    changes = [without_right - 0.5] * 5 + [without_wrong - 0.5] * 10
+    reach = t.ppf(0.975, 14) * np.sqrt(14 / 15 * np.square(changes).sum()) / 0.25
+    expected = [1 / (1 + np.exp(-sign * reach)) for sign in (-1, 1)]
+    assert mean_accuracy_interval([(first, films[0]), (second, films[1])]) == pytest.approx(expected)
+
+
+def test_the_same_list_twice_tells_no_more_than_once():
+    correct, films = np.arange(60) % 3 > 0, [str(i // 4) for i in range(60)]
+    once = accuracy_interval(correct, films)
+    assert mean_accuracy_interval([(correct, films)] * 3) == pytest.approx(once)
+    others = [(correct, [f"{k} {film}" for film in films]) for k in range(3)]
+    low, high = mean_accuracy_interval(others)
+    assert high - low < 0.7 * (once[1] - once[0])
+
+
+def test_a_list_of_one_film_leaves_nothing_to_compare():
+    correct = np.arange(40) % 2 == 0
+    lists = [(correct, [str(i // 2) for i in range(40)]), (correct[:2], ["0", "0"])]
+    assert mean_accuracy_interval(lists) is None
+
+
+@pytest.mark.parametrize("films", [12, 60])
+def test_intervals_of_a_mean_over_splits_hold_the_truth_95_times_in_100(films):
+    """Each film is in one or two of three lists, with the same clips, which three models have right alike."""
+    rng = np.random.default_rng(0)
+    sizes, truth = np.repeat(list(SIZES), list(SIZES.values())), 0.5
+    held = []
+    for _ in range(1000):
+        clips, share = rng.choice(sizes, films), rng.beta(1, 1, films)
+        lists = []
+        for split in range(3):
+            mine = np.flatnonzero((np.arange(films) % 3 == split) | (np.arange(films) % 4 == split))
+            right = rng.binomial(clips[mine], share[mine])
+            correct = np.concatenate([np.arange(n) < k for n, k in zip(clips[mine], right, strict=True)])
+            lists.append((correct, np.repeat(mine, clips[mine]).astype(str)))
+        low, high = mean_accuracy_interval(lists)
+        held.append(low <= truth <= high)
     assert 0.93 <= np.mean(held) <= 0.97

@@ -2,12 +2,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from har_cache.errors import RunError
+from har_cache.evaluation.intervals import mean_accuracy_interval
 from har_cache.evaluation.results import (
     Accuracy,
     ConfusedPair,
+    Evaluation,
     Leakage,
     LinearProbe,
     Metrics,
@@ -15,8 +18,11 @@ from har_cache.evaluation.results import (
     StartComparison,
     TagAccuracy,
     read_evaluation,
+    summarise,
 )
 from har_cache.evaluation.summary import lines
+from har_cache.evaluation.tables import PREDICTIONS_HEADER, ClipPrediction
+from har_cache.files import to_csv, write_file
 
 NOBODY = Accuracy(0, None, None, 0.0)
 METRICS = Metrics(
@@ -51,6 +57,20 @@ METRICS = Metrics(
 )
 
 
+@pytest.fixture(autouse=True)
+def predictions(tmp_path: Path) -> list[ClipPrediction]:
+    """Those of the evaluation, in its folder."""
+    found = [ClipPrediction("a/film_a_0.avi", "a", "b", 0.5, "b|a", "clean", 30)]
+    write_file(tmp_path / "predictions.csv", to_csv(PREDICTIONS_HEADER, [prediction.row() for prediction in found]))
+    return found
+
+
+def test_predictions_come_back_too(tmp_path: Path, predictions: list[ClipPrediction]) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS.to_dict()))
+    (found,) = read_evaluation(tmp_path).predictions
+    assert (found, found.film, found.correct) == (predictions[0], "film", False)
+
+
 @pytest.mark.parametrize("before", [METRICS.stage_two, NotCompared("before", "no such directory"), None])
 @pytest.mark.parametrize("linear", [METRICS.linear_on_mean, None])
 def test_metrics_come_back_from_json(tmp_path: Path, before: Any, linear: Any) -> None:
@@ -60,6 +80,18 @@ def test_metrics_come_back_from_json(tmp_path: Path, before: Any, linear: Any) -
     for written in (content, {**content, "of a later version": 1}):
         (tmp_path / "metrics.json").write_text(json.dumps(written))
         assert read_evaluation(tmp_path).metrics == metrics
+
+
+def test_the_mean_of_clean_clips_has_the_interval_of_their_films(tmp_path: Path) -> None:
+    """Two test lists of 12 films each, and of 12 seen ones, all of them right."""
+    clean = [ClipPrediction(f"a/{i}_a_0.avi", "a", "ab"[i % 2], 0.5, "", "clean", 30) for i in range(24)]
+    seen = [ClipPrediction(f"a/{i}_a_0.avi", "a", "a", 0.5, "", "seen", 30) for i in range(24, 48)]
+    lists = [[*clean[part], *seen[part]] for part in (slice(12), slice(12, None))]
+    summary = summarise([Evaluation(tmp_path, METRICS, predictions) for predictions in lists])
+    expected = [(np.arange(12) % 2 == 0, [p.film for p in clean[part]]) for part in (slice(12), slice(12, None))]
+    assert summary["clean_top1"]["interval"] == mean_accuracy_interval(expected)
+    assert summary["top1"]["interval"] != summary["clean_top1"]["interval"]
+    assert summary["top1"]["each"] == [METRICS.top1] * 2
 
 
 def test_the_top5_that_earlier_versions_gave_for_few_classes_is_not_shown(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The tables of an evaluation, predictions.csv and per_class.csv: their columns, and how they are read back."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.keys import film_of, source_of
+from ..errors import FileError
+from ..files import read_csv
+
+PREDICTIONS, PER_CLASS = "predictions.csv", "per_class.csv"
+PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
+_KINDS: dict[str, Callable[[str], Any]] = {  # of the columns that hold no texts
+    "probability": float,
+    "frames": int,
+    "support": int,
+    "precision": lambda text: float(text) if text else None,
+    "recall": lambda text: float(text) if text else None,
+    "f1": float,
+}
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """A row of predictions.csv: a clip by its key, its class, and the likeliest one with its probability.
+
+    `top5`: the five likeliest classes, with `|` between them; `subset`: what the model knew of the clip before, seen,
+    sibling or clean; `frames`: how many the clip has.
+    """
+
+    key: str
+    true: str
+    predicted: str
+    probability: float
+    top5: str
+    subset: str
+    frames: int
+
+    @property
+    def correct(self) -> bool:
+        """Whether the likeliest class is the true one."""
+        return self.true == self.predicted
+
+    @property
+    def film(self) -> str:
+        """The film that the clip was cut from, whatever its class."""
+        return film_of(source_of(self.key))
+
+    def row(self) -> tuple[Any, ...]:
+        """As it stands in the file."""
+        values = {**vars(self), "probability": f"{self.probability:.6f}"}
+        return tuple(values.values())
+
+
+PREDICTIONS_HEADER = tuple(field.name for field in dataclasses.fields(ClipPrediction))
+
+
+def read_predictions(folder: Path) -> list[ClipPrediction]:
+    """The predictions of the evaluation in this folder. Raises FileError where they are missing or damaged."""
+    return [ClipPrediction(**row) for row in read_rows(folder / PREDICTIONS, PREDICTIONS_HEADER)]
+
+
+def read_rows(path: Path, header: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a table of an evaluation, numbers as such. Raises FileError where it is missing or damaged."""
+    found, *rows = read_csv(path) or [[]]
+    if tuple(found) != tuple(header) or any(len(row) != len(header) for row in rows):
+        raise FileError(f"{path}: damaged (expected {','.join(header)})")
+    try:
+        return [{name: _KINDS.get(name, str)(text) for name, text in zip(header, row, strict=True)} for row in rows]
+    except ValueError as error:
+        raise FileError(f"{path}: damaged ({error})") from error
