@@ -28,7 +28,7 @@ from ..training.batches import Sequences
 from ..training.raw_batches import RawClips
 from ..workers.prefetch import FramePrefetcher
 from .inference import PLACES, probabilities, raw_probabilities
-from .intervals import accuracy_interval
+from .intervals import accuracy_interval, difference_interval, mcnemar
 from .linear_probe import linear_on_mean, mean_embeddings
 from .metrics import ScoredClips, per_class
 from .results import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
@@ -191,7 +191,9 @@ def compare_with_start(
         before = _correct_before(start, scored.keys, sequences, cache)
     except HarCacheError as error:
         return NotCompared(start.run, str(error))
-    return StartComparison(start.run, float(before.mean()), int((now & ~before).sum()), int((before & ~now).sum()))
+    fixed, broken = int((now & ~before).sum()), int((before & ~now).sum())
+    paired = difference_interval(now, before, scored.films)
+    return StartComparison(start.run, float(before.mean()), fixed, broken, mcnemar(fixed, broken), paired)
 
 
 def _correct_before(start: Start, keys: Sequence[str], sequences: Sequences, cache: FeatureCache) -> np.ndarray:

@@ -83,12 +83,22 @@ class LinearProbe:
 class StartComparison:
     """The run that a fine-tuned one started from, on the same clips, and how many of them fine-tuning put right
     (`fixed`) and wrong (`broken`).
+
+    `p`: of McNemar's exact test; `interval`: of the difference in accuracy, None for fewer than ten films. Both are
+    None in an evaluation of before they were computed.
     """
 
     run: str
     top1: float
     fixed: int
     broken: int
+    p: float | None = None
+    interval: Interval | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether these clips show a difference."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
 @dataclass(frozen=True)

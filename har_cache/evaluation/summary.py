@@ -123,10 +123,12 @@ def gain(metrics: Metrics) -> str:
     if isinstance(before, NotCompared):
         return f"Not compared with the run of stage two that it came from: {before.unknown}"
     points = 100 * (metrics.top1 - before.top1)
-    return (
-        f"Stage two ({before.run}) on the same clips: {percent(before.top1)}; fine-tuning {points:+.1f} points: "
-        f"{before.fixed:,} clips put right, {before.broken:,} put wrong"
-    )
+    counts = f"{before.fixed:,} clips put right, {before.broken:,} put wrong"
+    said = f"Stage two ({before.run}) on the same clips: {percent(before.top1)}; fine-tuning {points:+.1f} points"
+    if before.p is None:
+        return f"{said}: {counts}"
+    verdict = "more than chance explains" if before.shown else "no difference shown"
+    return f"{said}{_between(before.interval)}: {counts} (exact McNemar p = {before.p:.2g}): {verdict}"
 
 
 def missing_clips(metrics: Metrics) -> str:

@@ -12,7 +12,7 @@ from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.evaluate import compare_with_start
-from har_cache.evaluation.intervals import accuracy_interval, mean_accuracy_interval
+from har_cache.evaluation.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
 from har_cache.evaluation.metrics import ScoredClips
 from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, read_evaluation, summarise
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
@@ -319,7 +319,22 @@ def test_fine_tuning_put_clips_right_and_wrong(cache, tuned, monkeypatch):
     monkeypatch.setattr(module, "probabilities", lambda head, sequences, clips, frames: found[clips])
     scored = _scored(cache, np.where(now[:, None], answers[True], answers[False]))
     compared = compare_with_start(tuned, scored, module.Sequences.from_cache(cache, "cpu"), cache)
-    assert compared == StartComparison(tuned.config.started_from.run, top1=2 / 5, fixed=2, broken=1)
+    assert compared == StartComparison(tuned.config.started_from.run, top1=2 / 5, fixed=2, broken=1, p=1.0)
+
+
+@pytest.mark.parametrize("put_right", [24, 2])
+def test_fine_tuning_is_compared_clip_by_clip_over_films(tmp_path, monkeypatch, put_right):
+    cache = write_cache(tmp_path / "cache", small_subsets(classes=1, sources=16, clips=2))
+    start = Run.open(write_run(tmp_path / "run", cache))
+    tuned = replace(start, config=replace(start.config, started_from=Start(str(start.path), start.model_sha256)))
+    now, before = np.arange(32) < 30, np.arange(32) < 30 - put_right
+    answers = {which: np.stack([hits, ~hits], 1).astype(np.float32) for which, hits in (("now", now), ("was", before))}
+    monkeypatch.setattr(module, "probabilities", lambda head, sequences, clips, frames: answers["was"][clips])
+    scored = replace(_scored(cache, answers["now"]), classes=("act0", "other"))
+    compared = compare_with_start(tuned, scored, module.Sequences.from_cache(cache, "cpu"), cache)
+    assert (compared.fixed, compared.broken, compared.p) == (put_right, 0, mcnemar(put_right, 0))
+    assert compared.interval == difference_interval(now, before, scored.films)
+    assert compared.shown == (put_right == 24)
 
 
 @pytest.mark.parametrize(

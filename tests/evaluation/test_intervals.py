@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from scipy.stats import beta, t
+from scipy.stats import beta, binomtest, t
 
-from har_cache.evaluation.intervals import accuracy_interval, mean_accuracy_interval
+from har_cache.evaluation.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
 
 # Clips of a film -> films with as many, in the test list of split 1 of HMDB51.
 SIZES = {1: 157, 2: 95, 3: 102, 4: 33, 5: 27, 6: 18, 7: 6, 8: 9, 9: 8, 10: 4, 11: 5, 12: 2, 14: 5, 16: 2, 21: 1, 28: 1}
@@ -107,4 +107,52 @@ def test_intervals_of_a_mean_over_splits_hold_the_truth_95_times_in_100(films):
             lists.append((correct, np.repeat(mine, clips[mine]).astype(str)))
         low, high = mean_accuracy_interval(lists)
         held.append(low <= truth <= high)
+    assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_an_interval_of_a_difference_done_by_hand():
+    """Ten films of one clip; three put right, one put wrong, the others alike."""
+    now, before = np.arange(10) < 6, (np.arange(10) >= 3) & (np.arange(10) < 7)
+    gains = np.array([1, 1, 1, 0, 0, 0, -1, 0, 0, 0])
+    reach = t.ppf(0.975, 9) * np.sqrt(9 / 10 * np.square((2 - gains) / 9 - 0.2).sum())
+    found = difference_interval(now, before, [str(i) for i in range(10)])
+    assert found == pytest.approx((0.2 - reach, 0.2 + reach))
+    assert difference_interval(now[1:], before[1:], [str(i) for i in range(9)]) is None
+
+
+def test_a_pair_is_closer_together_than_two_models_that_err_apart():
+    rng = np.random.default_rng(0)
+    before, films = rng.random(300) < 0.5, [str(i // 3) for i in range(300)]
+    few, shuffled = before ^ (rng.random(300) < 0.02), rng.permutation(before)
+    widths = [np.ptp(difference_interval(now, before, films)) for now in (few, shuffled)]
+    assert widths[0] < 0.5 * widths[1]
+
+
+def test_no_clip_that_tells_two_models_apart_is_no_certainty():
+    correct, films = np.arange(40) % 2 == 0, [str(i // 4) for i in range(40)]
+    end = beta.ppf(0.975, 1, 10)  # Clopper and Pearson, 0 of 10
+    assert difference_interval(correct, correct, films) == pytest.approx((-end, end))
+
+
+@pytest.mark.parametrize(
+    ("fixed", "broken", "p"), [(0, 0, 1), (3, 3, 1), (5, 3, 0.7265625), (3, 9, 0.146), (13, 6, 0.167), (0, 6, 0.03125)]
+)
+def test_mcnemar(fixed, broken, p):
+    assert mcnemar(fixed, broken) == mcnemar(broken, fixed) == pytest.approx(p, abs=5e-4)
+    assert mcnemar(fixed, broken) == pytest.approx(binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1)
+
+
+@pytest.mark.parametrize(("films", "better", "worse"), [(30, 0.15, 0.15), (100, 0.05, 0.05), (100, 0.2, 0.1)])
+def test_intervals_of_a_difference_hold_the_truth_95_times_in_100(films, better, worse):
+    """The shares of a film's clips that are put right and wrong vary as Dirichlet."""
+    rng = np.random.default_rng(0)
+    sizes = np.repeat(list(SIZES), list(SIZES.values()))
+    shares = np.array([better, worse, 1 - better - worse])
+    held = []
+    for _ in range(1000):
+        clips = rng.choice(sizes, films)
+        kinds = rng.multinomial(clips, rng.dirichlet(shares, films))
+        kind = np.repeat(np.tile(range(3), films), kinds.ravel())
+        low, high = difference_interval(kind == 0, kind == 1, np.repeat(np.arange(films), clips))
+        held.append(low <= better - worse <= high)
     assert 0.93 <= np.mean(held) <= 0.97

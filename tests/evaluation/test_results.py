@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from har_cache.evaluation.results import (
     read_evaluation,
     summarise,
 )
-from har_cache.evaluation.summary import lines
+from har_cache.evaluation.summary import gain, lines
 from har_cache.evaluation.tables import PREDICTIONS_HEADER, ClipPrediction
 from har_cache.files import to_csv, write_file
 
@@ -53,8 +54,29 @@ METRICS = Metrics(
     linear_on_mean=LinearProbe(0.5, (0.0, 1.0), 0.01),
     films=3,
     missing={"a/lost.avi": "failed: no frame decodes"},
-    stage_two=StartComparison("before", 0.5, 1, 0),
+    stage_two=StartComparison("before", 0.5, 1, 0, 1.0, (-0.25, 0.75)),
 )
+
+
+@pytest.mark.parametrize(
+    ("p", "interval", "said"),
+    [
+        (0.727, (-0.02, 0.04), " (95% interval -2.0 to 4.0): {} (exact McNemar p = 0.73): no difference shown"),
+        (0.001, (0.01, 0.04), " (95% interval 1.0 to 4.0): {} (exact McNemar p = 0.001): more than chance explains"),
+        (
+            0.001,
+            (-0.04, -0.01),
+            " (95% interval -4.0 to -1.0): {} (exact McNemar p = 0.001): more than chance explains",
+        ),
+        (0.04, (0.0, 0.04), " (95% interval 0.0 to 4.0): {} (exact McNemar p = 0.04): no difference shown"),
+        (0.04, None, " (no interval: fewer than 10 films): {} (exact McNemar p = 0.04): no difference shown"),
+        (None, None, ": {}"),  # of an earlier version
+    ],
+)
+def test_fine_tuning_is_said_to_differ_only_where_the_interval_says_so(p: Any, interval: Any, said: str) -> None:
+    line = gain(replace(METRICS, stage_two=StartComparison("before", 0.74, 5, 3, p, interval)))
+    counts = said.format("5 clips put right, 3 put wrong")
+    assert line == f"Stage two (before) on the same clips: 74.0%; fine-tuning +1.0 points{counts}"
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +124,7 @@ def test_the_top5_that_earlier_versions_gave_for_few_classes_is_not_shown(tmp_pa
 
 def test_a_file_of_before_films_were_counted_is_read(tmp_path: Path) -> None:
     content = METRICS.to_dict()
-    del content["leakage"]["other_class"], content["films"]
+    del content["leakage"]["other_class"], content["films"], content["stage_two"]["p"], content["stage_two"]["interval"]
     (tmp_path / "metrics.json").write_text(json.dumps(content))
     metrics = read_evaluation(tmp_path).metrics
     assert metrics.leakage.other_class is None
