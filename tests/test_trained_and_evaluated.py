@@ -24,6 +24,7 @@ def test_order_is_learnt_and_the_figures_say_so(tmp_path):
     assert metrics.leakage.clean.clips == metrics.clips == 24
     assert metrics.top1 > 0.9
     assert metrics.linear_on_mean.top1 < 0.75  # the classes of a pair differ in order alone
+    assert metrics.linear_on_moments.top1 > 0.9
 
     (other,) = evaluate(EvaluateSettings(run=tmp_path / "run", split=2, device="cpu"))
     assert other.metrics.leakage.seen.clips == 24

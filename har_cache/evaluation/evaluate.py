@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..cache.reader import FeatureCache
+from ..cache.recipe import EMBEDDING
 from ..data.index import read_index
-from ..data.keys import film_of
 from ..data.leakage import groups, in_other_class
 from ..data.splits import TEST
 from ..devices import resolve_device
@@ -29,7 +29,7 @@ from ..training.raw_batches import RawClips
 from ..workers.prefetch import FramePrefetcher
 from .inference import PLACES, probabilities, raw_probabilities
 from .intervals import accuracy_interval, difference_interval, mcnemar
-from .linear_probe import linear_on_mean, mean_embeddings
+from .linear_probe import linear_probe, moments
 from .metrics import ScoredClips, per_class
 from .results import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
 from .tables import PER_CLASS, PER_CLASS_HEADER, PREDICTIONS, PREDICTIONS_HEADER, ClipPrediction
@@ -49,7 +49,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
     runs = [Run.open(path) for path in split_runs(settings.run).values()]
     cache = open_cache(runs, settings.cache)
     sequences = Sequences.from_cache(cache, resolve_device(settings.device, progress.say))
-    test_lists = _TestLists(cache, sequences, mean_embeddings(sequences), settings, progress)
+    test_lists = _TestLists(cache, sequences, moments(sequences), settings, progress)
     evaluations = [test_lists.evaluate(run) for run in runs]
     if len(evaluations) > 1:
         folder = settings.run / EVALUATIONS
@@ -61,11 +61,11 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
 
 @dataclass(frozen=True)
 class _TestLists:
-    """The test lists of a cache: its embeddings on the device, and the mean of each clip's, float32 (clips, 256)."""
+    """The test lists of a cache: its embeddings on the device, and the moments of each clip's, float32 (clips, 512)."""
 
     cache: FeatureCache
     sequences: Sequences
-    means: np.ndarray
+    moments: np.ndarray
     settings: EvaluateSettings
     progress: Progress
 
@@ -95,14 +95,24 @@ class _TestLists:
             groups=groups(run.clips, keys),
             in_other_class=in_other_class(run.clips, keys),
         )
-        metrics = self._metrics(run, split, scored, self._linear_probe(run, labels, test), failed)
+        on_mean, on_moments = (
+            self._linear_probe(run, features, scored.films, labels, test)
+            for features in (self.moments[:, :EMBEDDING], self.moments)
+        )
+        metrics = self._metrics(run, split, scored, failed, on_mean, on_moments)
         folder = run.path / EVALUATIONS / f"split{split}"
         predictions = scored.predictions()
         _write(folder, metrics, scored, predictions)
         return Evaluation(folder, metrics, predictions)
 
     def _metrics(
-        self, run: Run, split: int, scored: ScoredClips, linear: LinearProbe | None, failed: Mapping[str, str]
+        self,
+        run: Run,
+        split: int,
+        scored: ScoredClips,
+        failed: Mapping[str, str],
+        linear_on_mean: LinearProbe | None,
+        linear_on_moments: LinearProbe | None,
     ) -> Metrics:
         subsets, fit = list(run.clips.values()), self.cache.recipe.projection_fit
         tuned = run.config.stage == FINETUNED
@@ -121,7 +131,8 @@ class _TestLists:
             classes=len(scored.classes),
             chance=1 / len(scored.classes),
             **scored.figures(),
-            linear_on_mean=linear,
+            linear_on_mean=linear_on_mean,
+            linear_on_moments=linear_on_moments,
             missing=_missing(self.cache, split) | {key: f"failed: {reason}" for key, reason in failed.items()},
             stage_two=compare_with_start(run, scored, self.sequences, self.cache) if tuned else None,
         )
@@ -147,15 +158,17 @@ class _TestLists:
             )
         return np.array(list(found)), np.stack(list(found.values())), raw.failures
 
-    def _linear_probe(self, run: Run, labels: np.ndarray, test: np.ndarray) -> LinearProbe | None:
+    def _linear_probe(
+        self, run: Run, features: np.ndarray, films: Sequence[str], labels: np.ndarray, test: np.ndarray
+    ) -> LinearProbe | None:
+        """features: float32 (clips of the cache, any number); films: of the `test` clips."""
         subset = np.array([run.clips.get(key, "") for key in self.cache.keys])
         train, val = np.flatnonzero(subset == "train"), np.flatnonzero(subset == "val")
-        outcome = linear_on_mean(self.means, labels, train, val, test, self.progress)
+        outcome = linear_probe(features, labels, train, val, test, self.progress)
         if outcome is None:
             return None
         predicted, strength = outcome
         correct = predicted == labels[test]
-        films = [film_of(self.cache.sources[i]) for i in test]
         return LinearProbe(float(correct.mean()), accuracy_interval(correct, films), strength)
 
 

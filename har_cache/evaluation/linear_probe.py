@@ -1,4 +1,6 @@
-"""Linear probe: logistic regression on the mean embedding of each clip, which knows nothing of order."""
+"""Linear probes: logistic regression on the mean embedding of each clip, which knows nothing of order; and on that and
+the first moment in time, which knows in what direction a clip goes, and nothing else of order.
+"""
 
 import itertools
 import warnings
@@ -10,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from ..progress import Progress
 from ..training.batches import Sequences
@@ -18,15 +21,25 @@ _STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 _DEFAULT = 0.01
 
 
-def mean_embeddings(sequences: Sequences) -> np.ndarray:
-    """float32 (clips, 256): the mean over each clip's frames and views."""
+def moments(sequences: Sequences) -> np.ndarray:
+    """float32 (clips, 512): of each clip the mean embedding, over frames and views, and then the first moment in time,
+    the mean of each embedding times its place, -1 for the first frame to 1 for the last; 0 for a clip of one frame.
+    """
     bounds = itertools.pairwise(sequences.offsets.tolist())
-    means = [sequences.embeddings[:, start:end].mean((0, 1), dtype=torch.float32) for start, end in bounds]
-    return torch.stack(means).cpu().numpy()
+    found = [_moments(sequences.embeddings[:, start:end]) for start, end in bounds]
+    return torch.stack(found).cpu().numpy()
 
 
-def linear_on_mean(
-    means: np.ndarray,
+def _moments(embeddings: Tensor) -> Tensor:
+    """float16 (views, frames, 256) -> float32 (512)."""
+    frames = embeddings.shape[1]
+    places = torch.linspace(-1, 1, frames, device=embeddings.device) if frames > 1 else embeddings.new_zeros(1).float()
+    first = (embeddings.mean(0, dtype=torch.float32) * places[:, None]).mean(0)
+    return torch.cat([embeddings.mean((0, 1), dtype=torch.float32), first])
+
+
+def linear_probe(
+    features: np.ndarray,
     labels: np.ndarray,
     train: np.ndarray,
     val: np.ndarray,
@@ -35,27 +48,27 @@ def linear_on_mean(
 ) -> tuple[np.ndarray, float] | None:
     """The classes that the probe predicts for the `test` clips, int64 (n), and its inverse regularisation strength C.
 
-    means: float32 (clips, 256); labels: int (clips); train, val, test: indices of clips. C is picked on `val`, as the
-    head's best epoch is. None where `train` holds fewer than two classes.
+    features: float32 (clips, any number); labels: int (clips); train, val, test: indices of clips. C is picked on
+    `val`, as the head's best epoch is. None where `train` holds fewer than two classes.
     """
     if len(np.unique(labels[train])) < 2:
         return None
 
     strengths = _STRENGTHS if len(val) else (_DEFAULT,)
     # Matrices this small are solved faster on one thread, and much faster where other work keeps the cores busy.
-    with threadpool_limits(1), progress.task("Fitting the linear probe", "fit", len(strengths)):
+    with threadpool_limits(1), progress.task("Fitting a linear probe", "fit", len(strengths)):
         models, hits = {}, {}
         for strength in strengths:
-            models[strength] = _fit(means[train], labels[train], strength)
-            hits[strength] = models[strength].score(means[val], labels[val]) if len(val) else 0.0
+            models[strength] = _fit(features[train], labels[train], strength)
+            hits[strength] = models[strength].score(features[val], labels[val]) if len(val) else 0.0
             progress.advance()
         best = max(strengths, key=lambda strength: (hits[strength], -strength))
-        return models[best].predict(means[test]), best
+        return models[best].predict(features[test]), best
 
 
-def _fit(means: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:
+def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
     with warnings.catch_warnings():
         # Where a weak penalty has not converged, the figure is that of a model stopped early.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(means, labels)
+        return model.fit(features, labels)

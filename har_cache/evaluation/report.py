@@ -102,7 +102,8 @@ def _test_list(metrics: Metrics) -> dict[str, Any]:
         "clean_top1": groups.clean.top1,
         "other_class": groups.other_class and groups.other_class.clips,
         "other_class_top1": groups.other_class and groups.other_class.top1,
-        "linear": metrics.linear_on_mean and metrics.linear_on_mean.top1,
+        "linear_on_mean": metrics.linear_on_mean and metrics.linear_on_mean.top1,
+        "linear_on_moments": metrics.linear_on_moments and metrics.linear_on_moments.top1,
     }
 
 

@@ -72,7 +72,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """Accuracy of logistic regression on each clip's mean embedding, and its inverse regularisation strength."""
+    """Accuracy of logistic regression on what is known of each clip, and its inverse regularisation strength."""
 
     top1: float
     interval: Interval | None
@@ -115,9 +115,10 @@ class Metrics:
 
     `split`: whose test list; `splits_from`: `lists`, or drawn by source. `top5`: None for five classes or fewer, where
     every answer is among five. `loss` in nats; `macro_f1` and `mean_class_accuracy` over the classes that have clips.
-    `confused`: the pairs confused most often. `linear_on_mean`: None where too few classes train. `missing`: why clips
-    of the list were not scored, by key. `films`: None in an evaluation of before intervals were by films; its intervals
-    are by class and film. `stage_two`: of a fine-tuned run alone.
+    `confused`: the pairs confused most often. `linear_on_mean`, `linear_on_moments`: on the mean embedding, and on that
+    and the first moment in time; None where too few classes train, and the latter in an evaluation of before there was
+    one. `missing`: why clips of the list were not scored, by key. `films`: None in an evaluation of before intervals
+    were by films; its intervals are by class and film. `stage_two`: of a fine-tuned run alone.
     """
 
     stage: str
@@ -145,6 +146,7 @@ class Metrics:
     linear_on_mean: LinearProbe | None
     missing: Mapping[str, str]
     films: int | None = None
+    linear_on_moments: LinearProbe | None = None
     stage_two: StartComparison | NotCompared | None = None
 
     @property
@@ -196,7 +198,7 @@ def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     clean = [[p for p in evaluation.predictions if p.subset == CLEAN] for evaluation in evaluations]
     top1 = _over(m.top1 for m in all_metrics)
     clean_top1 = _over(m.leakage.clean.top1 for m in all_metrics)
-    linear = _over(m.linear_on_mean.top1 if m.linear_on_mean else None for m in all_metrics)
+    linear = {name: [getattr(m, name) for m in all_metrics] for name in ("linear_on_mean", "linear_on_moments")}
     figures = ("top5", "loss", "macro_f1", "mean_class_accuracy")
     return {
         "schema": SCHEMA,
@@ -206,7 +208,7 @@ def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         **{name: _over(getattr(m, name) for m in all_metrics) for name in figures},
         "leaking": sum(m.leakage.leaks for m in all_metrics),
         "clean_top1": clean_top1 and {**clean_top1, "interval": _interval(filter(None, clean))},
-        "linear_on_mean": linear,
+        **{name: _over(probe and probe.top1 for probe in probes) for name, probes in linear.items()},
     }
 
 

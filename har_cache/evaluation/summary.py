@@ -110,8 +110,9 @@ def other_class(metrics: Metrics) -> str:
 
 def comparison(metrics: Metrics) -> str:
     """Baselines that the figure has to be held against."""
-    linear = metrics.linear_on_mean
-    shown = f"; linear probe on each clip's mean embedding {percent(linear.top1)}" if linear else ""
+    mean, both = metrics.linear_on_mean, metrics.linear_on_moments
+    shown = f"; linear probe on each clip's mean embedding {percent(mean.top1)}" if mean else ""
+    shown += f", on its mean and first moment in time {percent(both.top1)}" if both else ""
     return f"Beside it: chance {percent(metrics.chance)}{shown}"
 
 
@@ -216,7 +217,8 @@ def _over_splits(summary: Mapping[str, Any]) -> str:
         f"Top-1, mean over {len(splits)} splits: {percent(summary['top1']['mean'])}"
         f"{_between(summary['top1']['interval'])}; {each}",
         f"Clean clips alone: {mean('clean_top1')}{', ' + interval_text(clean['interval']) if clean else ''}; "
-        f"linear probe on mean embeddings: {mean('linear_on_mean')}; chance {percent(summary['chance'])}",
+        f"linear probe on mean embeddings: {mean('linear_on_mean')}, on mean and first moment in time: "
+        f"{mean('linear_on_moments')}; chance {percent(summary['chance'])}",
     ]
     if summary["leaking"]:
         found.insert(0, f"WARNING: {summary['leaking']} of these models know clips of the list they are scored on")

@@ -146,7 +146,11 @@ def test_chance_and_the_linear_baseline_stand_beside_the_figure(run):
     (evaluation,) = evaluate(run)
     assert evaluation.metrics.chance == 1 / 4
     assert 0 <= evaluation.metrics.linear_on_mean.top1 <= 1
-    assert any("chance 25.0%; linear probe" in line for line in lines(evaluation.metrics))
+    shares = [100 * evaluation.metrics.linear_on_mean.top1, 100 * evaluation.metrics.linear_on_moments.top1]
+    assert (
+        "Beside it: chance 25.0%; linear probe on each clip's mean embedding {:.1f}%, on its mean and first moment in "
+        "time {:.1f}%".format(*shares)
+    ) in lines(evaluation.metrics)
 
 
 def test_a_cache_with_another_fingerprint_is_refused(tmp_path, run):
@@ -195,6 +199,7 @@ def test_classes_are_matched_by_name_not_by_number(tmp_path, run, cache):
         (found,) = evaluate(turned)
     assert found.metrics.top1 == expected.metrics.top1
     assert found.metrics.linear_on_mean.top1 == expected.metrics.linear_on_mean.top1
+    assert found.metrics.linear_on_moments.top1 == expected.metrics.linear_on_moments.top1
 
 
 def test_a_film_of_several_classes_counts_once_and_few_films_have_no_interval(run):
@@ -269,6 +274,8 @@ def test_three_splits_have_a_mean_and_the_figures_of_each(tmp_path, cache):
     assert [(s["trained_on"], s["tested_on"]) for s in summary["splits"]] == [(1, 1), (2, 2), (3, 3)]
     assert summary["top1"] == {"mean": pytest.approx(np.mean(top1)), "each": top1, "interval": None}  # of 6 films
     assert summary["top5"] is None
+    for name in ("linear_on_mean", "linear_on_moments"):
+        assert summary[name]["each"] == [getattr(evaluation.metrics, name).top1 for evaluation in evaluations]
     assert summary["leaking"] == 0
     assert summarise(evaluate(tmp_path / "all", split=3))["leaking"] == 2
 

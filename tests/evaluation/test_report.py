@@ -74,6 +74,8 @@ def test_the_page_says_what_the_figure_is(run):
     assert "Protocol: trained on" in text
     assert "WARNING" not in text
     assert evaluation.metrics.fingerprint in text
+    for name in ("mean embedding", "mean and first moment in time"):
+        assert f"linear on {name}" in text
     assert "Macro F1" in text and "Top-5" not in text  # of four classes
     assert CONFOUNDED in text
     assert "top-1, no interval: fewer than 10 films" in " ".join(text.split())

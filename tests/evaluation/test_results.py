@@ -53,6 +53,7 @@ METRICS = Metrics(
     tags=(TagAccuracy("camera", "camera moves", 4, 0.75, None),),
     linear_on_mean=LinearProbe(0.5, (0.0, 1.0), 0.01),
     films=3,
+    linear_on_moments=LinearProbe(0.75, (0.25, 1.0), 0.1),
     missing={"a/lost.avi": "failed: no frame decodes"},
     stage_two=StartComparison("before", 0.5, 1, 0, 1.0, (-0.25, 0.75)),
 )
@@ -124,10 +125,13 @@ def test_the_top5_that_earlier_versions_gave_for_few_classes_is_not_shown(tmp_pa
 
 def test_a_file_of_before_films_were_counted_is_read(tmp_path: Path) -> None:
     content = METRICS.to_dict()
-    del content["leakage"]["other_class"], content["films"], content["stage_two"]["p"], content["stage_two"]["interval"]
+    for name in ("films", "linear_on_moments"):
+        del content[name]
+    del content["leakage"]["other_class"], content["stage_two"]["p"], content["stage_two"]["interval"]
     (tmp_path / "metrics.json").write_text(json.dumps(content))
     metrics = read_evaluation(tmp_path).metrics
-    assert metrics.leakage.other_class is None
+    assert (metrics.leakage.other_class, metrics.linear_on_moments) == (None, None)
+    assert any(line.endswith("mean embedding 50.0%") for line in lines(metrics))
     assert not any("another class" in line for line in lines(metrics))
     assert any("Intervals are by class and film" in line for line in lines(metrics))
     assert not any("Intervals are by class and film" in line for line in lines(METRICS))
@@ -163,7 +167,7 @@ def test_an_edited_file_is_named_with_what_is_wrong_in_it(tmp_path: Path, change
 
 
 def test_a_file_that_lacks_a_figure_is_refused(tmp_path: Path) -> None:
-    for name in METRICS.to_dict().keys() - {"schema", "films", "stage_two"}:
+    for name in METRICS.to_dict().keys() - {"schema", "films", "linear_on_moments", "stage_two"}:
         content = METRICS.to_dict()
         del content[name]
         (tmp_path / "metrics.json").write_text(json.dumps(content))
