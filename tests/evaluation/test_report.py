@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError, RunError
 from har_cache.evaluation.report import report
 from har_cache.evaluation.summary import CONFOUNDED
@@ -88,6 +89,21 @@ def test_other_test_lists_stand_beside_with_their_leakage(run):
     assert "split 1 (trained on 1)" in text
     assert "split 3 (trained on 1)" in text
     assert "WARNING" not in text  # the headline is that of the run's own split
+
+
+def test_films_of_other_classes_stand_on_the_page(tmp_path):
+    """film2 is tested in act0, and trains act1."""
+    subsets = small_subsets(classes=2, clips=2)
+    swapped = {key: parts if "act0/film2" not in key else (TEST, TRAIN, TRAIN) for key, parts in subsets.items()}
+    run = _with_curves(write_run(tmp_path / "run", write_cache(tmp_path / "cache", swapped, class_signal=0.3)))
+    (evaluation,) = evaluate(run)
+    evaluate(run, split=2)
+    known = evaluation.metrics.leakage.other_class
+    assert known.clips == 2
+    text = " ".join(Page(report(run)).text.split())
+    assert re.search(rf"on 2 of films in other classes ?{100 * known.top1:.1f}%", text)
+    assert "Same film in another class: 2 of the 10 clean clips" in text
+    assert "of these, film in another class" in text
 
 
 def test_a_leaking_headline_comes_with_its_warning(run):

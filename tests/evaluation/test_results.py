@@ -88,10 +88,12 @@ def predictions(tmp_path: Path) -> list[ClipPrediction]:
     return found
 
 
-def test_predictions_come_back_too(tmp_path: Path, predictions: list[ClipPrediction]) -> None:
+def test_predictions_are_read_with_the_figures(tmp_path: Path, predictions: list[ClipPrediction]) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps(METRICS.to_dict()))
-    (found,) = read_evaluation(tmp_path).predictions
-    assert (found, found.film, found.correct) == (predictions[0], "film", False)
+    assert read_evaluation(tmp_path).predictions == predictions
+    (tmp_path / "predictions.csv").unlink()
+    with pytest.raises(RunError, match=r"predictions\.csv: .*; run `har-cache evaluate` again"):
+        read_evaluation(tmp_path)
 
 
 @pytest.mark.parametrize("before", [METRICS.stage_two, NotCompared("before", "no such directory"), None])

@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from har_cache.errors import FileError
+from har_cache.evaluation.tables import PREDICTIONS_HEADER, ClipPrediction, read_predictions, read_rows
+from har_cache.files import to_csv, write_file
+
+WRONG = ClipPrediction("a/film_a_0.avi", "a", "b", 0.5, "b|a", "clean", 30)
+RIGHT = ClipPrediction("b/film_b_0.avi", "b", "b", 0.123456789, "b|a", "seen", 9)
+
+
+def test_predictions_come_back_with_six_decimals(tmp_path: Path) -> None:
+    write_file(tmp_path / "predictions.csv", to_csv(PREDICTIONS_HEADER, [WRONG.row(), RIGHT.row()]))
+    wrong, right = read_predictions(tmp_path)
+    assert wrong == WRONG
+    assert (right.probability, right.frames) == (0.123457, 9)
+    assert [prediction.correct for prediction in (wrong, right)] == [False, True]
+
+
+def test_one_film_in_two_classes_is_one() -> None:
+    assert WRONG.film == RIGHT.film == "film"
+
+
+def test_the_columns_are_those_of_before() -> None:
+    assert PREDICTIONS_HEADER == ("key", "true", "predicted", "probability", "top5", "subset", "frames")
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n", "class,recall\nx\n", "class,recall\nx,all\n"])
+def test_a_damaged_table_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(content)
+    with pytest.raises(FileError, match=r"table\.csv: damaged"):
+        read_rows(path, ("class", "recall"))
+
+
+def test_a_figure_that_is_not_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("class,recall\nx,\ny,0.5\n")
+    rows = read_rows(tmp_path / "table.csv", ("class", "recall"))
+    assert rows == [{"class": "x", "recall": None}, {"class": "y", "recall": 0.5}]
