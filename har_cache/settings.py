@@ -196,10 +196,12 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings(TrainSettings):
-    """Training end to end, beside what stage two knows: `lr` is the head's, `seed` draws no held-out clips."""
+    """Training end to end, beside what stage two knows: `lr` is the head's, `seed` draws no held-out clips, `frames` is
+    None only until the run that it starts from is known.
+    """
 
     epochs: int = option(12, "Epochs: passes over the training clips.", least=1)
-    frames: int = option(16, "Frames a clip: one from each of so many equal segments.", least=1)
+    frames: int = option(None, "Frames a clip, one from each of so many equal segments; default: the run's.", least=1)
     batch_size: int = option(8, "Clips on the device at a time.", least=1)
     accumulate: int = option(1, "Batches a step.", least=1)
     lr: float = option(3e-4, "Peak learning rate of the head.", above=0)
@@ -207,7 +209,7 @@ class TuneSettings(TrainSettings):
     head_epochs: int = option(1, "Epochs at the beginning that train the head alone.", least=0)
     unfreeze: int | None = option(None, "Train the backbone's last so many blocks; default: all.", least=0, most=BLOCKS)
     ema: float = _share(0.99, "Decay of the averaged weights, which are kept; 0: none.")
-    augment: bool = option(True, "Random crops, flips and colours, one of each a clip.")
+    augment: bool = option(True, "Random crops and colours, one of each a clip; flips, where the cache has that view.")
     train_norms: bool = option(False, "Let BatchNorm learn statistics anew.")
     checkpointing: bool = option(False, "Less memory for more time: compute activations twice.")
     seed: int = option(0, "For order, frames and augmentation.", least=0)

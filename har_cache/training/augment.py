@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..cache.recipe import Recipe
 from ..encoder.transform import CROP, RESIZE, normalise
 
 _GREY = (0.299, 0.587, 0.114)
@@ -27,7 +28,14 @@ class Augmentation:
     least_area: float = 0.6
     aspect: float = 4 / 3
     colour: float = 0.2
-    flip: float = 0.5
+    flip: float = 0.0
+
+
+def augmentation_for(recipe: Recipe) -> Augmentation:
+    """The changes that keep to what stage two learnt from: half of the clips are mirrored where its embeddings were of
+    both views, and none elsewhere, since left may not mean right there.
+    """
+    return Augmentation(flip=0.5 if "flip" in recipe.views else 0.0)
 
 
 def centred(frames: Tensor) -> Tensor:

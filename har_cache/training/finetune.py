@@ -12,7 +12,7 @@ from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.record import source_sha256
 from ..data.index import ClipIndex, read_index
-from ..devices import device_versions, resolve_device
+from ..devices import Say, device_versions, resolve_device
 from ..encoder.fp32 import true_fp32
 from ..errors import CacheError, DataError, RunError
 from ..model import run
@@ -24,6 +24,7 @@ from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers
 from ..workers.prefetch import FramePrefetcher
+from .augment import augmentation_for
 from .batches import Sequences
 from .checkpoints import finish
 from .loop import Trainer, WarmupCosine, parameter_groups
@@ -69,16 +70,19 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     settings.check()
     device = resolve_device(settings.device, progress.say)
     inputs = _open(settings)
+    training = _with_frames(settings.training, inputs.start, progress.say)
+    settings = dataclasses.replace(settings, training=training)
     config = _config(settings, inputs, device)
     clips = inputs.start.clips
     if not begin(settings.run, config, clips, settings.resume, settings.overwrite, say=progress.say):
         return Finetuned(Run.open(settings.run), None, {})
     system.limit_threads()
     workers = settings.workers or _default_workers(device)
-    ahead = _AHEAD_BATCHES * settings.training.batch_size + workers
+    ahead = _AHEAD_BATCHES * training.batch_size + workers
+    frames = max(training.frames, inputs.start.config.training.frames)
     # A GPU resizes frames in less time than workers, who then decode twice as many.
     as_decoded = torch.device(device).type == "cuda"
-    with FramePrefetcher(settings.training.frames, workers, ahead, settings.stall_s, as_decoded) as prefetcher:
+    with FramePrefetcher(frames, workers, ahead, settings.stall_s, as_decoded) as prefetcher:
         labels = labels_for(inputs.start, inputs.cache)
         raw = RawClips(inputs.cache, labels, inputs.index, prefetcher, device, progress)
         throughput = _train(settings, inputs, raw, config, progress)
@@ -90,7 +94,7 @@ def check_parity(
     network: CNNBidirectionalRNN, raw: RawClips, sequences: Sequences, clips: np.ndarray, training: TuneSettings
 ) -> ParityCheck:
     """Compare the network, on its device, on raw frames with its head on the cache: both see the centred frames of the
-    same clips.
+    same clips, as many as `training` says: those that the head learnt with.
     """
     network.eval()
     with true_fp32(raw.device):
@@ -171,6 +175,18 @@ def _open(settings: FinetuneSettings) -> _Inputs:
     return _Inputs(start, cache, network, index)
 
 
+def _with_frames(training: TuneSettings, start: Run, say: Say) -> TuneSettings:
+    """With the number of frames that the head was trained with, unless another is asked for."""
+    known = start.config.training.frames
+    if training.frames not in (None, known):
+        say(
+            f"WARNING: --frames {training.frames}: the head of {start.path} was trained with {known} frames a clip; "
+            "with others it does worse until it has learnt them"
+        )
+        return training
+    return dataclasses.replace(training, frames=known)
+
+
 def _config(settings: FinetuneSettings, inputs: _Inputs, device: str) -> RunConfig:
     return dataclasses.replace(
         inputs.start.config,
@@ -197,7 +213,9 @@ def _train(
         f"validating on {len(val)}; {raw.prefetcher.workers} processes decode"
     )
     network = inputs.network.to(raw.device)
-    found = check_parity(network, raw, Sequences.from_cache(cache, raw.device), val, training)
+    before = dataclasses.replace(training, frames=inputs.start.config.training.frames)
+    sequences = Sequences.from_cache(cache, raw.device)
+    found = check_parity(network, raw, sequences, val, before)
     progress.say(
         f"Before the first step: {found.raw} of {found.clips} validation clips right from raw frames, {found.cached} "
         f"by the head on the cache; {found.agree} predicted alike, logits at most {found.difference:.1e} apart"
@@ -206,13 +224,15 @@ def _train(
     backbone = Backbone(network.encoder, training.unfreeze, training.train_norms, training.checkpointing)
     network = CNNBidirectionalRNN(backbone, network.head)
     begun = {name: value.clone() for name, value in network.state_dict().items()}
-    batches = RawTrainBatches(raw, train, training)
+    batches = RawTrainBatches(raw, train, training, augmentation_for(config.recipe))
     trainer = network_trainer(network, training, len(batches))
     best = trainer.fit(batches, RawEvalBatches(raw, val, training), settings.run, progress, settings.resume)
     chosen = BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"])
     if chosen.val_loss >= found.loss:
         progress.say("No epoch lowered the validation loss: the weights that it started from are kept")
         network.load_state_dict(begun)
+        if before != training:  # what is recorded is of the frames that the run is used with
+            found = check_parity(network, raw, sequences, val, training)
         chosen = BestEpoch(0, found.loss, found.raw / found.clips)
     finish(settings.run, dataclasses.replace(config, skipped=raw.failures), network, chosen)
     return batches.stopwatch.throughput

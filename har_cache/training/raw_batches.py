@@ -1,6 +1,7 @@
 """Raw clips as batches, as `batches` has them of a cache: the same frames of the same clips, decoded when needed."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..errors import ClipError, HarCacheError
 from ..progress import Progress
 from ..settings import TuneSettings
 from ..workers.prefetch import FramePrefetcher, LoaderStats
-from .augment import augmented, centred
+from .augment import Augmentation, augmented, centred
 from .batches import CENTRED, Batch, derive_seed, draw_frames
 from .throughput import Stopwatch
 
@@ -106,12 +107,14 @@ class RawTrainBatches:
     """As `TrainBatches`, from raw frames, as the network takes them: augmented, or as in validation.
 
     Clips and frames of an epoch depend on the seed and `epoch` alone, the augmentation on torch's random numbers.
-    `stopwatch` times each step.
+    `how` bounds the augmentation; `stopwatch` times each step.
     """
 
-    def __init__(self, raw: RawClips, clips: np.ndarray, settings: TuneSettings) -> None:
+    def __init__(
+        self, raw: RawClips, clips: np.ndarray, settings: TuneSettings, how: Augmentation = Augmentation()
+    ) -> None:
         self._raw, self._clips, self._settings = raw, torch.from_numpy(clips), settings
-        self._transform = augmented if settings.augment else centred
+        self._transform = partial(augmented, how=how) if settings.augment else centred
         self.stopwatch = Stopwatch(raw.prefetcher.workers, raw.device)
         self.epoch = 0
 

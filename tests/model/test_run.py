@@ -206,7 +206,12 @@ def test_what_a_config_lacks_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_config_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    tuned = {"stage": "finetune", "training": TuneSettings(unfreeze=3), "data": "d", "started_from": Start("r", "0")}
+    tuned = {
+        "stage": "finetune",
+        "training": TuneSettings(unfreeze=3, frames=4),
+        "data": "d",
+        "started_from": Start("r", "0"),
+    }
     for written in (config(), config(**tuned, skipped={"a/b": "gone"}, model_sha256="0", best=BestEpoch(0, 1.0, 0.5))):
         write_config(tmp_path, written)
         assert read_config(tmp_path) == written

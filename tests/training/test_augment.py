@@ -1,12 +1,14 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from har_cache.encoder.transform import crop, normalise
 from har_cache.training import augment
-from har_cache.training.augment import Augmentation, augmented, centred
+from har_cache.training.augment import Augmentation, augmentation_for, augmented, centred
 
+from ..helpers.caches import make_recipe
 from ..helpers.fake_cuda import fake_cuda
 from ..helpers.networks import pictures
 
@@ -51,6 +53,17 @@ def test_a_flip_mirrors() -> None:
     plain = augmented(clips(), NOTHING)
     mirrored = augmented(clips(), Augmentation(least_area=1.0, aspect=1.0, colour=0.0, flip=1.0))
     torch.testing.assert_close(mirrored, plain.flip(-1), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("views", "flip"), [(("center",), 0.0), (("center", "flip"), 0.5)])
+def test_clips_are_mirrored_only_where_stage_two_saw_mirrored_ones(views: tuple[str, ...], flip: float) -> None:
+    """Of 64 clips all alike: none, or about half."""
+    how = augmentation_for(make_recipe(views=views))
+    assert how == replace(Augmentation(), flip=flip)
+    torch.manual_seed(0)
+    windows = augment._windows(64, how, torch.device("cpu"))
+    mirrored = int((windows[:, 0, 0] < 0).sum())
+    assert mirrored == 0 if flip == 0 else 20 < mirrored < 44
 
 
 def test_colours_stay_colours() -> None:

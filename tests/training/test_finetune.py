@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from har_cache.cache.reader import FeatureCache
@@ -20,7 +21,7 @@ from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.results import StartComparison
 from har_cache.evaluation.summary import lines
 from har_cache.extraction.extract import extract
-from har_cache.model.config import Start
+from har_cache.model.config import Start, read_config
 from har_cache.model.head import Head
 from har_cache.model.load import labels_for, load_network
 from har_cache.model.network import Backbone, CNNBidirectionalRNN
@@ -31,7 +32,7 @@ from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
 from har_cache.training import finetune as module
 from har_cache.training import raw_batches
-from har_cache.training.augment import centred
+from har_cache.training.augment import Augmentation, centred
 from har_cache.training.batches import Batch, Sequences
 from har_cache.training.finetune import check_parity, finetune, network_trainer
 from har_cache.training.raw_batches import RawClips, RawEvalBatches, RawTrainBatches
@@ -209,6 +210,71 @@ def test_a_clip_that_fails_in_the_middle_is_left_out_named_and_counted(
     assert sorted(finished.failures) == sorted(lost) == sorted(finished.run.config.skipped or ())
     assert sorted(text.split(": ")[1] for text in ear.said if text.startswith("Skipped")) == sorted(lost)
     assert finished.throughput is not None and 0 < finished.throughput.waited < 1
+
+
+class BegunError(Exception):
+    """Training is about to begin."""
+
+
+def test_the_recipe_of_the_run_says_how_clips_are_changed(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = Augmentation(flip=0.25)
+
+    def stop(raw: RawClips, clips: np.ndarray, settings: TuneSettings, how: Augmentation) -> None:
+        raise BegunError(how)
+
+    asked = []
+    monkeypatch.setattr(module, "augmentation_for", lambda recipe: asked.append(recipe) or how)
+    monkeypatch.setattr(module, "RawTrainBatches", stop)
+    with pytest.raises(BegunError) as begun:
+        finetune(replace(tuned[0], run=tmp_path / "run"))
+    assert begun.value.args == (how,) and asked == [tuned[2].config.recipe]
+
+
+# --------------------------------------------------------------------------------------------------- frames a clip
+
+
+@pytest.mark.parametrize(("asked", "frames", "warned"), [(None, 8, False), (8, 8, False), (3, 3, True), (12, 12, True)])
+def test_frames_are_the_run_s_unless_others_are_asked_for_and_stage_two_is_judged_at_its_own(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int, frames: int, warned: bool
+) -> None:
+    """Stage two had 8."""
+    judged = []
+
+    def check(*arguments: Any) -> Any:
+        judged.append(arguments[-1].frames)
+        return check_parity(*arguments)
+
+    def stop(trainer: Any, train: RawTrainBatches, *_: Any) -> None:
+        raise BegunError(next(iter(train)).inputs.shape[1])
+
+    monkeypatch.setattr(module, "check_parity", check)
+    monkeypatch.setattr(module.Trainer, "fit", stop)
+    ear, settings = Ear(), replace(tuned[0], run=tmp_path / "run", training=replace(QUICK, frames=asked))
+    with pytest.raises(BegunError) as begun:
+        finetune(settings, ear)
+    assert begun.value.args == (frames,) and judged == [8]
+    written = read_config(settings.run)
+    assert written is not None and written.training.frames == frames
+    warnings = [line for line in ear.said if line.startswith("WARNING: --frames")]
+    assert len(warnings) == warned and all(f"--frames {asked}: the head of " in line for line in warnings)
+
+
+def test_a_start_that_is_kept_is_recorded_with_the_frames_that_the_run_is_used_with(
+    before: Before, tuned: Tuned, tmp_path: Path
+) -> None:
+    harmful = replace(QUICK, lr=3.0, epochs=1, head_epochs=1, ema=0.0)
+    run = finetune(replace(tuned[0], run=tmp_path / "run", training=harmful)).run
+    best = run.config.best
+    assert best is not None and best.epoch == 0 and run.config.training.frames == 3
+    head, cache = Run.open(before.run).load_head(), FeatureCache(before.cache)
+    clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
+    losses = []
+    for frames in (3, 8):
+        (inputs, mask, labels), *_ = Sequences.from_cache(cache).eval_batches(clips, frames)
+        losses.append(float(F.cross_entropy(head(inputs, mask).detach(), labels)))
+    assert best.val_loss == pytest.approx(losses[0], rel=1e-3) and losses[0] != pytest.approx(losses[1], rel=2e-3)
 
 
 # ------------------------------------------------------------------------------------------ what the trainer is given
