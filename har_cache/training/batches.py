@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cache.reader import FeatureCache
 from ..errors import CacheError
 
-_BLOCK_ROWS = 1 << 16  # rows handled at a time where a float32 copy is needed: 64 MiB
+_BLOCK_ROWS = 1 << 16  # rows handled at a time where a wider copy is needed: 128 MiB
 _EVAL_BATCH = 256
 _TRIM = 0.3  # of a clip that training may leave out
 CENTRED = 0.5
@@ -82,20 +82,21 @@ class Sequences:
         return [self.eval_batch(part, frames) for part in parts]
 
     def moments(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each dimension over all frames and views of `clips`: float32 (256) each."""
-        chosen = torch.zeros(len(self.labels), dtype=torch.bool, device=self.device)
-        chosen[clips] = True
-        rows = chosen.repeat_interleave(self.offsets.diff()).nonzero()[:, 0]
-        dim = self.embeddings.shape[2]
-        total, squares = torch.zeros(2, dim, dtype=torch.float64, device=self.device)
+        """Mean and standard deviation of each dimension over all frames and views of `clips`, which weigh alike whatever
+        their lengths, as they do in training: float32 (256) each.
+        """
+        lengths = self.offsets.diff()
+        share = torch.zeros(len(lengths), dtype=torch.float64, device=self.device)  # of each frame of a clip
+        share[clips] = 1 / (lengths[clips].double() * len(clips) * self.views)
+        shares = share.repeat_interleave(lengths)
+        rows = shares.nonzero()[:, 0]
+        mean, square = torch.zeros(2, self.embeddings.shape[2], dtype=torch.float64, device=self.device)
         for view in self.embeddings:
             for part in rows.split(_BLOCK_ROWS):
-                block = view[part].float()
-                total += block.sum(0, dtype=torch.float64)
-                squares += block.square_().sum(0, dtype=torch.float64)
-        count = len(rows) * self.views
-        mean = total / count
-        return mean.float(), (squares / count - mean.square()).clamp(min=0).sqrt().float()
+                block = view[part].double()
+                mean += shares[part] @ block
+                square += shares[part] @ block.square_()
+        return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
 
     def _gather(
         self, clips: Tensor, lengths: Tensor, frames: int, places: Tensor, views: Tensor, before: Tensor

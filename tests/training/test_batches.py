@@ -143,10 +143,21 @@ def test_training_mixes_the_views_and_evaluation_takes_the_first() -> None:
 
 def test_moments_are_those_of_the_clips_asked_for() -> None:
     sequences = numbered([3, 5, 4], views=2)
-    rows = torch.cat([sequences.embeddings[:, 0:3], sequences.embeddings[:, 8:12]], 1).flatten(0, 1).double()
+    short, long = sequences.embeddings[:, 0:3], sequences.embeddings[:, 8:12]
+    # Each clip as often as the other has frames.
+    rows = torch.cat([short.repeat(1, 4, 1), long.repeat(1, 3, 1)], 1).flatten(0, 1).double()
     mean, std = sequences.moments(torch.tensor([0, 2]))
     torch.testing.assert_close(mean.double(), rows.mean(0))
     torch.testing.assert_close(std.double(), rows.std(0, correction=0))
+
+
+def test_moments_weigh_clips_alike() -> None:
+    """A clip of zeros and one of twos, of nine times the frames: the mean is 1, and so is the deviation."""
+    embeddings = torch.cat([torch.zeros(1, 1, 256), torch.full((1, 9, 256), 2.0)], 1).half()
+    mean, std = Sequences(embeddings, torch.tensor([0, 1, 10]), torch.zeros(2, dtype=torch.int64)).moments(
+        torch.tensor([0, 1])
+    )
+    assert (mean == 1).all() and (std == 1).all()
 
 
 def test_a_cache_becomes_tensors(tmp_path: Path) -> None:

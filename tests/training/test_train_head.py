@@ -106,8 +106,8 @@ def test_no_clip_of_the_test_list_is_used(settings: Settings, cache: FeatureCach
 
 def test_the_mean_and_deviation_are_those_of_training_clips(settings: Settings, cache: FeatureCache) -> None:
     (run,) = train_head(quick(settings))
-    rows = np.concatenate([cache[key][0] for key, subset in run.clips.items() if subset == "train"])
-    np.testing.assert_allclose(run.load_head().mean, rows.astype(np.float64).mean(0), atol=1e-4)
+    means = [cache[key][0].astype(np.float64).mean(0) for key, subset in run.clips.items() if subset == "train"]
+    np.testing.assert_allclose(run.load_head().mean, np.mean(means, 0), atol=1e-4)
 
 
 def test_all_splits_are_trained_each_in_its_own_directory(settings: Settings) -> None:
