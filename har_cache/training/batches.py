@@ -82,8 +82,8 @@ class Sequences:
         return [self.eval_batch(part, frames) for part in parts]
 
     def moments(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each dimension over all frames and views of `clips`, which weigh alike whatever
-        their lengths, as they do in training: float32 (256) each.
+        """Mean and standard deviation of each dimension over all frames and views of `clips`: float32 (256) each. Clips
+        weigh alike whatever their lengths, as they do in training.
         """
         lengths = self.offsets.diff()
         share = torch.zeros(len(lengths), dtype=torch.float64, device=self.device)  # of each frame of a clip
@@ -94,8 +94,9 @@ class Sequences:
         for view in self.embeddings:
             for part in rows.split(_BLOCK_ROWS):
                 block = view[part].double()
-                mean += shares[part] @ block
-                square += shares[part] @ block.square_()
+                weighted = block * shares[part, None]
+                mean += weighted.sum(0)
+                square += weighted.mul_(block).sum(0)
         return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
 
     def _gather(
