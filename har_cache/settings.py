@@ -191,13 +191,13 @@ class TrainSettings(Settings):
     label_smoothing: float = _share(0.1, "Of the cross-entropy.")
     warmup: float = option(0.05, "Share of all steps in which the learning rate rises.", least=0, most=1)
     ema: float = _share(0.97, "Decay of the averaged weights, which are kept; 0: none.")
-    seed: int = option(0, "For weights, order, frames, and the clips held out.", least=0)
+    seed: int = option(0, "For weights, order and frames.", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings(TrainSettings):
-    """Training end to end, beside what stage two knows: `lr` is the head's, `seed` draws no held-out clips, `frames` is
-    None only until the run that it starts from is known.
+    """Training end to end, beside what stage two knows: `lr` is the head's, `frames` is None only until the run that it
+    starts from is known.
     """
 
     epochs: int = option(12, "Epochs: passes over the training clips.", least=1)
@@ -239,6 +239,7 @@ class TrainHeadSettings(_RunSettings):
     cache: Path = option(REQUIRED, "A cache that `har-cache extract` made.")
     run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.")
     split: str = option("1", "Or all: RUN/split1 to RUN/split3.", choices=(*map(str, SPLITS), ALL))
+    fold: int = option(0, "Which clips are held out to validate on, whatever the seed.", least=0)
     training: TrainSettings = field(default_factory=TrainSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     device: str = _device()

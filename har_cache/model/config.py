@@ -40,8 +40,9 @@ class Start:
 class RunConfig:
     """A run, begun or finished: only then there are `best` and `model_sha256`.
 
-    `recipe`: of the embeddings that stage two learnt from; `data`, `started_from` and `skipped` (reason by key): of a
-    fine-tuned run alone.
+    `fold`: which clips of the training list validate, None where the seed drew them, as it once did; `recipe`: of the
+    embeddings that stage two learnt from; `data`, `started_from` and `skipped` (reason by key): of a fine-tuned run
+    alone.
     """
 
     stage: str
@@ -52,6 +53,7 @@ class RunConfig:
     classes: tuple[str, ...]
     head: HeadSettings
     training: TrainSettings
+    fold: int | None = None
     device: str = ""
     projection_fit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

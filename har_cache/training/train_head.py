@@ -66,8 +66,9 @@ class _Plan:
     val: np.ndarray
 
 
-def hold_out(labels: np.ndarray, sources: np.ndarray, seed: int) -> np.ndarray:
+def hold_out(labels: np.ndarray, sources: np.ndarray, fold: int) -> np.ndarray:
     """Which clips validate, bool (clips): about a seventh, all classes alike, whole sources (`<class>/<source>`).
+    Another `fold`, from 0 on, draws others.
 
     A film that several classes were cut from is held out of all of them: the same place and people under another
     name would make validation look better than a test does. Every class keeps a clip to train on: one of a single
@@ -76,7 +77,7 @@ def hold_out(labels: np.ndarray, sources: np.ndarray, seed: int) -> np.ndarray:
     groups = np.unique([source.partition("/")[2] for source in sources], return_inverse=True)[1]
     most = max(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     folds = min(_VAL_FOLDS, most)
-    masks = [mask for mask in _folds(labels, groups, folds, seed) if mask.any()] if folds > 1 else []
+    masks = [mask for mask in _folds(labels, groups, folds, fold) if mask.any()] if folds > 1 else []
     if not masks:
         raise HarCacheError("every class has a single source in the training list: none can be held out to validate on")
     share = np.bincount(labels) / folds
@@ -98,7 +99,7 @@ def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: i
             f"{cache.path}: its encoder was fine-tuned on the training list of split {cache.recipe.trained_split}, "
             f"which holds test clips of split {split}: train on it with --split {cache.recipe.trained_split}"
         )
-    train, val = _subsets(cache, split, settings.training.seed)
+    train, val = _subsets(cache, split, settings.fold)
     config = RunConfig(
         stage=HEAD,
         split=split,
@@ -108,6 +109,7 @@ def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: i
         classes=cache.classes,
         head=settings.head,
         training=settings.training,
+        fold=settings.fold,
         device=device,
         projection_fit=cache.recipe.projection_fit,
         versions=system.versions() | device_versions(device),
@@ -116,7 +118,7 @@ def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: i
     return _Plan(path, config, clips, train, val)
 
 
-def _subsets(cache: FeatureCache, split: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _subsets(cache: FeatureCache, split: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """The indices of the clips to train on, and of those to validate on."""
     if len(cache.classes) < 2:
         raise CacheError(f"{cache.path}: holds one class ({cache.classes[0]}); there is nothing to tell apart")
@@ -124,7 +126,7 @@ def _subsets(cache: FeatureCache, split: int, seed: int) -> tuple[np.ndarray, np
     if len(np.unique(cache.labels[clips])) < 2:
         what = "clips of one class only" if len(clips) else "no clip"
         raise CacheError(f"{cache.path}: of the training list of split {split} it holds {what}; choose another --split")
-    held = hold_out(cache.labels[clips], np.array(cache.sources)[clips], seed)
+    held = hold_out(cache.labels[clips], np.array(cache.sources)[clips], fold)
     return clips[~held], clips[held]
 
 

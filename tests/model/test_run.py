@@ -55,6 +55,7 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     head = write_run(tmp_path / "run")
     found = Run.open(tmp_path / "run")
     assert found.config.classes == ("a", "b", "c")
+    assert found.config.fold is None  # written before there were folds
     assert found.clips == CLIPS
     loaded = found.load_head()
     assert not loaded.training
@@ -212,7 +213,11 @@ def test_a_config_comes_back_as_it_was_written(tmp_path: Path) -> None:
         "data": "d",
         "started_from": Start("r", "0"),
     }
-    for written in (config(), config(**tuned, skipped={"a/b": "gone"}, model_sha256="0", best=BestEpoch(0, 1.0, 0.5))):
+    for written in (
+        config(),
+        config(fold=2),
+        config(**tuned, skipped={"a/b": "gone"}, model_sha256="0", best=BestEpoch(0, 1.0, 0.5)),
+    ):
         write_config(tmp_path, written)
         assert read_config(tmp_path) == written
 

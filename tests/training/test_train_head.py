@@ -72,7 +72,7 @@ def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, c
     assert config == run.config.to_dict() and config["fingerprint"] == cache.fingerprint
     assert (config["stage"], config["split"], config["cache"]) == ("head", 1, str(settings.cache))
     assert config["classes"] == list(cache.classes) and config["projection_fit"] == cache.recipe.projection_fit
-    assert config["head"]["hidden"] == 16 and config["training"]["frames"] == 8
+    assert config["fold"] == 0 and config["head"]["hidden"] == 16 and config["training"]["frames"] == 8
     metrics = list(csv.DictReader((settings.run / "metrics.csv").open()))
     best = metrics[int(config["best"]["epoch"]) - 1]
     assert float(best["val_accuracy"]) == pytest.approx(config["best"]["val_accuracy"], rel=1e-5)
@@ -277,6 +277,20 @@ def test_a_film_is_held_out_of_every_class() -> None:
     held = hold_out(labels, sources, 0)
     films = np.array([source.split("/")[1] for source in sources])
     assert held.any() and not set(films[held]) & set(films[~held])
+
+
+def test_the_fold_chooses_the_clips_held_out_and_the_seed_the_weights(settings: Settings, tmp_path: Path) -> None:
+    def trained(fold: int, seed: int) -> Run:
+        training = replace(settings.training, epochs=1, seed=seed)
+        (run,) = train_head(replace(settings, run=tmp_path / f"{fold}{seed}", fold=fold, training=training))
+        return run
+
+    first, other_seed, other_fold = trained(0, 0), trained(0, 1), trained(1, 0)
+    assert first.clips == other_seed.clips != other_fold.clips
+    assert first.model_sha256 != other_seed.model_sha256
+    assert [run.config.fold for run in (first, other_seed, other_fold)] == [0, 0, 1]
+    with pytest.raises(HarCacheError, match="clips of the training list"):
+        train_head(replace(settings, run=first.path, fold=1, training=first.config.training, resume=True))
 
 
 def test_holding_out_is_seeded() -> None:
