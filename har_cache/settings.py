@@ -239,7 +239,9 @@ class TrainHeadSettings(_RunSettings):
     cache: Path = option(REQUIRED, "A cache that `har-cache extract` made.")
     run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.")
     split: str = option("1", "Or all: RUN/split1 to RUN/split3.", choices=(*map(str, SPLITS), ALL))
-    fold: int = option(0, "Which clips are held out to validate on, whatever the seed.", least=0)
+    fold: int = option(
+        0, "Which seventh is held out to validate on, whatever the seed; 0: the evenest.", least=0, most=6
+    )
     training: TrainSettings = field(default_factory=TrainSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     device: str = _device()

@@ -1,18 +1,17 @@
 """Stage two: a cache -> a trained head, in a run directory."""
 
-import warnings
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 
 from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.writer import Store
-from ..data.splits import TRAIN
+from ..data.splits import TEST, TRAIN
 from ..devices import device_versions, resolve_device
 from ..errors import CacheError, HarCacheError, RunError
 from ..files import sha256
@@ -28,6 +27,7 @@ from .loop import Trainer, WarmupCosine, parameter_groups
 from .step import adamw, record_cuda_graph
 
 _VAL_FOLDS = 7
+_TRAINS = -1  # the part of a film that is never held out
 
 
 def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> list[Run]:
@@ -56,7 +56,7 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
 @dataclass(frozen=True)
 class _Plan:
     """One split's training: its directory, the config to be written, the subset of each clip by key, and the indices of
-    the clips of both subsets.
+    the clips of both subsets. `crossing`: of how many test clips, `tested`, the film trains under another class.
     """
 
     path: Path
@@ -64,33 +64,64 @@ class _Plan:
     clips: dict[str, str]
     train: np.ndarray
     val: np.ndarray
+    tested: int
+    crossing: int
 
 
-def hold_out(labels: np.ndarray, sources: np.ndarray, fold: int) -> np.ndarray:
-    """Which clips validate, bool (clips): about a seventh, all classes alike, whole sources (`<class>/<source>`).
-    Another `fold`, from 0 on, draws others.
+def hold_out(labels: np.ndarray, sources: np.ndarray, fold: int = 0) -> np.ndarray:
+    """Which clips validate, bool (clips): about a seventh of each class, whole films; `sources`: `<class>/<film>`.
 
-    A film that several classes were cut from is held out of all of them: the same place and people under another
-    name would make validation look better than a test does. Every class keeps a clip to train on: one of a single
-    source does not validate. Raises HarCacheError where that leaves no clip to validate.
+    `fold`, from 0 on, chooses among parts that have no clip in common, the evenest first. A film that several classes
+    were cut from is held out of all of them. Test lists do not go so far: in those of HMDB51 30% of the clips are of a
+    film that trains under another class, in validation none are, so that the two are not quite alike. A class loses a
+    third of its clips or more only where all of its films are as large, and never all: larger films always train.
+    Raises HarCacheError where there is no such part.
     """
-    groups = np.unique([source.partition("/")[2] for source in sources], return_inverse=True)[1]
-    most = max(len(np.unique(groups[labels == label])) for label in np.unique(labels))
-    folds = min(_VAL_FOLDS, most)
-    masks = [mask for mask in _folds(labels, groups, folds, fold) if mask.any()] if folds > 1 else []
-    if not masks:
-        raise HarCacheError("every class has a single source in the training list: none can be held out to validate on")
-    share = np.bincount(labels) / folds
-    return min(masks, key=lambda mask: np.abs(np.bincount(labels[mask], minlength=len(share)) - share).sum())
+    films, of_clip = np.unique([source.partition("/")[2] for source in sources], return_inverse=True)
+    clips = np.zeros((len(films), labels.max() + 1), int)
+    np.add.at(clips, (of_clip, labels), 1)
+    parts, uneven = _parts(films.tolist(), clips)
+    found = sorted(set(parts) - {_TRAINS}, key=lambda part: tuple(uneven[part]))
+    if not found:
+        raise HarCacheError("each source of the training list is all that a class has: none can validate")
+    if fold >= len(found):
+        raise HarCacheError(f"--fold {fold}: of this training list expected 0 to {len(found) - 1}")
+    return parts[of_clip] == found[fold]
 
 
-def _folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> list[np.ndarray]:
-    """The clips of each fold as bool (clips), less the classes that it holds all clips of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer sources than folds
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        held = [np.isin(np.arange(len(labels)), test) for _, test in splitter.split(labels, labels, groups)]
-    return [fold & np.isin(labels, labels[~fold]) for fold in held]
+def _parts(films: list[str], clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part, int (films), that each film validates in, or _TRAINS; `clips`: of each film and class. And how uneven
+    each part is, (parts, 2): what it has too much or too little of a class, at most, as a share of the class; too much.
+
+    One film after the other, the largest first, goes where it does most for the squares of these shares.
+    """
+    whole = np.maximum(clips.sum(0), 1)
+    allowed = _most_held_out(clips, whole)
+    free = np.flatnonzero((clips <= allowed).all(1))
+    count = min(_VAL_FOLDS, int(np.count_nonzero(clips, axis=0).max()))
+    even = clips.sum(0) / count
+    parts, taken = np.full(len(films), _TRAINS), np.zeros((count, len(whole)))
+    # Hashes decide between films of a size, and rounding says which are: the same on every machine.
+    hashes = [hashlib.sha256(film.encode()).digest() for film in films]
+    sizes = np.square(clips / whole).sum(1).round(9)
+    for film in sorted(free, key=lambda film: (-sizes[film], hashes[film])):
+        fuller = taken + clips[film]
+        cost = (np.square((fuller - even) / whole) - np.square((taken - even) / whole)).sum(1).round(9)
+        cost[(fuller > allowed).any(1)] = np.inf
+        if np.isfinite(cost).any():
+            parts[film] = cost.argmin()
+            taken[parts[film]] = fuller[parts[film]]
+    share = ((taken - even) / whole).round(9)
+    return parts, np.stack([np.abs(share).max(1), share.max(1)], 1)
+
+
+def _most_held_out(clips: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """How many clips of each class a part may hold: less than a third, or the smallest film where that is more."""
+    possible = clips[((clips < whole) | (clips == 0)).all(1)]  # films that are not all of a class
+    smallest = np.where(possible > 0, possible, whole).min(0, initial=whole.max())
+    allowed = np.where(smallest < whole, np.maximum(smallest, (whole - 1) // 3), 0)
+    # Films that are small in one class and large in another may leave none.
+    return allowed if (clips <= allowed).all(1).any() else whole - 1
 
 
 def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: int, device: str) -> _Plan:
@@ -115,7 +146,15 @@ def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: i
         versions=system.versions() | device_versions(device),
     )
     clips = {cache.keys[i]: "train" for i in train} | {cache.keys[i]: "val" for i in val}
-    return _Plan(path, config, clips, train, val)
+    test = np.flatnonzero(cache.subsets[:, split - 1] == TEST)
+    crossing = _crossing([cache.sources[i] for i in (*train, *val)], [cache.sources[i] for i in test])
+    return _Plan(path, config, clips, train, val, len(test), crossing)
+
+
+def _crossing(trained: list[str], tested: list[str]) -> int:
+    """Of how many tested clips the film, but not the source, `<class>/<film>`, is among the trained ones."""
+    sources, films = set(trained), {source.partition("/")[2] for source in trained}
+    return sum(source not in sources and source.partition("/")[2] in films for source in tested)
 
 
 def _subsets(cache: FeatureCache, split: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
@@ -146,6 +185,11 @@ def _train(settings: TrainHeadSettings, plan: _Plan, encoder: bytes, sequences: 
         f"Split {config.split}: training on {len(plan.train)} clips of {len(config.classes)} classes, "
         f"validating on {len(plan.val)} of other sources"
     )
+    if plan.crossing:
+        progress.say(
+            f"{plan.crossing:,} of {plan.tested:,} test clips are of films that the training list has under another "
+            "class, none of the validation clips: expect other figures of the two"
+        )
     batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
     held_out = sequences.eval_batches(plan.val, training.frames)  # the same in every epoch
     torch.manual_seed(training.seed)

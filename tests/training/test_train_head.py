@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from har_cache.cache.reader import FeatureCache
+from har_cache.data.keys import class_of, source_of
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError
 from har_cache.evaluation.inference import probabilities
@@ -23,6 +24,7 @@ from har_cache.training.train_head import hold_out, train_head
 
 from ..helpers.caches import action_embeddings, write_cache
 from ..helpers.moves import JUDGING, LEARNING, cuda_in_name
+from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets
 from ..helpers.tapes import taped
 
 
@@ -204,7 +206,7 @@ def test_caches_that_cannot_be_trained_on_are_refused_and_leave_no_run(settings:
         ("half", "one class only"),
         ("unfinished", "not finished"),
         ("nan", "NaN or infinity in the embeddings of action1/film10"),
-        ("single", "single source"),
+        ("single", "all that a class has"),
         ("nothing", "no such directory"),
     ):
         with pytest.raises(HarCacheError, match=message):
@@ -247,21 +249,102 @@ def test_settings_are_checked_before_anything_is_read(settings: Settings, tmp_pa
 # -------------------------------------------------------------------------------------------------- holding out
 
 
-@given(st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=12), min_size=1, max_size=6), st.integers(0, 2**31))
-def test_whole_sources_are_held_out_and_every_class_keeps_clips(classes: list[list[int]], seed: int) -> None:
-    """`classes`: for each class the number of clips of each of its sources."""
-    pairs = [
-        (label, f"{label}/{s}") for label, sizes in enumerate(classes) for s, n in enumerate(sizes) for _ in range(n)
-    ]
+films_of_classes = st.lists(st.dictionaries(st.integers(0, 15), st.integers(1, 9), min_size=1), min_size=1, max_size=6)
+
+
+@example([{0: 1, 1: 1}, {0: 10, 2: 10}, {2: 5, 1: 5}, {2: 1, 1: 1}])  # evenness alone would hold out all of a class
+@example([{0: 1, 1: 5}, {0: 5, 1: 1}])  # each film is the larger one of some class
+@given(films_of_classes)
+def test_whole_films_are_held_out_and_no_class_loses_more_than_it_must(classes: list[dict[int, int]]) -> None:
+    """`classes`: of each class the clips by film."""
+    pairs = [(label, f"{label}/{f}") for label, films in enumerate(classes) for f, n in films.items() for _ in range(n)]
     labels, sources = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
-    if max(map(len, classes)) == 1:
-        with pytest.raises(HarCacheError, match="single source"):
-            hold_out(labels, sources, seed)
+    films = np.array([source.partition("/")[2] for source in sources])
+    alone = {f for films in classes if len(films) == 1 for f in map(str, films)}
+    if alone >= set(films):
+        with pytest.raises(HarCacheError, match="none can validate"):
+            hold_out(labels, sources)
         return
-    held = hold_out(labels, sources, seed)
-    assert held.any()
-    assert not set(sources[held]) & set(sources[~held])
-    assert set(labels[~held]) == set(range(len(classes)))
+    taken, folds = np.zeros(len(labels), int), 0
+    with pytest.raises(HarCacheError, match=r"--fold \d: of this training list expected 0 to \d"):
+        for folds in range(8):
+            held = hold_out(labels, sources, folds)
+            assert held.any() and not set(films[held]) & set(films[~held])
+            assert set(labels[~held]) == set(range(len(classes)))
+            taken += held
+    assert taken.max() == 1 and 1 <= folds <= 7
+
+
+@pytest.mark.parametrize(
+    ("sizes", "most"),
+    [
+        ([3] * 21, 9),  # a seventh
+        ([41, *[2] * 14], 6),  # the largest film always trains
+        ([24, *[2] * 23], 10),  # so does one of a third
+        ([4, 5, 6], 4),  # all are large: the smallest
+        ([5, 5], 5),
+        ([1, 9], 1),
+    ],
+)
+def test_a_class_loses_a_seventh_or_as_little_as_its_films_allow(sizes: list[int], most: int) -> None:
+    """Beside it are two classes that are easy to hold out of."""
+    counts = {0: sizes, 1: [2] * 35, 2: [1] * 70}
+    pairs = [(c, f"{c}/{c}-{f}") for c, films in counts.items() for f, n in enumerate(films) for _ in range(n)]
+    labels, sources = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+    lost = [np.bincount(labels[hold_out(labels, sources, fold)], minlength=3) for fold in range(7)]
+    assert 0 < max(part[0] for part in lost) <= most
+    assert all(8 <= part[1] <= 12 and 8 <= part[2] <= 12 for part in lost)
+
+
+def test_the_evenest_fold_is_the_first() -> None:
+    """Of a class of 42 clips one film has 12, and one fold that many."""
+    labels = np.repeat([0, 1], [42, 42])
+    sources = np.array([f"0/{'big' if i < 12 else i}" for i in range(42)] + [f"1/x{i}" for i in range(42)])
+    lost = [int((hold_out(labels, sources, fold) & (labels == 0)).sum()) for fold in range(7)]
+    assert lost[6] == 12 and all(n == 5 for n in lost[:6])
+
+
+@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_the_official_lists_lose_about_a_seventh_of_each_class_and_never_a_third(split: int) -> None:
+    """Of 70 clips each, 4 to 12 by default; a class of which one film has 41 has little else to lend."""
+    keys = sorted(key for key, subsets in official_subsets().items() if subsets[split - 1] == TRAIN)
+    labels = np.unique([class_of(key) for key in keys], return_inverse=True)[1]
+    sources = np.array([source_of(key) for key in keys])
+    counts = [np.bincount(labels[hold_out(labels, sources, fold)], minlength=51) for fold in range(7)]
+    assert counts[0].min() == 4 and counts[0].max() <= 12 and 450 < counts[0].sum() < 510
+    assert min(count.min() for count in counts) >= 3 and max(count.max() for count in counts) < 70 / 3
+
+
+@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
+def test_films_of_the_test_lists_train_under_other_classes() -> None:
+    for split, expected in enumerate((457, 527, 529), start=1):
+        part = {key: subsets[split - 1] for key, subsets in official_subsets().items()}
+        trained, tested = ([source_of(key) for key, p in part.items() if p == wanted] for wanted in (TRAIN, TEST))
+        assert module._crossing(trained, tested) == expected and len(tested) == 1530
+
+
+def test_a_source_that_trains_is_another_matter_than_its_film_in_another_class() -> None:
+    assert module._crossing(["a/x", "a/y"], ["a/x", "b/x", "b/z"]) == 1
+
+
+def test_test_clips_whose_film_trains_under_another_class_are_told(settings: Settings, tmp_path: Path) -> None:
+    """Two clips of one source of each class are tested; the film of action1's is one that action0 trains on."""
+
+    def told(other: str) -> list[str]:
+        clips = {key.replace("film11", other): array for key, array in action_embeddings(classes=2).items()}
+        test = {key for key in clips if "film05" in key or f"action1/{other}" in key}
+        path = tmp_path / other
+        write_cache(path, clips, subsets={key: (TEST if key in test else TRAIN,) * 3 for key in clips})
+        said: list[str] = []
+        listener = Progress()
+        listener.say = said.append  # type: ignore[method-assign]
+        train_head(quick(settings, cache=path, run=tmp_path / f"run {other}"), listener)
+        return [line for line in said if "under another class" in line]
+
+    assert told("film11") == told("film05") == []
+    [line] = told("film03")
+    assert line.startswith("2 of 4 test clips are of films that the training list has under another class, none of ")
 
 
 def test_about_a_seventh_of_every_class_is_held_out() -> None:
@@ -291,13 +374,6 @@ def test_the_fold_chooses_the_clips_held_out_and_the_seed_the_weights(settings: 
     assert [run.config.fold for run in (first, other_seed, other_fold)] == [0, 0, 1]
     with pytest.raises(HarCacheError, match="clips of the training list"):
         train_head(replace(settings, run=first.path, fold=1, training=first.config.training, resume=True))
-
-
-def test_holding_out_is_seeded() -> None:
-    labels = np.repeat(np.arange(4), 30)
-    sources = np.array([f"{i // 30}/film{i // 3}" for i in range(120)])
-    assert (hold_out(labels, sources, 1) == hold_out(labels, sources, 1)).all()
-    assert any((hold_out(labels, sources, 1) != hold_out(labels, sources, seed)).any() for seed in (2, 3))
 
 
 def test_the_users_random_state_decides_nothing(settings: Settings) -> None:
