@@ -24,10 +24,10 @@ from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
 from ..system import default_workers
-from ..training.batches import Sequences
+from ..training.batches import PLACES, Sequences
 from ..training.raw_batches import RawClips
 from ..workers.prefetch import FramePrefetcher
-from .inference import PLACES, probabilities, raw_probabilities
+from .inference import probabilities, raw_probabilities
 from .intervals import accuracy_interval, difference_interval, mcnemar
 from .linear_probe import linear_probe, moments
 from .metrics import ScoredClips, per_class

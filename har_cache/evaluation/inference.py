@@ -8,13 +8,9 @@ from ..encoder.fp32 import true_fp32
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
 from ..training.augment import centred
-from ..training.batches import Sequences, draw_frames
+from ..training.batches import PLACES, Sequences, draw_frames, mean_probabilities
 from ..training.raw_batches import RawClips
 from ..workers.prefetch import LoaderStats
-
-# Where in its segment a frame is taken from: the middles of the thirds. Probabilities are averaged over them.
-PLACES = tuple((k + 0.5) / 3 for k in range(3))
-_BATCH = 256  # clips
 
 
 def probabilities(head: nn.Module, sequences: Sequences, clips: np.ndarray, frames: int) -> np.ndarray:
@@ -24,12 +20,8 @@ def probabilities(head: nn.Module, sequences: Sequences, clips: np.ndarray, fram
     the device of `sequences`, and left in eval mode.
     """
     head = head.to(sequences.device).eval()  # not in inference mode: parameters that move there can never learn again
-    ways = [(place, view) for place in PLACES for view in range(sequences.views)]
-    found = []
     with torch.inference_mode(), true_fp32(sequences.device):
-        for part in torch.from_numpy(clips).to(sequences.device).split(_BATCH):
-            batches = (sequences.eval_batch(part, frames, place, view) for place, view in ways)
-            found.append(sum(head(batch.inputs, batch.mask).float().softmax(1) for batch in batches) / len(ways))
+        found = [mean_probabilities(head, batch) for batch in sequences.test_batches(clips, frames)]
         return torch.cat(found).cpu().numpy()
 
 

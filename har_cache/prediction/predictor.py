@@ -13,12 +13,11 @@ from ..encoder.encoder import favoured
 from ..encoder.folded import fold
 from ..encoder.fp32 import true_fp32
 from ..errors import HarCacheError
-from ..evaluation.inference import PLACES
 from ..model.config import HEAD
 from ..model.load import load_network
 from ..model.run import Run
 from ..system import one_thread
-from ..training.batches import draw_frames
+from ..training.batches import PLACES, draw_frames
 from ..workers.tasks import Job
 
 _BATCH = 256  # clips, or beginnings of them

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cache.reader import FeatureCache
 from ..errors import CacheError
@@ -15,13 +15,19 @@ _BLOCK_ROWS = 1 << 16  # rows handled at a time where a wider copy is needed: 12
 _EVAL_BATCH = 256
 _TRIM = 0.3  # of a clip that training may leave out
 CENTRED = 0.5
+# Where in its segment a test takes a frame from: the middles of the thirds. Probabilities are averaged over them.
+PLACES = tuple((k + 0.5) / 3 for k in range(3))
+_TEST_BATCH = 32  # measured on a CPU: 64 take a tenth longer
 
 
 class Batch(NamedTuple):
-    """Clips as a model takes them: `mask` is true for steps that are frames, which come first in each row."""
+    """Clips as a model takes them: `mask` is true for steps that are frames, which come first in each row.
 
-    inputs: Tensor  # here float16 (clips, steps, 256); arbitrary where the mask is false
-    mask: Tensor  # bool (clips, steps)
+    To be judged by, it may hold its clips in several ways, all clips in one after all in another; `labels`: once.
+    """
+
+    inputs: Tensor  # here float16 (ways * clips, steps, 256); arbitrary where the mask is false
+    mask: Tensor  # bool (ways * clips, steps)
     labels: Tensor  # int64 (clips)
 
 
@@ -81,6 +87,13 @@ class Sequences:
         parts = torch.from_numpy(clips).to(self.device).split(batch_size)
         return [self.eval_batch(part, frames) for part in parts]
 
+    def test_batches(self, clips: np.ndarray, frames: int) -> Iterator[Batch]:
+        """Clips in their order, each in all the ways that a test averages over: the three places, in each view."""
+        for part in torch.from_numpy(clips).to(self.device).split(_TEST_BATCH):
+            ways = [self.eval_batch(part, frames, place, view) for place in PLACES for view in range(self.views)]
+            inputs, masks, labels = zip(*ways, strict=True)
+            yield Batch(torch.cat(inputs), torch.cat(masks), labels[0])
+
     def moments(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each dimension over all frames and views of `clips`: float32 (256) each. Clips
         weigh alike whatever their lengths, as they do in training.
@@ -108,6 +121,12 @@ class Sequences:
         rows = first[:, None] + frame
         embeddings = self.embeddings.flatten(0, 1).index_select(0, rows.flatten())
         return Batch(embeddings.unflatten(0, rows.shape), mask, self.labels[clips])
+
+
+def mean_probabilities(model: nn.Module, batch: Batch) -> Tensor:
+    """Class probabilities, float32 (clips, classes), averaged over the ways in which the batch holds its clips."""
+    ways = model(batch.inputs, batch.mask).float().softmax(1)
+    return ways.unflatten(0, (-1, len(batch.labels))).mean(0)
 
 
 def draw_frames(lengths: Tensor, frames: int, places: Tensor) -> tuple[Tensor, Tensor]:

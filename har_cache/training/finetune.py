@@ -210,7 +210,7 @@ def _train(
     train, val = (np.array([place[key] for key, s in clips.items() if s == name], int) for name in run.SUBSETS)
     progress.say(
         f"Split {config.split}: fine-tuning on {len(train)} clips of {len(config.classes)} classes, "
-        f"validating on {len(val)}; {raw.prefetcher.workers} processes decode"
+        f"validating on the centred frames of {len(val)}; {raw.prefetcher.workers} processes decode"
     )
     network = inputs.network.to(raw.device)
     before = dataclasses.replace(training, frames=inputs.start.config.training.frames)

@@ -21,9 +21,11 @@ from ..errors import HarCacheError, RunError
 from ..model.run import BEST, LAST
 from ..progress import Progress
 from ..settings import TrainSettings
-from .batches import Batch, derive_seed
+from .batches import Batch, derive_seed, mean_probabilities
 from .checkpoints import COLUMNS, Row, best_row, load_checkpoint, save_checkpoint, write_metrics
 from .step import GraphedStep, Recorder, Step
+
+_LEAST = torch.finfo(torch.float32).tiny  # of a probability, whose logarithm is to be finite
 
 
 class EpochBatches(Protocol):
@@ -68,6 +70,7 @@ class Trainer:
 
     def fit(self, train: EpochBatches, val: Iterable[Batch], run: Path, progress: Progress, resume: bool) -> Row:
         """Train, keeping checkpoints and metrics in `run`; gives the best epoch's row, with its weights in the model.
+        `val`: judged by the mean of the ways in which they hold their clips.
 
         `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad checkpoint or when training
         diverges, KeyboardInterrupt on Ctrl-C and SystemExit on SIGTERM: what was kept then stays.
@@ -129,9 +132,9 @@ class Trainer:
 
     def _validate(self, batches: Iterable[Batch]) -> tuple[float, float]:
         self.averaged.eval()
-        return _means(
-            [(self.averaged(inputs, mask).log_softmax(1), labels) for inputs, mask, labels in batches if len(labels)]
-        )
+        full = (batch for batch in batches if len(batch.labels))
+        found = [(mean_probabilities(self.averaged, batch), batch.labels) for batch in full]
+        return _means([(probabilities.clamp(min=_LEAST).log(), labels) for probabilities, labels in found])
 
     def _save(self, run: Path) -> None:
         """Commit the epoch: metrics.csv after the checkpoint that `resume` reads, and that one after best.ckpt, so that

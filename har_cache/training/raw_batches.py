@@ -131,7 +131,12 @@ class RawTrainBatches:
 
 
 class RawEvalBatches:
-    """Clips in their order, the centred frames, as `Sequences.eval_batches` has them of a cache, for the network."""
+    """Clips in their order, the centred frames, as `Sequences.eval_batches` has them of a cache, for the network.
+
+    One way, where a test averages over three places in each view, as stage two does to validate: for a seventh of the
+    clips in six ways the network would see about as many frames as an epoch trains on. Compare its figures with each
+    other, not with those of a test or of stage two.
+    """
 
     def __init__(self, raw: RawClips, clips: np.ndarray, settings: TuneSettings) -> None:
         self._raw, self._clips, self._settings = raw, torch.from_numpy(clips), settings

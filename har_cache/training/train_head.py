@@ -21,7 +21,7 @@ from ..model.head import Head
 from ..model.run import Run, begin, check_free
 from ..progress import Progress
 from ..settings import ALL, SPLITS, TrainHeadSettings, TrainSettings
-from .batches import Sequences, TrainBatches
+from .batches import PLACES, Sequences, TrainBatches
 from .checkpoints import finish
 from .loop import Trainer, WarmupCosine, parameter_groups
 from .step import adamw, record_cuda_graph
@@ -183,7 +183,7 @@ def _train(settings: TrainHeadSettings, plan: _Plan, encoder: bytes, sequences: 
         return Run.open(path)
     progress.say(
         f"Split {config.split}: training on {len(plan.train)} clips of {len(config.classes)} classes, "
-        f"validating on {len(plan.val)} of other sources"
+        f"validating on {len(plan.val)} of other sources, in {len(PLACES) * sequences.views} ways each as in a test"
     )
     if plan.crossing:
         progress.say(
@@ -191,7 +191,7 @@ def _train(settings: TrainHeadSettings, plan: _Plan, encoder: bytes, sequences: 
             "class, none of the validation clips: expect other figures of the two"
         )
     batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
-    held_out = sequences.eval_batches(plan.val, training.frames)  # the same in every epoch
+    held_out = list(sequences.test_batches(plan.val, training.frames))  # the same in every epoch
     torch.manual_seed(training.seed)
     head = Head(len(config.classes), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
     trainer = head_trainer(head.to(sequences.device), training, len(batches))

@@ -12,12 +12,12 @@ from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import read_index
 from har_cache.data.splits import TEST
 from har_cache.encoder.weights import load_encoder
-from har_cache.evaluation.inference import PLACES, probabilities, raw_probabilities
+from har_cache.evaluation.inference import probabilities, raw_probabilities
 from har_cache.extraction.extract import extract
 from har_cache.model.head import Head
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.settings import ExtractSettings, HeadSettings
-from har_cache.training.batches import Sequences
+from har_cache.training.batches import PLACES, Sequences
 from har_cache.training.raw_batches import RawClips
 from har_cache.workers.prefetch import FramePrefetcher
 

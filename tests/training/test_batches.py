@@ -141,6 +141,21 @@ def test_training_mixes_the_views_and_evaluation_takes_the_first() -> None:
     assert all((batch.inputs[:, :, 2] == 0).all() for batch in sequences.eval_batches(np.arange(50), 4, 16))
 
 
+def test_a_test_takes_the_middles_of_the_thirds_of_each_segment_in_each_view() -> None:
+    sequences, clips = numbered([40, 3, 24], views=2), np.array([2, 0])
+    [batch] = sequences.test_batches(clips, 4)
+    assert batch.labels.tolist() == [2, 0] and batch.inputs.shape == (12, 4, 256) and batch.mask.all()
+    seen = [(int(row[0, 0]), int(row[0, 2]), row[:, 1].int().tolist()) for row in batch.inputs]
+    first = {0: (1, 5, 8), 2: (1, 3, 5)}  # of segments of 10 and of 6 frames
+    assert seen == [
+        (clip, view, [first[clip][place] + step * (10 if clip == 0 else 6) for step in range(4)])
+        for place in range(3)
+        for view in range(2)
+        for clip in (2, 0)
+    ]
+    assert [len(batch.labels) for batch in sequences.test_batches(np.zeros(70, int), 4)] == [32, 32, 6]
+
+
 def test_moments_are_those_of_the_clips_asked_for() -> None:
     sequences = numbered([3, 5, 4], views=2)
     short, long = sequences.embeddings[:, 0:3], sequences.embeddings[:, 8:12]

@@ -313,6 +313,42 @@ def test_figures_are_means_over_clips_and_not_over_batches(tmp_path: Path) -> No
     assert (np.abs(by_batch - expected) > 0.01).all()
 
 
+class Ready(nn.Module):
+    """Logits that were given; its parameter teaches it nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        return inputs + 0 * self.zero
+
+
+def judged(batches: list[Batch], run: Path) -> Row:
+    """The row of an epoch that leaves the model as it is, validated on these batches."""
+    train = Few((2,))
+    train.batches = [Batch(torch.zeros(2, 2), torch.ones(2, 1, dtype=torch.bool), torch.tensor([0, 1]))]
+    model = Ready()
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.1))
+    trainer = Trainer(model, optimizer, [lambda step: 0.1], TrainSettings(epochs=1))
+    return trainer.fit(train, batches, run, Progress(), resume=False)
+
+
+def test_validation_is_by_the_mean_of_the_probabilities_in_all_ways(tmp_path: Path) -> None:
+    """Two clips in three ways, then one. The first is right in one way of three, and by the mean."""
+    ways = torch.tensor([[[0.9, 0.1], [0.2, 0.8]], [[0.4, 0.6], [0.6, 0.4]], [[0.45, 0.55], [0.5, 0.5]]])
+    clips = Batch(ways.log().flatten(0, 1), torch.ones(6, 1, dtype=torch.bool), torch.tensor([0, 0]))
+    single = Batch(torch.tensor([[0.3, 0.7]]).log(), torch.ones(1, 1, dtype=torch.bool), torch.tensor([1]))
+    row = judged([clips, single], tmp_path)
+    right = [(0.9 + 0.4 + 0.45) / 3, (0.2 + 0.6 + 0.5) / 3, 0.7]
+    assert row["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-5) and row["val_accuracy"] == 2 / 3
+
+
+def test_a_clip_that_is_surely_wrong_costs_much_and_not_all(tmp_path: Path) -> None:
+    wrong = Batch(torch.tensor([[0.0, 1e4]]), torch.ones(1, 1, dtype=torch.bool), torch.tensor([0]))
+    assert judged([wrong], tmp_path)["val_loss"] == pytest.approx(87.3, abs=0.1)
+
+
 def test_a_window_is_divided_by_the_batches_that_it_has(tmp_path: Path) -> None:
     batches, expected = Few((4, 4, 4, 2, 4)), Linear()
     settings = TrainSettings(epochs=1, lr=0.5, warmup=1.0, ema=0.0, label_smoothing=0.1)

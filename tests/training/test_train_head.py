@@ -78,6 +78,13 @@ def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, c
     metrics = list(csv.DictReader((settings.run / "metrics.csv").open()))
     best = metrics[int(config["best"]["epoch"]) - 1]
     assert float(best["val_accuracy"]) == pytest.approx(config["best"]["val_accuracy"], rel=1e-5)
+    # What is recorded of validation is what a test would find.
+    val = np.array([cache.keys.index(key) for key, subset in run.clips.items() if subset == "val"])
+    found = probabilities(run.load_head(), Sequences.from_cache(cache, "cpu"), val, 8)
+    assert run.config.best is not None
+    loss = -np.log(found[np.arange(len(val)), cache.labels[val]]).mean()
+    accuracy = (found.argmax(1) == cache.labels[val]).mean()
+    assert (run.config.best.val_loss, run.config.best.val_accuracy) == pytest.approx((loss, accuracy), rel=1e-4)
     test = np.flatnonzero(cache.subsets[:, 0] == TEST)
     found = probabilities(run.load_head(), Sequences.from_cache(cache, "cpu"), test, 8)
     assert (found.argmax(1) == cache.labels[test]).mean() > 0.9
