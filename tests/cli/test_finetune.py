@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from ..conftest import Finished
 
-SMALL = ("--epochs", "1", "--frames", "2", "--batch-size", "4", "--unfreeze", "1", "--head-epochs", "0")
+SMALL = ("--epochs", "1", "--frames", "4", "--batch-size", "4", "--unfreeze", "1", "--head-epochs", "0")
 
 
 @pytest.fixture(scope="module")
