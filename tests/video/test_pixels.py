@@ -97,13 +97,13 @@ def test_a_table_that_gives_other_pixels_is_not_used(tables):
     assert Storage({})(random_frame(48, 64))[0].pixels == Pixels.RGB
 
 
-def test_odd_heights_go_as_rgb_also_after_a_grey_frame(tables):
+def test_odd_heights_go_as_rgb_also_after_a_black_frame(tables):
     """In which no pixel tells."""
     storage, wanted = Storage(tables), rgb_converter()
-    grey = av.VideoFrame(64, 49, "yuv420p")
-    for plane in grey.planes:
-        plane.update(bytes([128]) * plane.buffer_size)
-    for frame in (grey, random_frame(49, 64)):
+    black = av.VideoFrame(64, 49, "yuv420p")
+    for plane, value in zip(black.planes, (0, 128, 128), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    for frame in (black, random_frame(49, 64)):
         stored = storage(frame)
         assert stored[0] == Layout(49, 64) and np.array_equal(restored(stored, tables), wanted(frame))
 
