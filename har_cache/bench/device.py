@@ -16,7 +16,7 @@ from . import tasks as rates
 
 
 class DeviceParts:
-    """The frames of a clip in a ring, and encoders of several precisions on the device."""
+    """The frames of a clip in a ring, and encoders of several precisions on the device; `tables`: of colours."""
 
     def __init__(
         self, encoders: Mapping[str, FoldedEncoder], clip: Path, device: str, seconds: float, stack: ExitStack
@@ -24,7 +24,7 @@ class DeviceParts:
         """`encoders`: by precision. Raises ClipError where the clip does not decode."""
         self._device, self._seconds = device, seconds
         self._cuda = torch.device(device).type == "cuda"
-        tables = rgb_tables()
+        self.tables = tables = rgb_tables()
         ring = stack.enter_context(Ring.create(RING_BYTES))
         with VideoReader(clip) as video:
             for frame in islice(video.stored(tables), BATCH):

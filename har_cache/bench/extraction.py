@@ -22,10 +22,9 @@ from ..encoder.weights import load_encoder
 from ..errors import ClipError, DataError
 from ..extraction.extract import extract
 from ..extraction.gpu.batches import BATCH
-from ..extraction.gpu.feed import rgb_tables
+from ..extraction.gpu.feed import share_tables
 from ..settings import PRECISIONS, ExtractSettings
 from ..video.decode import VideoReader
-from ..workers.memory import SharedArray
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job
 from . import tasks as rates
@@ -110,8 +109,7 @@ class Extraction:
     def _decoding_job(self, decoder: str, stack: ExitStack) -> Job:
         if not self._parts:
             return Job(decoder)
-        shared = [(kind, stack.enter_context(SharedArray(t, "colours"))) for kind, t in rgb_tables().items()]
-        return Job(decoder, tables=tuple((kind, array.name) for kind, array in shared))
+        return Job(decoder, tables=share_tables(self._parts.tables, stack))
 
     def _linked(self, times: int) -> Path:
         """A data set of the clips, each of them `times` times."""

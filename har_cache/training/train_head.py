@@ -11,6 +11,8 @@ from torch import nn
 from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.writer import Store
+from ..data.keys import film_of
+from ..data.leakage import in_other_class
 from ..data.splits import TEST, TRAIN
 from ..devices import device_versions, resolve_device
 from ..errors import CacheError, HarCacheError, RunError
@@ -77,7 +79,7 @@ def hold_out(labels: np.ndarray, sources: np.ndarray, fold: int = 0) -> np.ndarr
     third of its clips or more only where all of its films are as large, and never all: larger films always train.
     Raises HarCacheError where there is no such part.
     """
-    films, of_clip = np.unique([source.partition("/")[2] for source in sources], return_inverse=True)
+    films, of_clip = np.unique([film_of(source) for source in sources], return_inverse=True)
     clips = np.zeros((len(films), labels.max() + 1), int)
     np.add.at(clips, (of_clip, labels), 1)
     parts, uneven = _parts(films.tolist(), clips)
@@ -147,14 +149,8 @@ def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: i
     )
     clips = {cache.keys[i]: "train" for i in train} | {cache.keys[i]: "val" for i in val}
     test = np.flatnonzero(cache.subsets[:, split - 1] == TEST)
-    crossing = _crossing([cache.sources[i] for i in (*train, *val)], [cache.sources[i] for i in test])
+    crossing = sum(in_other_class(clips, [cache.keys[i] for i in test]))
     return _Plan(path, config, clips, train, val, len(test), crossing)
-
-
-def _crossing(trained: list[str], tested: list[str]) -> int:
-    """Of how many tested clips the film, but not the source, `<class>/<film>`, is among the trained ones."""
-    sources, films = set(trained), {source.partition("/")[2] for source in trained}
-    return sum(source not in sources and source.partition("/")[2] in films for source in tested)
 
 
 def _subsets(cache: FeatureCache, split: int, fold: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,22 +7,12 @@ import torch.nn.functional as F
 
 from har_cache.encoder import convolutions
 from har_cache.encoder.convolutions import Block, Conv, CudnnConv, PackedConv
-from har_cache.encoder.folded import FoldedBlock, FoldedConv, fold
+from har_cache.encoder.folded import FoldedBlock, FoldedConv
 
-from ..helpers.networks import activations, calibrated_model
+from ..helpers.networks import activations
 from ..helpers.rounding import emulated_cuda
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-
-
-@pytest.fixture(scope="module")
-def model():
-    return calibrated_model()
-
-
-@pytest.fixture(scope="module")
-def folded(model):
-    return fold(model)
 
 
 @pytest.fixture(params=["packed", "plain"])

@@ -4,7 +4,6 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -12,17 +11,7 @@ from torch import nn
 from har_cache.encoder.folded import fold, without_linear_biases
 from har_cache.encoder.transform import normalise
 
-from ..helpers.networks import calibrated_model, picture_crops
-
-
-@pytest.fixture(scope="module")
-def model():
-    return calibrated_model()
-
-
-@pytest.fixture(scope="module")
-def folded(model):
-    return fold(model)
+from ..helpers.networks import picture_crops
 
 
 def test_the_folded_encoder_holds_every_convolution_and_the_projection(model, folded):

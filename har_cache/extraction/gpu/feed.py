@@ -54,10 +54,10 @@ def run_on_device(
     assert job.encoder is not None
     with ExitStack() as stack:
         tables = rgb_tables()
-        names = [(pixels, stack.enter_context(SharedArray(t, "colours")).name) for pixels, t in tables.items()]
+        names = share_tables(tables, stack)
         count = _RINGS_A_WORKER * workers + _SPARE_RINGS
         rings = [stack.enter_context(Ring.create(ring_bytes(devices * count))) for _ in range(count)]
-        decoding = replace(job, encoder=None, rings=tuple(ring.name for ring in rings), tables=tuple(names), nice=_NICE)
+        decoding = replace(job, encoder=None, rings=tuple(ring.name for ring in rings), tables=names, nice=_NICE)
         pool = stack.enter_context(WorkerPool(decoding, workers))
         calls = (((task, clip), clip) for task in tasks for clip in task.clips)
         clips = decode_ahead(pool, decode, calls, rings, _SPARE_RINGS)
@@ -71,6 +71,11 @@ def run_on_device(
 def ring_bytes(rings: int) -> int:
     """Bytes of a ring, where there are so many: as many as clips fill, as far as the machine's memory goes."""
     return min(RING_BYTES, int(_RINGS_OF_MEMORY * system.memory_bytes() / rings))
+
+
+def share_tables(tables: Tables, stack: ExitStack) -> tuple[tuple[Pixels, str], ...]:
+    """The tables as workers get them, by name, until `stack` is closed: see `Job.tables`."""
+    return tuple((pixels, stack.enter_context(SharedArray(table, "colours")).name) for pixels, table in tables.items())
 
 
 def rgb_tables() -> Tables:

@@ -48,15 +48,6 @@ def _small(monkeypatch, tables):
     monkeypatch.setattr(batches, "BATCH", SMALL_BATCH)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """More of them would wait for each other, on cores that other tests keep busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")

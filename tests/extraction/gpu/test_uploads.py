@@ -4,7 +4,6 @@ embeddings are of other frames.
 
 import numpy as np
 import pytest
-import torch
 
 from har_cache.extraction.gpu import batches
 from har_cache.video.pixels import Layout, Pixels, from_table, rgb_table
@@ -17,14 +16,6 @@ SEEDS = range(6)
 PLANES = Layout(60, 80, Pixels.BT601)
 CLIPS = [[9, 5], [16, 16, 3], [2] * 12, [16, 7], [1, 1, 1, 1, 1, 1, 4], [11, 13]]
 SHARDS_AFTER = {1, 3}  # clips
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
