@@ -20,7 +20,7 @@ def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> N
 
     fork_server()  # imports torch in parallel with the next lines
     with uninterrupted():
-        from har_cache.training import finetune as stage
+        from har_cache.finetuning import finetune as stage
 
     with resumable(settings.run):
         finished = stage.finetune(settings, Bar())

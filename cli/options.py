@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_origin
 
 import typer
 
-from har_cache.settings import Option, Settings, flag, options
+from har_cache.options import Option, Settings, flag, options
 
 from .console import friendly
 

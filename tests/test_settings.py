@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from har_cache.errors import SettingError
+from har_cache.options import flag, options
 from har_cache.settings import (
     BenchSettings,
     EvaluateSettings,
@@ -15,8 +16,6 @@ from har_cache.settings import (
     TrainHeadSettings,
     TrainSettings,
     TuneSettings,
-    flag,
-    options,
 )
 
 HERE = {"cache": Path("c"), "run": Path("r")}

@@ -16,6 +16,8 @@ from ..data.splits import TEST
 from ..devices import resolve_device
 from ..errors import HarCacheError
 from ..files import make_directory, to_csv, write_file
+from ..finetuning.raw_batches import RawClips
+from ..finetuning.raw_inference import raw_probabilities
 from ..model.config import FINETUNED, Start
 from ..model.load import is_encoder_of, labels_for, load_network, open_cache
 from ..model.network import CNNBidirectionalRNN
@@ -25,9 +27,8 @@ from ..progress import Progress
 from ..settings import EvaluateSettings
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
-from ..training.raw_batches import RawClips
+from ..training.inference import probabilities
 from ..workers.prefetch import FramePrefetcher
-from .inference import probabilities, raw_probabilities
 from .intervals import accuracy_interval, difference_interval, mcnemar
 from .linear_probe import linear_probe, moments
 from .metrics import ScoredClips, per_class

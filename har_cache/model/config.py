@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 from ..cache.recipe import Recipe
 from ..errors import RunError, SettingError
 from ..files import read_json, to_json, write_file
+from ..options import Settings
 from ..parsing import parse, to_json_types
-from ..settings import HeadSettings, Settings, TrainSettings, TuneSettings
+from ..settings import HeadSettings, TrainSettings, TuneSettings
 
 SCHEMA = "har-run/1"
 CONFIG = "config.json"

@@ -12,7 +12,8 @@ from har_cache_cli.options import Json, add
 from typer.testing import CliRunner, Result
 
 from har_cache.errors import HarCacheError
-from har_cache.settings import REQUIRED, Settings, TrainHeadSettings, option
+from har_cache.options import REQUIRED, Settings, option
+from har_cache.settings import TrainHeadSettings
 
 
 @dataclass(frozen=True, kw_only=True)

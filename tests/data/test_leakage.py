@@ -106,3 +106,15 @@ def test_films_that_the_official_splits_train_in_another_class(trained, tested, 
     train = [key for key, parts in subsets.items() if parts[trained - 1] == TRAIN]
     test = [key for key, parts in subsets.items() if parts[tested - 1] == TEST]
     assert sum(in_other_class(train, test)) == clips
+
+
+@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
+def test_films_of_the_test_lists_train_under_other_classes() -> None:
+    for split, expected in enumerate((457, 527, 529), start=1):
+        part = {key: subsets[split - 1] for key, subsets in official_subsets().items()}
+        trained, tested = ([key for key, p in part.items() if p == wanted] for wanted in (TRAIN, TEST))
+        assert sum(in_other_class(trained, tested)) == expected and len(tested) == 1530
+
+
+def test_a_source_that_trains_is_another_matter_than_its_film_in_another_class() -> None:
+    assert sum(in_other_class(["a/x", "a/y"], ["a/x", "b/x", "b/z"])) == 1

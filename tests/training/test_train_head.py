@@ -6,26 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.keys import class_of, source_of
-from har_cache.data.leakage import in_other_class
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError
-from har_cache.evaluation.inference import probabilities
 from har_cache.model.run import Run, split_runs
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
 from har_cache.training import train_head as module
 from har_cache.training.batches import Sequences
-from har_cache.training.train_head import hold_out, train_head
+from har_cache.training.inference import probabilities
+from har_cache.training.train_head import train_head
 
 from ..helpers.caches import action_embeddings, write_cache
 from ..helpers.moves import JUDGING, LEARNING, cuda_in_name
-from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets
 from ..helpers.tapes import taped
 
 
@@ -257,85 +252,6 @@ def test_settings_are_checked_before_anything_is_read(settings: Settings, tmp_pa
 # -------------------------------------------------------------------------------------------------- holding out
 
 
-films_of_classes = st.lists(st.dictionaries(st.integers(0, 15), st.integers(1, 9), min_size=1), min_size=1, max_size=6)
-
-
-@example([{0: 1, 1: 1}, {0: 10, 2: 10}, {2: 5, 1: 5}, {2: 1, 1: 1}])  # evenness alone would hold out all of a class
-@example([{0: 1, 1: 5}, {0: 5, 1: 1}])  # each film is the larger one of some class
-@given(films_of_classes)
-def test_whole_films_are_held_out_and_no_class_loses_more_than_it_must(classes: list[dict[int, int]]) -> None:
-    """`classes`: of each class the clips by film."""
-    pairs = [(label, f"{label}/{f}") for label, films in enumerate(classes) for f, n in films.items() for _ in range(n)]
-    labels, sources = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
-    films = np.array([source.partition("/")[2] for source in sources])
-    alone = {f for films in classes if len(films) == 1 for f in map(str, films)}
-    if alone >= set(films):
-        with pytest.raises(HarCacheError, match="none can validate"):
-            hold_out(labels, sources)
-        return
-    taken, folds = np.zeros(len(labels), int), 0
-    with pytest.raises(HarCacheError, match=r"--fold \d: of this training list expected 0 to \d"):
-        for folds in range(8):
-            held = hold_out(labels, sources, folds)
-            assert held.any() and not set(films[held]) & set(films[~held])
-            assert set(labels[~held]) == set(range(len(classes)))
-            taken += held
-    assert taken.max() == 1 and 1 <= folds <= 7
-
-
-@pytest.mark.parametrize(
-    ("sizes", "most"),
-    [
-        ([3] * 21, 9),  # a seventh
-        ([41, *[2] * 14], 6),  # the largest film always trains
-        ([24, *[2] * 23], 10),  # so does one of a third
-        ([4, 5, 6], 4),  # all are large: the smallest
-        ([5, 5], 5),
-        ([1, 9], 1),
-    ],
-)
-def test_a_class_loses_a_seventh_or_as_little_as_its_films_allow(sizes: list[int], most: int) -> None:
-    """Beside it are two classes that are easy to hold out of."""
-    counts = {0: sizes, 1: [2] * 35, 2: [1] * 70}
-    pairs = [(c, f"{c}/{c}-{f}") for c, films in counts.items() for f, n in enumerate(films) for _ in range(n)]
-    labels, sources = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
-    lost = [np.bincount(labels[hold_out(labels, sources, fold)], minlength=3) for fold in range(7)]
-    assert 0 < max(part[0] for part in lost) <= most
-    assert all(8 <= part[1] <= 12 and 8 <= part[2] <= 12 for part in lost)
-
-
-def test_the_evenest_fold_is_the_first() -> None:
-    """Of a class of 42 clips one film has 12, and one fold that many."""
-    labels = np.repeat([0, 1], [42, 42])
-    sources = np.array([f"0/{'big' if i < 12 else i}" for i in range(42)] + [f"1/x{i}" for i in range(42)])
-    lost = [int((hold_out(labels, sources, fold) & (labels == 0)).sum()) for fold in range(7)]
-    assert lost[6] == 12 and all(n == 5 for n in lost[:6])
-
-
-@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
-@pytest.mark.parametrize("split", [1, 2, 3])
-def test_the_official_lists_lose_about_a_seventh_of_each_class_and_never_a_third(split: int) -> None:
-    """Of 70 clips each, 4 to 12 by default; a class of which one film has 41 has little else to lend."""
-    keys = sorted(key for key, subsets in official_subsets().items() if subsets[split - 1] == TRAIN)
-    labels = np.unique([class_of(key) for key in keys], return_inverse=True)[1]
-    sources = np.array([source_of(key) for key in keys])
-    counts = [np.bincount(labels[hold_out(labels, sources, fold)], minlength=51) for fold in range(7)]
-    assert counts[0].min() == 4 and counts[0].max() <= 12 and 450 < counts[0].sum() < 510
-    assert min(count.min() for count in counts) >= 3 and max(count.max() for count in counts) < 70 / 3
-
-
-@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
-def test_films_of_the_test_lists_train_under_other_classes() -> None:
-    for split, expected in enumerate((457, 527, 529), start=1):
-        part = {key: subsets[split - 1] for key, subsets in official_subsets().items()}
-        trained, tested = ([key for key, p in part.items() if p == wanted] for wanted in (TRAIN, TEST))
-        assert sum(in_other_class(trained, tested)) == expected and len(tested) == 1530
-
-
-def test_a_source_that_trains_is_another_matter_than_its_film_in_another_class() -> None:
-    assert sum(in_other_class(["a/x", "a/y"], ["a/x", "b/x", "b/z"])) == 1
-
-
 def test_test_clips_whose_film_trains_under_another_class_are_told(settings: Settings, tmp_path: Path) -> None:
     """Two clips of one source of each class are tested; the film of action1's is one that action0 trains on."""
 
@@ -353,21 +269,6 @@ def test_test_clips_whose_film_trains_under_another_class_are_told(settings: Set
     assert told("film11") == told("film05") == []
     [line] = told("film03")
     assert line.startswith("2 of 4 test clips are of films that the training list has under another class, none of ")
-
-
-def test_about_a_seventh_of_every_class_is_held_out() -> None:
-    labels = np.repeat(np.arange(51), 70)
-    sources = np.array([f"{label}/{i // 4}" for label in range(51) for i in range(70)])
-    counts = np.bincount(labels[hold_out(labels, sources, 0)])
-    assert counts.min() >= 4 and counts.max() <= 16 and counts.mean() == pytest.approx(10, abs=1)
-
-
-def test_a_film_is_held_out_of_every_class() -> None:
-    labels = np.repeat(np.arange(6), 20)
-    sources = np.array([f"{label}/film{i // 2}" for label in range(6) for i in range(20)])
-    held = hold_out(labels, sources, 0)
-    films = np.array([source.split("/")[1] for source in sources])
-    assert held.any() and not set(films[held]) & set(films[~held])
 
 
 def test_the_fold_chooses_the_clips_held_out_and_the_seed_the_weights(settings: Settings, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from har_cache.errors import HarCacheError
-from har_cache.training.raw_batches import FramePrefetcher
+from har_cache.finetuning.raw_batches import FramePrefetcher
 from har_cache.workers.memory import SharedArray, create_memory, open_array
 from har_cache.workers.ring import Ring
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from har_cache.finetuning.raw_batches import RawClips
 from har_cache.training.batches import Batch
-from har_cache.training.raw_batches import RawClips
 from har_cache.workers.prefetch import FramePrefetcher, LoaderStats
 
 from ..helpers.moves import cuda_in_name

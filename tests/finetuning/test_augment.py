@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from har_cache.encoder.transform import crop, normalise
-from har_cache.training import augment
-from har_cache.training.augment import Augmentation, augmentation_for, augmented, centred
+from har_cache.finetuning import augment
+from har_cache.finetuning.augment import Augmentation, augmentation_for, augmented, centred
 
 from ..helpers.caches import make_recipe
 from ..helpers.fake_cuda import fake_cuda

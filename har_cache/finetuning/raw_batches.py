@@ -14,9 +14,9 @@ from ..encoder.transform import RESIZE, crop
 from ..errors import ClipError, HarCacheError
 from ..progress import Progress
 from ..settings import TuneSettings
+from ..training.batches import CENTRED, Batch, derive_seed, draw_frames
 from ..workers.prefetch import FramePrefetcher, LoaderStats
 from .augment import Augmentation, augmented, centred
-from .batches import CENTRED, Batch, derive_seed, draw_frames
 from .throughput import Stopwatch
 
 

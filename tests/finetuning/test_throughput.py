@@ -3,8 +3,8 @@ import time
 import pytest
 import torch
 
+from har_cache.finetuning.throughput import Stopwatch
 from har_cache.training.batches import Batch
-from har_cache.training.throughput import Stopwatch
 
 BATCH = Batch(torch.zeros(5, 1), torch.ones(5, 1, dtype=torch.bool), torch.zeros(5, dtype=torch.long))
 

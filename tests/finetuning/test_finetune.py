@@ -21,6 +21,11 @@ from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.results import StartComparison
 from har_cache.evaluation.summary import lines
 from har_cache.extraction.extract import extract
+from har_cache.finetuning import finetune as module
+from har_cache.finetuning import raw_batches
+from har_cache.finetuning.augment import Augmentation, centred
+from har_cache.finetuning.finetune import check_parity, finetune, network_trainer
+from har_cache.finetuning.raw_batches import RawClips, RawEvalBatches, RawTrainBatches
 from har_cache.model.config import Start, read_config
 from har_cache.model.head import Head
 from har_cache.model.load import labels_for, load_network
@@ -30,12 +35,7 @@ from har_cache.progress import Progress
 from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, TrainSettings, TuneSettings
 from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
-from har_cache.training import finetune as module
-from har_cache.training import raw_batches
-from har_cache.training.augment import Augmentation, centred
 from har_cache.training.batches import Batch, Sequences
-from har_cache.training.finetune import check_parity, finetune, network_trainer
-from har_cache.training.raw_batches import RawClips, RawEvalBatches, RawTrainBatches
 from har_cache.training.train_head import train_head
 from har_cache.workers.prefetch import FramePrefetcher
 

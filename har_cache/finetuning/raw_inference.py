@@ -1,28 +1,16 @@
-"""Class probabilities of clips, from a cache's embeddings or from raw frames."""
+"""Class probabilities of clips, from raw frames."""
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..encoder.fp32 import true_fp32
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
-from ..training.augment import centred
-from ..training.batches import PLACES, Sequences, draw_frames, mean_probabilities
-from ..training.raw_batches import RawClips
+from ..training.batches import PLACES, draw_frames
 from ..workers.prefetch import LoaderStats
-
-
-def probabilities(head: nn.Module, sequences: Sequences, clips: np.ndarray, frames: int) -> np.ndarray:
-    """Class probabilities, float32 (n, classes), of the clips with these indices.
-
-    Averaged over the views, and over three ways to take one frame from each of `frames` segments. `head` is moved to
-    the device of `sequences`, and left in eval mode.
-    """
-    head = head.to(sequences.device).eval()  # not in inference mode: parameters that move there can never learn again
-    with torch.inference_mode(), true_fp32(sequences.device):
-        found = [mean_probabilities(head, batch) for batch in sequences.test_batches(clips, frames)]
-        return torch.cat(found).cpu().numpy()
+from .augment import centred
+from .raw_batches import RawClips
 
 
 def raw_probabilities(

@@ -23,13 +23,13 @@ from ..model.run import Run, begin
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers
+from ..training.batches import Sequences
+from ..training.checkpoints import finish
+from ..training.loop import Trainer, WarmupCosine, parameter_groups
+from ..training.step import adamw
 from ..workers.prefetch import FramePrefetcher
 from .augment import augmentation_for
-from .batches import Sequences
-from .checkpoints import finish
-from .loop import Trainer, WarmupCosine, parameter_groups
 from .raw_batches import RawClips, RawEvalBatches, RawTrainBatches
-from .step import adamw
 from .throughput import Throughput
 
 _AHEAD_BATCHES = 3

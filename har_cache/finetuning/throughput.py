@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from ..training.batches import Batch
 from ..workers.prefetch import LoaderStats
-from .batches import Batch
 
 
 @dataclass(frozen=True)
