@@ -20,7 +20,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
 IMAGENET_OR_RANDOM = "imagenet-or-random"
 NAMED_WEIGHTS = ("imagenet", "random", IMAGENET_OR_RANDOM)
 NAMED_PROJECTIONS = ("pca", "random")
-CELLS = ("gru", "lstm", "rnn")
+CELLS = ("gru", "lstm", "rnn", "conv")
 BLOCKS = 18  # of MNASNet: the stem, sixteen inverted residuals, the last convolution
 SPLITS = (1, 2, 3)
 ALL = "all"
@@ -85,7 +85,7 @@ class ExtractSettings(Settings):
 class HeadSettings(Settings):
     """The head's shape, and its dropout."""
 
-    cell: str = option("gru", "The RNN's cells.", choices=CELLS)
+    cell: str = option("gru", "The RNN's cells; conv: dilated convolutions in its place.", choices=CELLS)
     hidden: int = option(128, "Units of each direction of the RNN.", least=1)
     layers: int = option(1, "Layers of the RNN.", least=1)
     width: int = option(256, "Channels of the transition.", least=1)

@@ -79,7 +79,7 @@ def export(run_path: Path, to: Path, video: Path | None = None, progress: Progre
     network = load_network(run)
     frames = _video_frames(video) if video else _noise_frames()
     progress.say("Tracing the network")
-    program = _trace(FramesToLogits(traceable(network, run.config.head.cell)).eval(), _batch(frames, *_EXAMPLE))
+    program = _trace(FramesToLogits(traceable(network)).eval(), _batch(frames, *_EXAMPLE))
     metadata = _metadata(run)
     onnx = to.suffix == ".onnx"
     progress.say(f"Writing it as {'ONNX' if onnx else 'a torch.export program'}")

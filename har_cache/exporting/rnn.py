@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..model.head import BidirectionalRNN
 from ..model.network import CNNBidirectionalRNN
+from ..model.temporal import BidirectionalRNN
 
 _KERNELS: dict[str, Any] = {"gru": torch.gru, "lstm": torch.lstm, "rnn": torch.rnn_tanh}
 _ATEN = {"gru": torch.ops.aten.gru.input, "lstm": torch.ops.aten.lstm.input, "rnn": torch.ops.aten.rnn_tanh.input}
@@ -53,12 +53,12 @@ class _Traceable(nn.Module):
         return (_rnn(x, start, list(self.weights), self.cell),)
 
 
-def traceable(network: CNNBidirectionalRNN, cell: str) -> CNNBidirectionalRNN:
+def traceable(network: CNNBidirectionalRNN) -> CNNBidirectionalRNN:
     """A copy of the network that gives the same, and whose RNNs `torch.export` keeps as one operator each."""
     network = copy.deepcopy(network)
-    for layer in cast(Sequence[BidirectionalRNN], network.head.layers):
-        layer.forwards = _Traceable(cast(nn.RNNBase, layer.forwards), cell)
-        layer.backwards = _Traceable(cast(nn.RNNBase, layer.backwards), cell)
+    for layer in [module for module in network.head.modules() if isinstance(module, BidirectionalRNN)]:
+        layer.forwards = _Traceable(cast(nn.RNNBase, layer.forwards), layer.cell)
+        layer.backwards = _Traceable(cast(nn.RNNBase, layer.backwards), layer.cell)
     return network
 
 

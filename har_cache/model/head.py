@@ -1,15 +1,13 @@
 """The head: bidirectional RNN, Conv1d transition, masked pooling and classifier, beside one of the mean. To logits."""
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..cache.recipe import EMBEDDING
 from ..settings import HeadSettings
+from .temporal import temporal_layer
 
-RNNS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _KERNEL = 3
 _LEAST_STD = 1e-3  # of a dimension that hardly changes
 _MASKED = -1e4  # below any activation, and representable in float16
@@ -45,7 +43,7 @@ class Head(nn.Module):
             nn.Linear(EMBEDDING, s.hidden), nn.LayerNorm(s.hidden), nn.Dropout(s.input_dropout)
         )
         sizes = [s.hidden] + [2 * s.hidden] * (s.layers - 1)
-        self.layers = nn.ModuleList(BidirectionalRNN(s.cell, size, s.hidden) for size in sizes)
+        self.layers = nn.ModuleList(temporal_layer(s.cell, size, s.hidden) for size in sizes)
         self.dropout = nn.Dropout(s.dropout)
         self.transition = nn.Conv1d(2 * s.hidden, s.width, _KERNEL, padding=_KERNEL // 2)
         self.norm = nn.LayerNorm(s.width)
@@ -78,34 +76,8 @@ class Head(nn.Module):
         return movement * (drawn >= hidden[0]) + appearance * (drawn < hidden[1])
 
 
-class BidirectionalRNN(nn.Module):
-    """A layer of two RNNs, one of which reads each clip backwards from its last frame.
-
-    torch's own bidirectional layers read padding first when they go backwards, or need packed sequences, which are
-    slow on a CPU and cannot be exported. Turning each clip round within its own length needs neither.
-    """
-
-    def __init__(self, cell: str, inputs: int, hidden: int) -> None:
-        super().__init__()
-        self.forwards = RNNS[cell](inputs, hidden, batch_first=True)
-        self.backwards = RNNS[cell](inputs, hidden, batch_first=True)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(b, t, inputs), mask (b, t) -> (b, t, 2 * hidden); arbitrary where the mask is false."""
-        steps = torch.arange(x.shape[1], device=x.device)
-        turned = mask.sum(1, keepdim=True) - 1 - steps
-        turned = torch.where(mask, turned, steps)
-        there, back = self.forwards(x)[0], self.backwards(_take(x, turned))[0]
-        return torch.cat([there, _take(back, turned)], dim=2)
-
-
 def masked_pool(x: Tensor, mask: Tensor) -> Tensor:
     """(b, t, c) -> (b, 2c): mean and maximum over the steps where the mask, (b, t), is true."""
     here = mask.unsqueeze(2)
     mean = (x * here).sum(1) / here.sum(1)
     return torch.cat([mean, x.masked_fill(~here, _MASKED).amax(1)], dim=1)
-
-
-def _take(x: Tensor, steps: Tensor) -> Tensor:
-    """x (b, t, c) at `steps` (b, t)."""
-    return x.gather(1, steps.unsqueeze(2).expand(-1, -1, x.shape[2]))

@@ -11,6 +11,7 @@ from torchvision.models import MNASNet
 from ..cache.recipe import EMBEDDING
 from ..encoder.folded import blocks, convolutions, has_residual
 from ..settings import BLOCKS
+from .ensemble import HeadEnsemble
 from .head import Head
 
 
@@ -21,7 +22,7 @@ class CNNBidirectionalRNN(nn.Module):
     gives it.
     """
 
-    def __init__(self, encoder: nn.Module, head: Head) -> None:
+    def __init__(self, encoder: nn.Module, head: Head | HeadEnsemble) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from har_cache.encoder.weights import random_model
 from har_cache.errors import HarCacheError
-from har_cache.model.head import BidirectionalRNN, Head
+from har_cache.model.head import Head
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.settings import CELLS, HeadSettings
 
@@ -49,25 +49,6 @@ def test_no_gradient_comes_from_padding(lengths: list[int]) -> None:
     assert x.grad is not None and (x.grad[~mask] == 0).all() and x.grad[mask].abs().sum() > 0
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@given(lengths=lengths_of_clips)
-def test_a_layer_is_the_bidirectional_one_of_torch(cell: str, lengths: list[int]) -> None:
-    ours = BidirectionalRNN(cell, 6, 4)
-    theirs = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM, "rnn": torch.nn.RNN}[cell](
-        6, 4, batch_first=True, bidirectional=True
-    )
-    state = dict(ours.forwards.state_dict().items())
-    state |= {f"{k}_reverse": v for k, v in ours.backwards.state_dict().items()}
-    theirs.load_state_dict(state)
-    x, mask = padded(lengths, max(lengths))
-    x = x[:, :, :6].float()
-    packed = torch.nn.utils.rnn.pack_padded_sequence(x, mask.sum(1), batch_first=True, enforce_sorted=False)
-    with torch.no_grad():
-        expected = torch.nn.utils.rnn.pad_packed_sequence(theirs(packed)[0], batch_first=True)[0]
-        found = ours(x, mask)
-    torch.testing.assert_close(found[mask], expected[mask])
-
-
 def test_order_matters() -> None:
     x, mask = padded([9, 4], 9)
     turned = x.clone()
@@ -95,7 +76,7 @@ def test_a_dimension_that_never_changes_does_no_harm() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (HeadSettings(cell="gpu"), "--cell gpu: expected one of gru, lstm, rnn"),
+        (HeadSettings(cell="gpu"), "--cell gpu: expected one of gru, lstm, rnn, conv"),
         (HeadSettings(hidden=0), "--hidden 0: expected at least 1"),
         (HeadSettings(layers=0), "--layers 0"),
         (HeadSettings(dropout=1.0), "--dropout 1.0"),
