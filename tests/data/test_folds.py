@@ -3,7 +3,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from har_cache.data.folds import hold_out
+from har_cache.data.folds import ALWAYS_TRAINS, divide, hold_out
 from har_cache.data.keys import class_of, source_of
 from har_cache.data.splits import TRAIN
 from har_cache.errors import HarCacheError
@@ -90,3 +90,41 @@ def test_a_film_is_held_out_of_every_class() -> None:
     held = hold_out(labels, sources, 0)
     films = np.array([source.split("/")[1] for source in sources])
     assert held.any() and not set(films[held]) & set(films[~held])
+
+
+@example([{0: 2}, {0: 3, 1: 1}], 2)  # a film that is all of a class
+@example([{0: 2, 1: 2}, {2: 41, 3: 1, 4: 1}], 5)
+@given(films_of_classes, st.integers(2, 5))
+def test_every_clip_validates_in_one_fold_with_all_of_its_film(classes: list[dict[int, int]], count: int) -> None:
+    pairs = [(label, f"{label}/{f}") for label, films in enumerate(classes) for f, n in films.items() for _ in range(n)]
+    labels, sources = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+    films = np.array([source.partition("/")[2] for source in sources])
+    alone = {str(film) for films in classes if len(films) == 1 for film in films}
+    try:
+        fold = divide(labels, sources, count)
+    except HarCacheError as error:
+        assert len(set(films) - alone) < 2 * count and "--folds" in str(error)
+        return
+    assert set(fold) - {ALWAYS_TRAINS} == set(range(count))
+    for film in set(films):
+        assert len(set(fold[films == film])) == 1
+    for k in range(count):
+        assert set(labels[fold != k]) == set(range(len(classes)))
+    assert set(films[fold == ALWAYS_TRAINS]) <= alone | _that_would_end_a_class(classes, count)
+
+
+def _that_would_end_a_class(classes: list[dict[int, int]], count: int) -> set[str]:
+    """Films of classes with fewer films than folds: all others of such a class may have gone together."""
+    return {str(film) for films in classes if len(films) <= count for film in films}
+
+
+@pytest.mark.skipif(not OFFICIAL_LISTS.is_dir(), reason="the official lists are not here")
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_five_folds_of_the_official_lists_validate_all_clips_about_evenly(split: int) -> None:
+    keys = sorted(key for key, subsets in official_subsets().items() if subsets[split - 1] == TRAIN)
+    labels = np.unique([class_of(key) for key in keys], return_inverse=True)[1]
+    fold = divide(labels, np.array([source_of(key) for key in keys]), 5)
+    sizes = np.bincount(fold, minlength=5)
+    assert (fold >= 0).all() and sizes.sum() == 3570 and 700 < sizes.min() and sizes.max() < 730
+    lost = np.array([np.bincount(labels[fold == k], minlength=51) for k in range(5)])
+    assert np.percentile(lost, 5) >= 10 and np.percentile(lost, 95) <= 17 and lost.max() == 41  # one film has as many
