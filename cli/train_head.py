@@ -21,11 +21,17 @@ def train_head(settings: TrainHeadSettings) -> None:
     with resumable(settings.run):
         runs = stage.train_head(settings, Bar())
     for finished in runs:
-        say(f"{best_epoch(finished)}; next: har-cache evaluate {settings.run}")
+        say(best_epoch(finished))
+    say(f"Next: har-cache evaluate {settings.run}")
 
 
 def best_epoch(run: "Run") -> str:
     """Outcome of a training, in words."""
-    best, epochs = run.config.best, run.config.training.epochs
+    best, epochs, folds = run.config.best, run.config.training.epochs, run.config.out_of_fold
+    if folds:
+        return (
+            f"{run.path}: mean of {run.config.heads} heads; out of fold {folds.accuracy:.1%} of {folds.clips:,} clips "
+            f"right, temperature {folds.temperature:.2f}"
+        )
     assert best is not None  # of a finished run
     return f"{run.path}: best epoch {best.epoch} of {epochs}, validation accuracy {best.val_accuracy:.1%}"

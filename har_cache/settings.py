@@ -23,6 +23,8 @@ NAMED_PROJECTIONS = ("pca", "random")
 CELLS = ("gru", "lstm", "rnn", "conv")
 BLOCKS = 18  # of MNASNet: the stem, sixteen inverted residuals, the last convolution
 SPLITS = (1, 2, 3)
+SEEDS = r"[0-9]{1,9}-[0-9]{1,9}|[0-9]{1,9}(,[0-9]{1,9})*"
+_MOST_SEEDS = 100
 ALL = "all"
 
 
@@ -160,11 +162,39 @@ class TrainHeadSettings(_RunSettings):
     fold: int = option(
         0, "Which seventh is held out to validate on, whatever the seed; 0: the evenest.", least=0, most=6
     )
+    folds: int | None = option(
+        None,
+        "Hold out so many parts of the training list in turn, a head each; used is their mean.",
+        least=2,
+    )
+    seeds: str | None = option(
+        None,
+        "Several seeds, 0-2 or 0,1,2: a run each, RUN/seed0 to RUN/seed2.",
+        pattern=SEEDS,
+        expected="0-2 or 0,1,2",
+    )
     training: TrainSettings = field(default_factory=TrainSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     device: str = _device()
     resume: bool = option(False, "Go on with a run that was interrupted.")
     overwrite: bool = option(False, "Replace the run in the directory.")
+
+    @property
+    def seed_numbers(self) -> tuple[int, ...]:
+        """The seeds to train with, in rising order."""
+        if self.seeds is None:
+            return (self.training.seed,)
+        numbers = [int(number) for number in re.findall("[0-9]+", self.seeds)]
+        return tuple(range(numbers[0], numbers[1] + 1)) if "-" in self.seeds else tuple(sorted(set(numbers)))
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if self.folds and self.fold:
+            raise SettingError("--fold says which part is held out, with --folds each is in turn: give one of them")
+        if self.seeds and not 0 < len(self.seed_numbers) <= _MOST_SEEDS:
+            raise SettingError(f"--seeds {self.seeds}: expected 1 to {_MOST_SEEDS} seeds, the lower one first")
+        if self.seeds and self.training.seed:
+            raise SettingError("--seed is one seed, --seeds several: give one of them")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from ..model.head import Head
 from ..progress import Progress
 from ..settings import TrainSettings
 from ..training.batches import Batch, Sequences, TrainBatches
+from ..training.heads import head_trainer
 from ..training.loop import parameter_groups
-from ..training.train_head import head_trainer
 from .fake_cache import write_standin
 from .measurements import Measurements
 

@@ -21,7 +21,7 @@ from ..finetuning.raw_inference import raw_probabilities
 from ..model.config import FINETUNED, Start
 from ..model.load import is_encoder_of, labels_for, load_network, open_cache
 from ..model.network import CNNBidirectionalRNN
-from ..model.run import EVALUATIONS, Run, split_runs
+from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset
 from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
@@ -41,13 +41,13 @@ CONFUSION = "confusion.png"
 def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> list[Evaluation]:
     """Score a run on the test list of `split`, or else on that of the split it was trained on, and write the files.
 
-    A run of the three splits gives three evaluations, and `evaluate/summary.json` beside them. A fine-tuned run is
-    scored on raw frames, of the data set that it was tuned on or of `data`; or on a `cache` that was extracted with its
-    own encoder. Raises HarCacheError: no run, no cache or another one than the run's, a test list without a clip in
-    the cache.
+    A directory of several splits or seeds gives one evaluation of each run, and `evaluate/summary.json` beside them. A
+    fine-tuned run is scored on raw frames, of the data set that it was tuned on or of `data`; or on a `cache` that was
+    extracted with its own encoder. Raises HarCacheError: no run, no cache or another one than the run's, a test list
+    without a clip in the cache.
     """
     settings.check()
-    runs = [Run.open(path) for path in split_runs(settings.run).values()]
+    runs = [Run.open(path) for path in find_runs(settings.run)]
     cache = open_cache(runs, settings.cache)
     sequences = Sequences.from_cache(cache, resolve_device(settings.device, progress.say))
     test_lists = _TestLists(cache, sequences, moments(sequences), settings, progress)
@@ -116,14 +116,15 @@ class _TestLists:
         linear_on_moments: LinearProbe | None,
     ) -> Metrics:
         subsets, fit = list(run.clips.values()), self.cache.recipe.projection_fit
+        val = subsets.count(VALIDATES)
         tuned = run.config.stage == FINETUNED
         return Metrics(
             stage=run.config.stage,
             split=split,
             trained_on=run.config.split,
             splits_from=self.cache.manifest.splits.from_,
-            train_clips=subsets.count("train"),
-            val_clips=subsets.count("val"),
+            train_clips=len(subsets) - val,
+            val_clips=val,
             fingerprint=self.cache.fingerprint,
             model_sha256=run.model_sha256,
             projection_fit=fit,
@@ -136,6 +137,9 @@ class _TestLists:
             linear_on_moments=linear_on_moments,
             missing=_missing(self.cache, split) | {key: f"failed: {reason}" for key, reason in failed.items()},
             stage_two=compare_with_start(run, scored, self.sequences, self.cache) if tuned else None,
+            seed=run.config.training.seed,
+            heads=run.config.heads,
+            out_of_fold=run.config.out_of_fold,
         )
 
     def _score_frames(
@@ -164,8 +168,10 @@ class _TestLists:
     ) -> LinearProbe | None:
         """features: float32 (clips of the cache, any number); films: of the `test` clips."""
         subset = np.array([run.clips.get(key, "") for key in self.cache.keys])
-        train, val = np.flatnonzero(subset == "train"), np.flatnonzero(subset == "val")
-        outcome = linear_probe(features, labels, train, val, test, self.progress)
+        # Several heads have seen all clips: so do the probes, whose strength the first fold decides.
+        val = np.flatnonzero(subset == (fold_subset(0) if run.config.heads else VALIDATES))
+        train = np.setdiff1d(np.flatnonzero(subset != ""), val)
+        outcome = linear_probe(features, labels, train, val, test, bool(run.config.heads), self.progress)
         if outcome is None:
             return None
         predicted, strength = outcome

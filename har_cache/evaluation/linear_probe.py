@@ -44,12 +44,14 @@ def linear_probe(
     train: np.ndarray,
     val: np.ndarray,
     test: np.ndarray,
+    refit: bool = False,
     progress: Progress = Progress(),
 ) -> tuple[np.ndarray, float] | None:
     """The classes that the probe predicts for the `test` clips, int64 (n), and its inverse regularisation strength C.
 
     features: float32 (clips, any number); labels: int (clips); train, val, test: indices of clips. C is picked on
-    `val`, as the head's best epoch is. None where `train` holds fewer than two classes.
+    `val`, as the head's best epoch is; with `refit` the probe then learns from those clips too. None where `train`
+    holds fewer than two classes.
     """
     if len(np.unique(labels[train])) < 2:
         return None
@@ -63,7 +65,9 @@ def linear_probe(
             hits[strength] = models[strength].score(features[val], labels[val]) if len(val) else 0.0
             progress.advance()
         best = max(strengths, key=lambda strength: (hits[strength], -strength))
-        return models[best].predict(features[test]), best
+        both = np.concatenate([train, val])
+        model = _fit(features[both], labels[both], best) if refit else models[best]
+        return model.predict(features[test]), best
 
 
 def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:

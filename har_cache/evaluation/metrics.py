@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
 from ..data.hmdb51 import TAG_WORDS, parse_tags
 from ..data.keys import film_of, source_of
 from ..data.leakage import GROUPS
+from ..training.calibration import calibration_error
 from .intervals import accuracy_interval
 from .results import Accuracy, ConfusedPair, Leakage, TagAccuracy
 from .tables import ClipPrediction
@@ -113,8 +114,8 @@ def ranked(probabilities: np.ndarray) -> np.ndarray:
 
 
 def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
-    """top1, top5, loss (nats), macro_f1, mean_class_accuracy; the last two over the classes that have clips; top5 is
-    None for five classes or fewer.
+    """top1, top5, loss (nats), macro_f1, mean_class_accuracy, calibration_error; F1 and class accuracy over the classes
+    that have clips; top5 is None for five classes or fewer.
 
     true: int (clips), at least one; probabilities: float (clips, classes).
     """
@@ -130,6 +131,7 @@ def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float | Non
         "loss": float(log_loss(true, exact, labels=range(exact.shape[1]))),
         "macro_f1": float(f1_score(true, predicted, labels=present, average="macro", zero_division=0)),
         "mean_class_accuracy": float(recall_score(true, predicted, labels=present, average="macro", zero_division=0)),
+        "calibration_error": calibration_error(exact, true),
     }
 
 

@@ -15,7 +15,7 @@ from ..data.index import read_index
 from ..data.leakage import GROUPS
 from ..errors import ClipError, FileError, HarCacheError, RunError
 from ..files import read_file, write_file
-from ..model.run import CURVES, EVALUATIONS, REPORT, Run, split_runs
+from ..model.run import CURVES, EVALUATIONS, REPORT, Run, find_runs
 from ..progress import Progress
 from ..video.decode import read_frames, spread
 from . import summary
@@ -36,7 +36,7 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
     evaluated, a file of the evaluation is missing or damaged, or `data` is no data set.
     """
     videos = read_index(data).paths if data else None
-    runs = [Run.open(path) for path in split_runs(run_path).values()]
+    runs = [Run.open(path) for path in find_runs(run_path)]
     evaluations = [_evaluations(run) for run in runs]
     own = [found[0] for found in evaluations]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -1,6 +1,7 @@
 """The figures of an evaluation, as they stand in its metrics.json. Accuracies are shares of 1, not percent."""
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from ..data.leakage import CLEAN
 from ..errors import FileError, RunError
 from ..files import read_json
+from ..model.config import OutOfFold
 from ..parsing import parse
 from .intervals import Interval, mean_accuracy_interval
 from .tables import ClipPrediction, read_predictions
@@ -118,7 +120,9 @@ class Metrics:
     `confused`: the pairs confused most often. `linear_on_mean`, `linear_on_moments`: on the mean embedding, and on that
     and the first moment in time; None where too few classes train, and the latter in an evaluation of before there was
     one. `missing`: why clips of the list were not scored, by key. `films`: None in an evaluation of before intervals
-    were by films; its intervals are by class and film. `stage_two`: of a fine-tuned run alone.
+    were by films; its intervals are by class and film. `stage_two`: of a fine-tuned run alone. `calibration_error`:
+    expected, a share of 1, and `seed`, both None in an evaluation of before; `heads`, `out_of_fold`: of a run that is
+    the mean of so many heads.
     """
 
     stage: str
@@ -148,6 +152,10 @@ class Metrics:
     films: int | None = None
     linear_on_moments: LinearProbe | None = None
     stage_two: StartComparison | NotCompared | None = None
+    calibration_error: float | None = None
+    seed: int | None = None
+    heads: int | None = None
+    out_of_fold: OutOfFold | None = None
 
     @property
     def has_top5(self) -> bool:
@@ -157,9 +165,8 @@ class Metrics:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         values = {"schema": SCHEMA, **dataclasses.asdict(self)}
-        if self.stage_two is None:
-            del values["stage_two"]
-        return values
+        of_some = ("stage_two", "heads", "out_of_fold")
+        return {name: value for name, value in values.items() if value is not None or name not in of_some}
 
 
 @dataclass(frozen=True)
@@ -186,13 +193,15 @@ def read_evaluation(folder: Path) -> Evaluation:
 
 
 def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Figures of the models of several splits together, as JSON types: the mean of each and what it is the mean of,
-    None where fewer than two models have it. `leaking`: how many of them know clips, or siblings of clips, that they
-    are scored on.
+    """Figures of the models of several splits and seeds together, as JSON types: the mean of each and what it is the
+    mean of, None where fewer than two models have it. `leaking`: how many of them know clips, or siblings of clips,
+    that they are scored on. `seeds`: of models that differ in their seed alone, how many there are for each list, and
+    the standard deviation of top-1 among them, pooled over lists: that of training, where the interval is that of
+    films; None where each list has one model.
 
-    Of `top1` and `clean_top1` an interval, in which a film counts once for all test lists. There is no standard
-    deviation: training lists and test lists share clips, and no estimate of it from the splits is unbiased (Bengio and
-    Grandvalet 2004).
+    Of `top1` and `clean_top1` an interval, in which a film counts once for all test lists. Of splits there is no
+    standard deviation: training lists and test lists share clips, and no estimate of it from the splits is unbiased
+    (Bengio and Grandvalet 2004).
     """
     all_metrics = [evaluation.metrics for evaluation in evaluations]
     clean = [[p for p in evaluation.predictions if p.subset == CLEAN] for evaluation in evaluations]
@@ -202,7 +211,10 @@ def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     figures = ("top5", "loss", "macro_f1", "mean_class_accuracy")
     return {
         "schema": SCHEMA,
-        "splits": [{"trained_on": m.trained_on, "tested_on": m.split, "top1": m.top1} for m in all_metrics],
+        "splits": [
+            {"trained_on": m.trained_on, "tested_on": m.split, "seed": m.seed, "top1": m.top1} for m in all_metrics
+        ],
+        "seeds": _over_seeds(all_metrics),
         "chance": all_metrics[0].chance,
         "top1": top1 and {**top1, "interval": _interval(evaluation.predictions for evaluation in evaluations)},
         **{name: _over(getattr(m, name) for m in all_metrics) for name in figures},
@@ -210,6 +222,18 @@ def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "clean_top1": clean_top1 and {**clean_top1, "interval": _interval(filter(None, clean))},
         **{name: _over(probe and probe.top1 for probe in probes) for name, probes in linear.items()},
     }
+
+
+def _over_seeds(all_metrics: Sequence[Metrics]) -> dict[str, Any] | None:
+    by_list: dict[tuple[int, int], list[float]] = {}
+    for metrics in all_metrics:
+        by_list.setdefault((metrics.trained_on, metrics.split), []).append(metrics.top1)
+    several = [values for values in by_list.values() if len(values) > 1]
+    if not several:
+        return None
+    squares = sum(statistics.variance(values) * (len(values) - 1) for values in several)
+    freedom = sum(len(values) - 1 for values in several)
+    return {"each_list": min(map(len, several)), "standard_deviation": math.sqrt(squares / freedom)}
 
 
 def _over(values: Iterable[float | None]) -> dict[str, Any] | None:

@@ -59,6 +59,11 @@ def protocol(metrics: Metrics) -> str:
     """The protocol: training clips, and the way in which the best epoch was picked."""
     lists = "the data set's split lists" if metrics.splits_from == "lists" else "splits drawn by source"
     picked = f"; best epoch picked on {metrics.val_clips:,} more, held out by source" if metrics.val_clips else ""
+    if (folds := metrics.out_of_fold) and metrics.heads:
+        picked = (
+            f" by {metrics.heads} heads, each of which validates on the films that it has not seen: {folds.clips:,} "
+            f"clips, {percent(folds.accuracy)} right; the model is their mean"
+        )
     return (
         f"Protocol: trained on {metrics.train_clips:,} clips of the training list of split "
         f"{metrics.trained_on}{picked}; {lists}"
@@ -90,7 +95,8 @@ def leakage(metrics: Metrics) -> str:
         for name in GROUPS
         for group in [getattr(metrics.leakage, name)]
     ]
-    return f"Leakage: {', '.join(parts)} (seen counts the {metrics.val_clips:,} validation clips too)"
+    seen = f" (seen counts the {metrics.val_clips:,} validation clips too)" if metrics.val_clips else ""
+    return f"Leakage: {', '.join(parts)}{seen}"
 
 
 def other_class(metrics: Metrics) -> str:
@@ -193,7 +199,7 @@ def _evaluation(evaluation: Evaluation) -> str:
     found = [
         *lines(metrics),
         f"Macro F1 {percent(metrics.macro_f1)}, mean class accuracy {percent(metrics.mean_class_accuracy)}, "
-        f"loss {metrics.loss:.3f}",
+        f"loss {metrics.loss:.3f}{_calibration(metrics)}",
     ]
     if metrics.confused:
         pairs = [f"{pair.true} as {pair.predicted} ({pair.clips})" for pair in metrics.confused[:5]]
@@ -206,20 +212,33 @@ def _evaluation(evaluation: Evaluation) -> str:
     return "\n".join([*found, f"Files: {evaluation.folder}"])
 
 
+def _calibration(metrics: Metrics) -> str:
+    error = metrics.calibration_error
+    return "" if error is None else f", expected calibration error {percent(error)}"
+
+
 def _over_splits(summary: Mapping[str, Any]) -> str:
     def mean(name: str) -> str:
         found = summary[name]
         return f"{percent(found['mean'])} ({', '.join(map(percent, found['each']))})" if found else "-"
 
-    splits, clean = summary["splits"], summary["clean_top1"]
-    each = ", ".join(f"{s['trained_on']} on {s['tested_on']}: {percent(s['top1'])}" for s in splits)
+    models, clean, seeds = summary["splits"], summary["clean_top1"], summary["seeds"]
+    each = ", ".join(
+        f"{m['trained_on']} on {m['tested_on']}{', seed ' + str(m['seed']) if seeds else ''}: {percent(m['top1'])}"
+        for m in models
+    )
     found = [
-        f"Top-1, mean over {len(splits)} splits: {percent(summary['top1']['mean'])}"
+        f"Top-1, mean over {len(models)} {'models' if seeds else 'splits'}: {percent(summary['top1']['mean'])}"
         f"{_between(summary['top1']['interval'])}; {each}",
         f"Clean clips alone: {mean('clean_top1')}{', ' + interval_text(clean['interval']) if clean else ''}; "
         f"linear probe on mean embeddings: {mean('linear_on_mean')}, on mean and first moment in time: "
         f"{mean('linear_on_moments')}; chance {percent(summary['chance'])}",
     ]
+    if seeds:
+        found.append(
+            f"Over {seeds['each_list']} seeds: standard deviation {100 * seeds['standard_deviation']:.1f} points, that "
+            "of training; the interval is that of films"
+        )
     if summary["leaking"]:
         found.insert(0, f"WARNING: {summary['leaking']} of these models know clips of the list they are scored on")
     return "\n".join(found)

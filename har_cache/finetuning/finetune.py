@@ -19,7 +19,7 @@ from ..model import run
 from ..model.config import FINETUNED, BestEpoch, RunConfig, Start
 from ..model.load import labels_for, load_network, open_cache
 from ..model.network import Backbone, CNNBidirectionalRNN
-from ..model.run import Run, begin
+from ..model.run import Run, begin, fold_path
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers
@@ -158,6 +158,9 @@ class _Inputs:
 def _open(settings: FinetuneSettings) -> _Inputs:
     """Refuses what does not belong together; a data set by the validation clips, which are soon read."""
     start = Run.open(settings.start)
+    if heads := start.config.heads:
+        one = fold_path(settings.start, 0)
+        raise RunError(f"{settings.start}: is the mean of {heads} heads; fine-tune one of them: --from {one}")
     if started_from := start.config.started_from:
         raise RunError(f"{settings.start}: is fine-tuned already; start from {started_from.run}")
     cache = open_cache([start], settings.cache)

@@ -22,11 +22,29 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class BestEpoch:
-    """The epoch whose weights were kept, from 1; 0 where those that it started from were. Loss in nats."""
+    """The epoch whose weights were kept, from 1; 0 where those that it started from were, and for the mean of several
+    heads, each of which has its own. Loss in nats.
+    """
 
     epoch: int
     val_loss: float
     val_accuracy: float
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Predictions for the clips of the training list, each by the head that has not seen its film, averaged over the
+    ways of a test. `loss` (nats) and `calibration_error` (a share of 1) as they are, and `scaled` by the `temperature`,
+    which was fitted on them and which the run's model has.
+    """
+
+    clips: int
+    accuracy: float
+    loss: float
+    loss_scaled: float
+    temperature: float
+    calibration_error: float
+    calibration_error_scaled: float
 
 
 @dataclass(frozen=True)
@@ -41,9 +59,10 @@ class Start:
 class RunConfig:
     """A run, begun or finished: only then there are `best` and `model_sha256`.
 
-    `fold`: which clips of the training list validate, None where the seed drew them, as it once did; `recipe`: of the
-    embeddings that stage two learnt from; `data`, `started_from` and `skipped` (reason by key): of a fine-tuned run
-    alone.
+    `fold`: which clips of the training list validate, None where the seed drew them, as it once did; `folds`: into how
+    many parts the list is divided, with a head for each: `fold` is one of them, or None in the run that is their mean,
+    which alone has `out_of_fold`; `recipe`: of the embeddings that stage two learnt from; `data`, `started_from` and
+    `skipped` (reason by key): of a fine-tuned run alone.
     """
 
     stage: str
@@ -55,6 +74,8 @@ class RunConfig:
     head: HeadSettings
     training: TrainSettings
     fold: int | None = None
+    folds: int | None = None
+    out_of_fold: OutOfFold | None = None
     device: str = ""
     projection_fit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +84,11 @@ class RunConfig:
     skipped: Mapping[str, str] | None = None
     model_sha256: str | None = None
     best: BestEpoch | None = None
+
+    @property
+    def heads(self) -> int | None:
+        """Of how many heads the model is the mean; None where it is one head, or a network with one."""
+        return self.folds if self.fold is None else None
 
     @property
     def finished(self) -> bool:

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .head import Head
-
 
 class HeadEnsemble(nn.Module):
     """Heads of the same classes; its softmax is the mean of theirs, each of logits divided by `temperature`.
@@ -16,7 +14,7 @@ class HeadEnsemble(nn.Module):
 
     temperature: Tensor
 
-    def __init__(self, heads: Iterable[Head], temperature: float = 1.0) -> None:
+    def __init__(self, heads: Iterable[nn.Module], temperature: float = 1.0) -> None:
         super().__init__()
         self.heads = nn.ModuleList(heads)
         self.register_buffer("temperature", torch.tensor(float(temperature)))

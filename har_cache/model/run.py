@@ -1,5 +1,6 @@
 """A run directory: begun, gone on with, finished; which clips trained, and the weights that came of it."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,21 +13,27 @@ from torch import Tensor, nn
 from ..devices import Say, changed_versions, kind_of, warn
 from ..errors import FileError, RunError
 from ..files import foreign_names, make_directory, read_csv, read_file, remove_file, sha256, to_csv, write_file
-from ..settings import SPLITS
 from .config import CONFIG, HEAD, RunConfig, read_config, write_config
+from .ensemble import HeadEnsemble
 from .head import Head
 
 CLIPS, METRICS, CURVES = "clips.csv", "metrics.csv", "curves.png"
 BEST, LAST, MODEL = "best.ckpt", "last.ckpt", "model.safetensors"
 ENCODER = "encoder.safetensors"  # of the cache; a fine-tuned run has its own encoder in MODEL
 EVALUATIONS, REPORT = "evaluate", "report.html"
-_ONE_FILE_EACH = (CONFIG, CLIPS, METRICS, CURVES, BEST, LAST, MODEL, ENCODER, REPORT)
-SUBSETS = ("train", "val")
+FOLDS, OUT_OF_FOLD = "folds", "out_of_fold.csv"  # of a run that is the mean of several heads
+_ONE_FILE_EACH = (CONFIG, CLIPS, METRICS, CURVES, BEST, LAST, MODEL, ENCODER, OUT_OF_FOLD, REPORT)
+_SHARED = ("stage", "split", "fingerprint", "classes", "folds")  # by a resumed run and its beginning
+TRAINS, VALIDATES = SUBSETS = ("train", "val")
+_SUBSET = re.compile(r"train|val|fold[0-9]+")
+_GROUP = re.compile(r"(split|seed)([0-9]+)")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. `clips` says which subset each clip of the training list was in, `train` or `val`, by key."""
+    """A finished run. `clips` says which subset each clip of the training list was in, by key: `train`, `val`, or, of
+    several heads, the fold in which it validates, as `fold_subset` names it, while it trains the others.
+    """
 
     path: Path
     config: RunConfig
@@ -49,9 +56,13 @@ class Run:
         assert self.config.model_sha256 is not None  # of a finished run
         return self.config.model_sha256
 
-    def load_head(self) -> Head:
-        """The head of the best epoch, on the CPU, in eval mode. Raises HarCacheError where it does not fit."""
-        head = Head(len(self.config.classes), self.config.head)
+    def load_head(self) -> Head | HeadEnsemble:
+        """The head of the best epoch, or the mean of several, on the CPU, in eval mode. Raises HarCacheError where it
+        does not fit.
+        """
+        config = self.config
+        heads = [Head(len(config.classes), config.head) for _ in range(config.heads or 1)]
+        head = HeadEnsemble(heads) if config.heads else heads[0]
         try:
             head.load_state_dict(self.state("head"), strict=True)
         except RuntimeError as error:
@@ -75,15 +86,34 @@ class Run:
         return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def split_runs(path: Path) -> dict[int, Path]:
-    """The run of each split below `path`: those of `--split all`, or the one that `path` itself is."""
-    found = {split: split_path(path, split) for split in SPLITS if (split_path(path, split) / CONFIG).is_file()}
-    return found or {Run.open(path).config.split: path}
+def find_runs(path: Path) -> list[Path]:
+    """The runs below `path`, of several splits, several seeds or both, in this order; or else `path` itself."""
+    if (path / CONFIG).is_file():
+        return [path]
+    matches = [(_GROUP.fullmatch(folder.name), folder) for folder in path.glob("s*")]
+    groups = sorted((match[1], int(match[2]), folder) for match, folder in matches if match)
+    found = [run for *_, group in groups for run in find_runs(group)]
+    return [run for run in found if (run / CONFIG).is_file()] or [path]
 
 
 def split_path(path: Path, split: int) -> Path:
     """The directory in which `--split all` trains this split."""
     return path / f"split{split}"
+
+
+def seed_path(path: Path, seed: int) -> Path:
+    """The directory in which `--seeds` trains with this seed."""
+    return path / f"seed{seed}"
+
+
+def fold_path(path: Path, fold: int) -> Path:
+    """The directory in which the head of a fold is trained."""
+    return path / FOLDS / str(fold)
+
+
+def fold_subset(fold: int) -> str:
+    """The subset of a clip that validates in this fold, and trains the heads of the others."""
+    return f"fold{fold}"
 
 
 def check_free(path: Path, resume: bool, overwrite: bool) -> None:
@@ -144,7 +174,7 @@ def _moved(old: RunConfig, new: RunConfig) -> list[str]:
 
 def _differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Settings that a resumed run must share with its beginning, and does not."""
-    found = [name for name in ("stage", "split", "fingerprint", "classes") if getattr(old, name) != getattr(new, name)]
+    found = [name for name in _SHARED if getattr(old, name) != getattr(new, name)]
     start = [config.started_from and config.started_from.model_sha256 for config in (old, new)]
     found += ["the run it starts from"] if start[0] != start[1] else []
     before, now = ({**vars(config.head), **vars(config.training)} for config in (old, new))
@@ -162,9 +192,10 @@ def read_clips(path: Path) -> dict[str, str]:
         rows = read_csv(file)
     except FileError as error:
         raise RunError(f"{error}; train again with --overwrite") from error
-    if not rows or rows[0] != ["key", "subset"] or any(len(row) != 2 or row[1] not in SUBSETS for row in rows[1:]):
-        raise RunError(f"{file}: damaged; expected rows of key,train or key,val")
-    return dict(rows[1:])
+    header, rows = rows[:1], rows[1:]
+    if header != [["key", "subset"]] or any(len(row) != 2 or not _SUBSET.fullmatch(row[1]) for row in rows):
+        raise RunError(f"{file}: damaged; expected rows of key,train or key,val or key,fold and its number")
+    return dict(rows)
 
 
 def write_clips(path: Path, clips: Mapping[str, str]) -> None:
@@ -183,12 +214,13 @@ def clear(path: Path) -> None:
     """Remove the run in this directory, config first; what is not a run's stays. Raises FileError."""
     for name in _ONE_FILE_EACH:
         remove_file(path / name)
-    shutil.rmtree(path / EVALUATIONS, ignore_errors=True)  # figures of a run that is no more
+    for name in (EVALUATIONS, FOLDS):  # figures of a run that is no more, and its heads
+        shutil.rmtree(path / name, ignore_errors=True)
 
 
 def _create(path: Path) -> None:
     """Make the directory. Raises HarCacheError where it holds other things than a run."""
     make_directory(path)
-    foreign = foreign_names(path, (*_ONE_FILE_EACH, EVALUATIONS))
+    foreign = foreign_names(path, (*_ONE_FILE_EACH, EVALUATIONS, FOLDS))
     if foreign and not (path / CONFIG).exists():
         raise RunError(f"{path}: holds other files ({min(foreign)}, ...); choose an empty directory")

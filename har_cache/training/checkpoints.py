@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import RunError
-from ..files import read_file, to_csv, write_file
+from ..files import read_csv, read_file, to_csv, write_file
 from ..model.config import BestEpoch, RunConfig, write_config
 from ..model.run import CURVES, METRICS, save_model
 from ..plots import plot_curves
@@ -30,6 +30,18 @@ def best_row(rows: Sequence[Row]) -> Row:
 def write_metrics(run: Path, rows: Sequence[Row]) -> None:
     """Commit metrics.csv."""
     write_file(run / METRICS, to_csv(COLUMNS, ([_figure(row[name]) for name in COLUMNS] for row in rows)))
+
+
+def read_metrics(run: Path) -> list[Row]:
+    """The epochs of a run's metrics.csv. Raises HarCacheError where it is not there, or damaged."""
+    path = run / METRICS
+    header, *rows = read_csv(path) or [[]]
+    if tuple(header) != COLUMNS:
+        raise RunError(f"{path}: damaged (expected {','.join(COLUMNS)}); train again with --overwrite")
+    try:
+        return [dict(zip(COLUMNS, map(float, row), strict=True)) for row in rows]
+    except ValueError as error:
+        raise RunError(f"{path}: damaged ({error}); train again with --overwrite") from error
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

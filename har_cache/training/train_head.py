@@ -1,96 +1,75 @@
-"""Stage two: a cache -> a trained head, in a run directory."""
+"""Stage two: a cache -> trained heads, each in a run directory."""
 
-from dataclasses import dataclass
+import dataclasses
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.writer import Store
 from ..data.folds import hold_out
-from ..data.leakage import in_other_class
-from ..data.splits import TEST, TRAIN
-from ..devices import device_versions, resolve_device
+from ..data.splits import TRAIN
+from ..devices import resolve_device
 from ..errors import CacheError, RunError
 from ..files import sha256
-from ..model import run
-from ..model.config import HEAD, BestEpoch, RunConfig, read_config
-from ..model.head import Head
-from ..model.run import Run, begin, check_free
+from ..model.config import read_config
+from ..model.run import Run, check_free, seed_path, split_path
 from ..progress import Progress
-from ..settings import ALL, SPLITS, TrainHeadSettings, TrainSettings
-from .batches import PLACES, Sequences, TrainBatches
-from .checkpoints import finish
-from .loop import Trainer, WarmupCosine, parameter_groups
-from .step import adamw, record_cuda_graph
+from ..settings import ALL, SPLITS, TrainHeadSettings
+from .batches import Sequences
+from .folds import plan_folds, train_folds
+from .heads import Plan, Trained, head_config, plan_head, train_one
 
 
 def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> list[Run]:
-    """Train a head on the split, or one on each; gives the finished runs, in the order of the splits.
+    """Train a head on the split, or one on each, with one seed or several; gives the finished runs, split by split.
 
-    Raises HarCacheError: bad settings; a cache that is unfinished, damaged or cannot be trained on; a run directory
-    that is in use. What finished before stays.
+    With folds a run is the mean of as many heads. Raises HarCacheError: bad settings; a cache that is unfinished,
+    damaged or cannot be trained on; a run directory that is in use. What finished before stays.
     """
     settings.check()
-    everything = settings.split == ALL
-    splits = SPLITS if everything else (int(settings.split),)
-    paths = [run.split_path(settings.run, split) if everything else settings.run for split in splits]
-    device = resolve_device(settings.device, progress.say)
-    if everything and read_config(settings.run):
-        raise RunError(f"{settings.run}: holds the run of one split; choose another --run directory for --split all")
-    for path in paths:
+    settings = dataclasses.replace(settings, device=resolve_device(settings.device, progress.say))
+    wanted = _wanted(settings)
+    for path, _, _ in wanted:
         check_free(path, settings.resume, settings.overwrite)
+        for above in _groups(path, settings.run):
+            if read_config(above):
+                raise RunError(f"{above}: holds a run; choose another --run directory for several splits or seeds")
     cache = FeatureCache(settings.cache)
-    plans = [_plan(settings, path, cache, split, device) for path, split in zip(paths, splits, strict=True)]
+    plans = [_plan(settings, path, cache, split, seed) for path, split, seed in wanted]
     encoder = _encoder_of(cache)
-    sequences = Sequences.from_cache(cache, device)
+    given = Trained(cache, Sequences.from_cache(cache, settings.device), encoder)
     system.limit_threads()
-    return [_train(settings, plan, encoder, sequences, progress) for plan in plans]
+    ready = [plan_folds(plan, given, settings.folds) if settings.folds else (plan, []) for plan in plans]
+    how = (given, settings.resume, settings.overwrite, progress)
+    return [train_folds(plan, folds, *how) if folds else train_one(plan, *how) for plan, folds in ready]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One split's training: its directory, the config to be written, the subset of each clip by key, and the indices of
-    the clips of both subsets. `crossing`: of how many test clips, `tested`, the film trains under another class.
-    """
-
-    path: Path
-    config: RunConfig
-    clips: dict[str, str]
-    train: np.ndarray
-    val: np.ndarray
-    tested: int
-    crossing: int
+def _wanted(settings: TrainHeadSettings) -> list[tuple[Path, int, int]]:
+    """The directory, split and seed of each run."""
+    several, seeds = settings.split == ALL, settings.seed_numbers
+    found = []
+    for split in SPLITS if several else (int(settings.split),):
+        path = split_path(settings.run, split) if several else settings.run
+        found += [(seed_path(path, seed) if settings.seeds else path, split, seed) for seed in seeds]
+    return found
 
 
-def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: int, device: str) -> _Plan:
+def _groups(path: Path, top: Path) -> list[Path]:
+    """The directories above a run's that hold runs, up to `top`."""
+    return [] if path == top else [path.parent, *_groups(path.parent, top)]
+
+
+def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: int, seed: int) -> Plan:
     if cache.recipe.trained_split not in (None, split):
         raise CacheError(
             f"{cache.path}: its encoder was fine-tuned on the training list of split {cache.recipe.trained_split}, "
             f"which holds test clips of split {split}: train on it with --split {cache.recipe.trained_split}"
         )
     train, val = _subsets(cache, split, settings.fold)
-    config = RunConfig(
-        stage=HEAD,
-        split=split,
-        cache=str(settings.cache),
-        fingerprint=cache.fingerprint,
-        recipe=cache.recipe,
-        classes=cache.classes,
-        head=settings.head,
-        training=settings.training,
-        fold=settings.fold,
-        device=device,
-        projection_fit=cache.recipe.projection_fit,
-        versions=system.versions() | device_versions(device),
-    )
-    clips = {cache.keys[i]: "train" for i in train} | {cache.keys[i]: "val" for i in val}
-    test = np.flatnonzero(cache.subsets[:, split - 1] == TEST)
-    crossing = sum(in_other_class(clips, [cache.keys[i] for i in test]))
-    return _Plan(path, config, clips, train, val, len(test), crossing)
+    config = head_config(settings, cache, split, dataclasses.replace(settings.training, seed=seed))
+    return plan_head(path, dataclasses.replace(config, fold=settings.fold), cache, train, val)
 
 
 def _subsets(cache: FeatureCache, split: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,41 +90,3 @@ def _encoder_of(cache: FeatureCache) -> bytes:
     if sha256(data) != cache.recipe.encoder_sha256:
         raise CacheError(f"{cache.path}: encoder.safetensors is damaged; restore it, or extract with --overwrite")
     return data
-
-
-def _train(settings: TrainHeadSettings, plan: _Plan, encoder: bytes, sequences: Sequences, progress: Progress) -> Run:
-    path, config, training = plan.path, plan.config, settings.training
-    if not begin(path, config, plan.clips, settings.resume, settings.overwrite, encoder, progress.say):
-        return Run.open(path)
-    progress.say(
-        f"Split {config.split}: training on {len(plan.train)} clips of {len(config.classes)} classes, "
-        f"validating on {len(plan.val)} of other sources, in {len(PLACES) * sequences.views} ways each as in a test"
-    )
-    if plan.crossing:
-        progress.say(
-            f"{plan.crossing:,} of {plan.tested:,} test clips are of films that the training list has under another "
-            "class, none of the validation clips: expect other figures of the two"
-        )
-    batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
-    held_out = list(sequences.test_batches(plan.val, training.frames))  # the same in every epoch
-    torch.manual_seed(training.seed)
-    head = Head(len(config.classes), settings.head, *sequences.moments(torch.from_numpy(plan.train)))
-    trainer = head_trainer(head.to(sequences.device), training, len(batches))
-    best = trainer.fit(batches, held_out, path, progress, settings.resume)
-    finish(path, config, head, BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"]))
-    return Run.open(path)
-
-
-def head_trainer(head: nn.Module, settings: TrainSettings, steps: int) -> Trainer:
-    """AdamW without decay of biases and norms; a linear warm-up, then a cosine to zero. On CUDA a step is one graph.
-    `steps`: of an epoch.
-    """
-    optimizer = adamw(parameter_groups(head, settings.weight_decay), settings.lr)
-    curve = WarmupCosine(settings.epochs * steps, settings.warmup)
-
-    def rate(step: int) -> float:
-        return settings.lr * curve(step)
-
-    device = next(head.parameters()).device
-    record = record_cuda_graph(device) if device.type == "cuda" else None
-    return Trainer(head, optimizer, [rate] * len(optimizer.param_groups), settings, record=record)

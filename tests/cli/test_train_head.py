@@ -30,11 +30,10 @@ def call(cache: Path, run: Path, *options: str) -> Result:
 def test_it_says_what_it_does_and_how_it_ended(cache: Path, tmp_path: Path) -> None:
     result = call(cache, tmp_path / "run", "--cell", "lstm", "--seed", "4")
     assert result.exit_code == 0 and result.stdout == ""
-    first, *_, last = result.stderr.splitlines()
-    assert first.startswith("Split 1: training on ") and "clips of 4 classes, validating on " in first
-    assert (
-        last.startswith(f"{tmp_path / 'run'}: best epoch ") and f"next: har-cache evaluate {tmp_path / 'run'}" in last
-    )
+    first, *_, outcome, last = result.stderr.splitlines()
+    assert first.startswith("Split 1, seed 4: training on ") and "clips of 4 classes, validating on " in first
+    assert outcome.startswith(f"{tmp_path / 'run'}: best epoch ")
+    assert last == f"Next: har-cache evaluate {tmp_path / 'run'}"
     config = Run.open(tmp_path / "run").config
     assert config.head.cell == "lstm" and config.head.hidden == 8
     assert config.training.seed == 4 and config.training.epochs == 2

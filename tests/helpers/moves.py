@@ -100,9 +100,8 @@ def cuda_in_name(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> Itera
     before = switches()
     with monkeypatch.context() as patch:
         for module in modules:
-            patch.setattr(module, "resolve_device", lambda *asked: "cuda")
-            if hasattr(module, "device_versions"):
-                patch.setattr(module, "device_versions", lambda *devices: {})
+            patch.setattr(module, "resolve_device", lambda *asked: "cuda", raising=False)
+            patch.setattr(module, "device_versions", lambda *devices: {}, raising=False)
         patch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
         patch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
         patch.setattr(torch.cuda, "Event", _Event)

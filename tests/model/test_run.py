@@ -10,7 +10,7 @@ from har_cache.errors import HarCacheError
 from har_cache.model import run
 from har_cache.model.config import BestEpoch, RunConfig, Start, read_config, write_config
 from har_cache.model.head import Head
-from har_cache.model.run import Run, split_runs
+from har_cache.model.run import Run, find_runs
 from har_cache.settings import HeadSettings, TrainSettings, TuneSettings
 
 from ..helpers.caches import make_recipe
@@ -119,14 +119,17 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         Run.open(tmp_path / "run").load_head()
 
 
-def test_the_runs_of_all_splits_or_of_one(tmp_path: Path) -> None:
+def test_the_runs_of_splits_and_seeds_or_one(tmp_path: Path) -> None:
     for split in (1, 3):
         write_run(tmp_path / "all" / f"split{split}", split)
     write_run(tmp_path / "one", 2)
-    assert split_runs(tmp_path / "all") == {k: tmp_path / "all" / f"split{k}" for k in (1, 3)}
-    assert split_runs(tmp_path / "one") == {2: tmp_path / "one"}
-    with pytest.raises(HarCacheError, match="is no run"):
-        split_runs(tmp_path)
+    for seed in (2, 10):
+        write_run(tmp_path / "all" / "split2" / f"seed{seed}", 2)
+    (tmp_path / "all" / "split4").mkdir()
+    expected = ["split1", "split2/seed2", "split2/seed10", "split3"]
+    assert find_runs(tmp_path / "all") == [tmp_path / "all" / name for name in expected]
+    assert find_runs(tmp_path / "one") == [tmp_path / "one"]
+    assert find_runs(tmp_path / "nowhere") == [tmp_path / "nowhere"]
 
 
 def test_other_files_are_not_mixed_with_a_run(tmp_path: Path) -> None:

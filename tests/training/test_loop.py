@@ -20,8 +20,8 @@ from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.training import checkpoints
 from har_cache.training.batches import Batch, Sequences, TrainBatches
 from har_cache.training.checkpoints import COLUMNS, Row, load_checkpoint
+from har_cache.training.heads import head_trainer
 from har_cache.training.loop import Trainer, WarmupCosine, parameter_groups
-from har_cache.training.train_head import head_trainer
 
 from ..helpers.caches import action_embeddings, write_cache
 

@@ -10,11 +10,12 @@ import torch
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError
-from har_cache.model.run import Run, split_runs
+from har_cache.model.run import Run, find_runs
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
-from har_cache.training import train_head as module
+from har_cache.training import heads
+from har_cache.training import train_head as stage
 from har_cache.training.batches import Sequences
 from har_cache.training.inference import probabilities
 from har_cache.training.train_head import train_head
@@ -22,25 +23,6 @@ from har_cache.training.train_head import train_head
 from ..helpers.caches import action_embeddings, write_cache
 from ..helpers.moves import JUDGING, LEARNING, cuda_in_name
 from ..helpers.tapes import taped
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
-    path = tmp_path_factory.mktemp("cache") / "cache"
-    write_cache(path, action_embeddings())
-    return FeatureCache(path)
-
-
-@pytest.fixture
-def settings(cache: FeatureCache, tmp_path: Path) -> Settings:
-    """Small and quick, but enough to learn."""
-    return Settings(
-        cache=cache.path,
-        run=tmp_path / "run",
-        head=HeadSettings(hidden=16, width=16),
-        training=TrainSettings(epochs=30, frames=8, batch_size=8, lr=5e-3),
-        device="cpu",
-    )
 
 
 def quick(settings: Settings, **changes: object) -> Settings:
@@ -91,10 +73,10 @@ def test_on_cuda_steps_are_in_tf32_and_validation_in_fp32(
 ) -> None:
     """And the steps are recorded: one of 24 clips, in batches of 8, 8 and 8."""
     recorded = []
-    monkeypatch.setattr(module, "record_cuda_graph", lambda device: recorded.append(device.type) or taped)
+    monkeypatch.setattr(heads, "record_cuda_graph", lambda device: recorded.append(device.type) or taped)
     (plain,) = train_head(quick(settings))
     assert not recorded
-    with cuda_in_name(monkeypatch, module) as cuda:
+    with cuda_in_name(monkeypatch, stage, heads) as cuda:
         (run,) = train_head(quick(settings, run=tmp_path / "cuda"))
     assert cuda.products == {LEARNING, JUDGING} and recorded == ["cuda"] and run.config.device == "cuda"
     assert (run.path / "model.safetensors").read_bytes() == (plain.path / "model.safetensors").read_bytes()
@@ -119,7 +101,7 @@ def test_all_splits_are_trained_each_in_its_own_directory(settings: Settings) ->
     everything = quick(settings, split="all")
     runs = train_head(everything)
     assert [run.config.split for run in runs] == [1, 2, 3]
-    assert split_runs(settings.run) == {k: settings.run / f"split{k}" for k in (1, 2, 3)}
+    assert find_runs(settings.run) == [settings.run / f"split{k}" for k in (1, 2, 3)]
     with pytest.raises(HarCacheError, match="split1: holds a finished run"):
         train_head(everything)
     again = train_head(replace(everything, resume=True))
@@ -144,7 +126,7 @@ def test_a_finished_run_is_replaced_only_when_asked(settings: Settings) -> None:
 
 def test_a_run_of_one_split_and_those_of_all_do_not_mix(settings: Settings, tmp_path: Path) -> None:
     train_head(quick(settings))
-    with pytest.raises(HarCacheError, match="holds the run of one split"):
+    with pytest.raises(HarCacheError, match="holds a run; choose another"):
         train_head(quick(settings, split="all", overwrite=True))
     other = quick(settings, run=tmp_path / "other")
     train_head(replace(other, split="all"))
