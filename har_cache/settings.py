@@ -173,6 +173,13 @@ class TrainHeadSettings(_RunSettings):
         pattern=SEEDS,
         expected="0-2 or 0,1,2",
     )
+    validate_on: int | None = option(
+        None,
+        "Hold nothing out; validate on this split's test list. It leaks.",
+        least=1,
+        most=max(SPLITS),
+        metavar="SPLIT",
+    )
     training: TrainSettings = field(default_factory=TrainSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     device: str = _device()
@@ -191,6 +198,9 @@ class TrainHeadSettings(_RunSettings):
         super()._check_together()
         if self.folds and self.fold:
             raise SettingError("--fold says which part is held out, with --folds each is in turn: give one of them")
+        if self.validate_on and (self.fold or self.folds):
+            given = f"--fold {self.fold}" if self.fold else f"--folds {self.folds}"
+            raise SettingError(f"{given} holds clips out, --validate-on nothing: give one of them")
         if self.seeds and not 0 < len(self.seed_numbers) <= _MOST_SEEDS:
             raise SettingError(f"--seeds {self.seeds}: expected 1 to {_MOST_SEEDS} seeds, the lower one first")
         if self.seeds and self.training.seed:

@@ -140,6 +140,7 @@ class _TestLists:
             seed=run.config.training.seed,
             heads=run.config.heads,
             out_of_fold=run.config.out_of_fold,
+            validated_on=run.config.validate_on,
         )
 
     def _score_frames(

@@ -122,7 +122,8 @@ class Metrics:
     one. `missing`: why clips of the list were not scored, by key. `films`: None in an evaluation of before intervals
     were by films; its intervals are by class and film. `stage_two`: of a fine-tuned run alone. `calibration_error`:
     expected, a share of 1, and `seed`, both None in an evaluation of before; `heads`, `out_of_fold`: of a run that is
-    the mean of so many heads.
+    the mean of so many heads. `validated_on`: of which split the whole test list picked the best epoch, where no clip
+    was held out for that; `val_clips` are then those of it that did not train.
     """
 
     stage: str
@@ -156,6 +157,7 @@ class Metrics:
     seed: int | None = None
     heads: int | None = None
     out_of_fold: OutOfFold | None = None
+    validated_on: int | None = None
 
     @property
     def has_top5(self) -> bool:

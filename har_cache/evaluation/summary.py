@@ -64,6 +64,8 @@ def protocol(metrics: Metrics) -> str:
             f" by {metrics.heads} heads, each of which validates on the films that it has not seen: {folds.clips:,} "
             f"clips, {percent(folds.accuracy)} right; the model is their mean"
         )
+    if metrics.validated_on:
+        picked = f"; best epoch picked on the test list of split {metrics.validated_on}, nothing held out"
     return (
         f"Protocol: trained on {metrics.train_clips:,} clips of the training list of split "
         f"{metrics.trained_on}{picked}; {lists}"

@@ -163,6 +163,11 @@ def _open(settings: FinetuneSettings) -> _Inputs:
         raise RunError(f"{settings.start}: is the mean of {heads} heads; fine-tune one of them: --from {one}")
     if started_from := start.config.started_from:
         raise RunError(f"{settings.start}: is fine-tuned already; start from {started_from.run}")
+    if split := start.config.validate_on:
+        raise RunError(
+            f"{settings.start}: was validated on the test list of split {split}, nothing is held out to choose an "
+            "epoch by; start from a run that was trained without --validate-on"
+        )
     cache = open_cache([start], settings.cache)
     network = load_network(start)
     index = read_index(settings.data)

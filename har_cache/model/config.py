@@ -61,8 +61,9 @@ class RunConfig:
 
     `fold`: which clips of the training list validate, None where the seed drew them, as it once did; `folds`: into how
     many parts the list is divided, with a head for each: `fold` is one of them, or None in the run that is their mean,
-    which alone has `out_of_fold`; `recipe`: of the embeddings that stage two learnt from; `data`, `started_from` and
-    `skipped` (reason by key): of a fine-tuned run alone.
+    which alone has `out_of_fold`; `validate_on`: of which split the whole test list validates, with none held out.
+    `recipe`: of the embeddings that stage two learnt from; `data`, `started_from` and `skipped` (reason by key): of a
+    fine-tuned run alone.
     """
 
     stage: str
@@ -76,6 +77,7 @@ class RunConfig:
     fold: int | None = None
     folds: int | None = None
     out_of_fold: OutOfFold | None = None
+    validate_on: int | None = None
     device: str = ""
     projection_fit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

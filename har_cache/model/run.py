@@ -23,7 +23,7 @@ ENCODER = "encoder.safetensors"  # of the cache; a fine-tuned run has its own en
 EVALUATIONS, REPORT = "evaluate", "report.html"
 FOLDS, OUT_OF_FOLD = "folds", "out_of_fold.csv"  # of a run that is the mean of several heads
 _ONE_FILE_EACH = (CONFIG, CLIPS, METRICS, CURVES, BEST, LAST, MODEL, ENCODER, OUT_OF_FOLD, REPORT)
-_SHARED = ("stage", "split", "fingerprint", "classes", "folds")  # by a resumed run and its beginning
+_SHARED = ("stage", "split", "fingerprint", "classes", "folds", "validate_on")  # by a resumed run and its beginning
 TRAINS, VALIDATES = SUBSETS = ("train", "val")
 _SUBSET = re.compile(r"train|val|fold[0-9]+")
 _GROUP = re.compile(r"(split|seed)([0-9]+)")
@@ -31,8 +31,9 @@ _GROUP = re.compile(r"(split|seed)([0-9]+)")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. `clips` says which subset each clip of the training list was in, by key: `train`, `val`, or, of
-    several heads, the fold in which it validates, as `fold_subset` names it, while it trains the others.
+    """A finished run. `clips` says which subset each clip that it used was in, by key: `train`, `val`, or, of several
+    heads, the fold in which it validates, as `fold_subset` names it, while it trains the others. One that trained and
+    validated, which is so with `--validate-on` alone, counts as `train`.
     """
 
     path: Path

@@ -14,7 +14,7 @@ from ..data.splits import TEST
 from ..devices import device_versions
 from ..model.config import HEAD, BestEpoch, RunConfig
 from ..model.head import Head
-from ..model.run import Run, begin
+from ..model.run import TRAINS, VALIDATES, Run, begin
 from ..progress import Progress
 from ..settings import TrainHeadSettings, TrainSettings
 from .batches import PLACES, Sequences, TrainBatches
@@ -50,7 +50,7 @@ class Plan:
 
 def plan_head(path: Path, config: RunConfig, cache: FeatureCache, train: np.ndarray, val: np.ndarray) -> Plan:
     """The training of a head in `path` on the clips of these indices, int64 each."""
-    clips = {cache.keys[i]: "train" for i in train} | {cache.keys[i]: "val" for i in val}
+    clips = {cache.keys[i]: VALIDATES for i in val} | {cache.keys[i]: TRAINS for i in train}
     test = np.flatnonzero(cache.subsets[:, config.split - 1] == TEST)
     crossing = sum(in_other_class(clips, [cache.keys[i] for i in test]))
     return Plan(path, config, clips, train, val, len(test), crossing)
@@ -78,15 +78,7 @@ def train_one(plan: Plan, given: Trained, resume: bool, overwrite: bool, progres
     path, config, training, sequences = plan.path, plan.config, plan.config.training, given.sequences
     if not begin(path, config, plan.clips, resume, overwrite, given.encoder, progress.say):
         return Run.open(path)
-    progress.say(
-        f"Split {config.split}{_which(config)}: training on {len(plan.train)} clips of {len(config.classes)} classes, "
-        f"validating on {len(plan.val)} of other sources, in {len(PLACES) * sequences.views} ways each as in a test"
-    )
-    if plan.crossing:
-        progress.say(
-            f"{plan.crossing:,} of {plan.tested:,} test clips are of films that the training list has under another "
-            "class, none of the validation clips: expect other figures of the two"
-        )
+    _announce(plan, len(PLACES) * sequences.views, progress)
     batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
     held_out = list(sequences.test_batches(plan.val, training.frames))  # the same in every epoch
     torch.manual_seed(training.seed)
@@ -110,6 +102,26 @@ def head_trainer(head: nn.Module, settings: TrainSettings, steps: int) -> Traine
     device = next(head.parameters()).device
     record = record_cuda_graph(device) if device.type == "cuda" else None
     return Trainer(head, optimizer, [rate] * len(optimizer.param_groups), settings, record=record)
+
+
+def _announce(plan: Plan, ways: int, progress: Progress) -> None:
+    config = plan.config
+    source = f"of the test list of split {config.validate_on}" if config.validate_on else "of other sources"
+    progress.say(
+        f"Split {config.split}{_which(config)}: training on {len(plan.train)} clips of {len(config.classes)} classes, "
+        f"validating on {len(plan.val)} {source}, in {ways} ways each as in a test"
+    )
+    if config.validate_on:
+        both = len(np.intersect1d(plan.train, plan.val))
+        progress.say(
+            f"WARNING: nothing is held out, and {both:,} of the {len(plan.val):,} clips to validate on are trained on: "
+            "neither validation accuracy nor best epoch can be trusted"
+        )
+    elif plan.crossing and (config.folds is None or config.fold == 0):
+        progress.say(
+            f"{plan.crossing:,} of {plan.tested:,} test clips are of films that the training list has under another "
+            "class, none of the validation clips: expect other figures of the two"
+        )
 
 
 def _which(config: RunConfig) -> str:

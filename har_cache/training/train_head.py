@@ -9,7 +9,7 @@ from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.writer import Store
 from ..data.folds import hold_out
-from ..data.splits import TRAIN
+from ..data.splits import TEST, TRAIN
 from ..devices import resolve_device
 from ..errors import CacheError, RunError
 from ..files import sha256
@@ -67,19 +67,30 @@ def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: i
             f"{cache.path}: its encoder was fine-tuned on the training list of split {cache.recipe.trained_split}, "
             f"which holds test clips of split {split}: train on it with --split {cache.recipe.trained_split}"
         )
-    train, val = _subsets(cache, split, settings.fold)
-    config = head_config(settings, cache, split, dataclasses.replace(settings.training, seed=seed))
-    return plan_head(path, dataclasses.replace(config, fold=settings.fold), cache, train, val)
+    train, val = _subsets(cache, split, settings.fold, settings.validate_on)
+    config = dataclasses.replace(
+        head_config(settings, cache, split, dataclasses.replace(settings.training, seed=seed)),
+        fold=None if settings.validate_on else settings.fold,
+        validate_on=settings.validate_on,
+    )
+    return plan_head(path, config, cache, train, val)
 
 
-def _subsets(cache: FeatureCache, split: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """The indices of the clips to train on, and of those to validate on."""
+def _subsets(cache: FeatureCache, split: int, fold: int, validate_on: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of the clips to train on, and of those to validate on: held out, or the test list of another split,
+    of which some train too.
+    """
     if len(cache.classes) < 2:
         raise CacheError(f"{cache.path}: holds one class ({cache.classes[0]}); there is nothing to tell apart")
     clips = np.flatnonzero(cache.subsets[:, split - 1] == TRAIN)
     if len(np.unique(cache.labels[clips])) < 2:
         what = "clips of one class only" if len(clips) else "no clip"
         raise CacheError(f"{cache.path}: of the training list of split {split} it holds {what}; choose another --split")
+    if validate_on:
+        val = np.flatnonzero(cache.subsets[:, validate_on - 1] == TEST)
+        if not len(val):
+            raise CacheError(f"{cache.path}: holds no clip of the test list of split {validate_on} to validate on")
+        return clips, val
     held = hold_out(cache.labels[clips], np.array(cache.sources)[clips], fold)
     return clips[~held], clips[held]
 

@@ -21,7 +21,7 @@ from har_cache.evaluation.results import (
     read_evaluation,
     summarise,
 )
-from har_cache.evaluation.summary import gain, lines
+from har_cache.evaluation.summary import gain, lines, protocol
 from har_cache.evaluation.tables import PREDICTIONS_HEADER, ClipPrediction
 from har_cache.files import to_csv, write_file
 
@@ -78,6 +78,12 @@ def test_fine_tuning_is_said_to_differ_only_where_the_interval_says_so(p: Any, i
     line = gain(replace(METRICS, stage_two=StartComparison("before", 0.74, 5, 3, p, interval)))
     counts = said.format("5 clips put right, 3 put wrong")
     assert line == f"Stage two (before) on the same clips: 74.0%; fine-tuning +1.0 points{counts}"
+
+
+def test_where_the_best_epoch_was_picked_is_said() -> None:
+    assert "; best epoch picked on 8 more, held out by source; " in protocol(METRICS)
+    line = protocol(replace(METRICS, validated_on=2))
+    assert "; best epoch picked on the test list of split 2, nothing held out; " in line and "held out by" not in line
 
 
 @pytest.fixture(autouse=True)
@@ -169,14 +175,8 @@ def test_an_edited_file_is_named_with_what_is_wrong_in_it(tmp_path: Path, change
 
 
 def test_a_file_that_lacks_a_figure_is_refused(tmp_path: Path) -> None:
-    for name in METRICS.to_dict().keys() - {
-        "schema",
-        "films",
-        "linear_on_moments",
-        "stage_two",
-        "calibration_error",
-        "seed",
-    }:
+    came_later = {"films", "linear_on_moments", "stage_two", "calibration_error", "seed", "validated_on"}
+    for name in METRICS.to_dict().keys() - {"schema", *came_later}:
         content = METRICS.to_dict()
         del content[name]
         (tmp_path / "metrics.json").write_text(json.dumps(content))

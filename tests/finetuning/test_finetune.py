@@ -26,7 +26,7 @@ from har_cache.finetuning import raw_batches
 from har_cache.finetuning.augment import Augmentation, centred
 from har_cache.finetuning.finetune import check_parity, finetune, network_trainer
 from har_cache.finetuning.raw_batches import RawClips, RawEvalBatches, RawTrainBatches
-from har_cache.model.config import Start, read_config
+from har_cache.model.config import Start, read_config, write_config
 from har_cache.model.head import Head
 from har_cache.model.load import labels_for, load_network
 from har_cache.model.network import Backbone, CNNBidirectionalRNN
@@ -426,8 +426,11 @@ def test_what_does_not_belong_together_is_refused(before: Before, tuned: Tuned, 
     other = shutil.copytree(before.data, tmp_path / "data")
     for file in other.glob("videos/*/*"):
         file.write_bytes(file.read_bytes() + b"\0")
+    leaking = shutil.copytree(before.run, tmp_path / "leaking")
+    write_config(leaking, replace(Run.open(leaking).config, validate_on=2))
     for changes, message in (
         ({"start": tuned[2].path}, "is fine-tuned already; start from"),
+        ({"start": leaking}, "validated on the test list of split 2, nothing is held out"),
         ({"start": tmp_path / "none"}, "no such directory"),
         ({"data": tmp_path / "none"}, "none"),
         ({"data": other}, "are other files than"),

@@ -20,7 +20,7 @@ from har_cache.training.batches import Sequences
 from har_cache.training.inference import probabilities
 from har_cache.training.train_head import train_head
 
-from ..helpers.caches import action_embeddings, write_cache
+from ..helpers.caches import action_embeddings, subsets_by_source, write_cache
 from ..helpers.moves import JUDGING, LEARNING, cuda_in_name
 from ..helpers.tapes import taped
 
@@ -89,6 +89,44 @@ def test_no_clip_of_the_test_list_is_used(settings: Settings, cache: FeatureCach
     assert run.clips.keys() == {key for key in cache.keys if part[key] == TRAIN}
     of = {subset: {source[key] for key, s in run.clips.items() if s == subset} for subset in ("train", "val")}
     assert of["train"] and of["val"] and not of["train"] & of["val"]
+
+
+def test_validated_on_a_test_list_nothing_is_held_out(settings: Settings, tmp_path: Path) -> None:
+    """The protocol of headlines: of the clips that validate, those that train too are listed as such. As in HMDB51,
+    some that split 2 tests on are not used by split 1.
+    """
+    embeddings = action_embeddings()
+    subsets = subsets_by_source(embeddings)
+    for key in list(subsets)[::3]:
+        subsets[key] = (0, *subsets[key][1:])
+    write_cache(tmp_path / "cache", embeddings, subsets=subsets)
+    cache, settings = FeatureCache(tmp_path / "cache"), replace(settings, cache=tmp_path / "cache")
+    said: list[str] = []
+    listener = Progress()
+    listener.say = said.append  # type: ignore[method-assign]
+    (run,) = train_head(quick(settings, validate_on=2), listener)
+    parts = dict(zip(cache.keys, cache.subsets.tolist(), strict=True))
+    trained = {key for key, part in parts.items() if part[0] == TRAIN}
+    validated = {key for key, part in parts.items() if part[1] == TEST}
+    assert trained & validated and validated - trained
+    assert run.clips == dict.fromkeys(trained, "train") | dict.fromkeys(validated - trained, "val")
+    assert (run.config.validate_on, run.config.fold) == (2, None)
+    assert f"validating on {len(validated)} of the test list of split 2" in said[0]
+    assert said[1].startswith(f"WARNING: nothing is held out, and {len(trained & validated)} of the {len(validated)} ")
+    val = np.array([i for i, key in enumerate(cache.keys) if key in validated])
+    found = probabilities(run.load_head(), Sequences.from_cache(cache, "cpu"), val, 8)
+    assert run.config.best is not None
+    assert run.config.best.val_accuracy == pytest.approx((found.argmax(1) == cache.labels[val]).mean(), rel=1e-4)
+
+
+def test_a_run_goes_on_only_with_what_it_was_validated_on(settings: Settings) -> None:
+    (run,) = train_head(quick(settings, validate_on=2))
+    assert train_head(quick(settings, validate_on=2, resume=True)) == [run]
+    for other in (None, 3):
+        with pytest.raises(HarCacheError, match="other settings \\(validate_on"):
+            train_head(quick(settings, validate_on=other, resume=True))
+    with pytest.raises(HarCacheError, match="--fold 1 holds clips out, --validate-on nothing"):
+        train_head(quick(settings, validate_on=2, fold=1))
 
 
 def test_the_mean_and_deviation_are_those_of_training_clips(settings: Settings, cache: FeatureCache) -> None:
