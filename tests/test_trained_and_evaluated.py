@@ -1,9 +1,15 @@
 """Stage two from end to end: a cache, a head trained on it, its evaluation and its page."""
 
+import json
+import statistics
+
 import numpy as np
+import pytest
 
 from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.report import report
+from har_cache.evaluation.results import read_evaluation
+from har_cache.evaluation.summary import text
 from har_cache.settings import EvaluateSettings, HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
 from har_cache.training.train_head import train_head
@@ -36,3 +42,36 @@ def test_order_is_learnt_and_the_figures_say_so(tmp_path):
 def _counts(path):
     subsets = np.array([line.rsplit(",", 1)[1] for line in path.read_text().splitlines()[1:]])
     return (subsets == "train").sum(), (subsets == "val").sum()
+
+
+def test_seeds_and_folds_are_evaluated_together_and_say_what_they_are(tmp_path):
+    caches.write_cache(tmp_path / "cache", caches.action_embeddings(sources=9), shard_clips=24)
+    train_head(
+        Settings(
+            cache=tmp_path / "cache",
+            run=tmp_path / "run",
+            seeds="0-1",
+            folds=3,
+            head=HeadSettings(hidden=16),
+            training=TrainSettings(epochs=4, frames=8, batch_size=8),
+        )
+    )
+
+    evaluations = evaluate(EvaluateSettings(run=tmp_path / "run", device="cpu"))
+    assert [evaluation.metrics.seed for evaluation in evaluations] == [0, 1]
+    for evaluation in evaluations:
+        metrics = evaluation.metrics
+        assert (metrics.train_clips, metrics.val_clips, metrics.heads) == (48, 0, 3)
+        assert metrics.leakage.clean.clips == metrics.clips == 24
+        assert metrics.linear_on_moments.top1 > 0.9
+        assert read_evaluation(evaluation.folder).metrics == metrics
+    said = text(evaluations)
+    assert (
+        "trained on 48 clips of the training list of split 1 by 3 heads, each of which validates on the films" in said
+    )
+    assert "Over 2 seeds: standard deviation" in said and "1 on 1, seed 1: " in said
+    summary = json.loads((tmp_path / "run" / "evaluate" / "summary.json").read_text())
+    tops = [evaluation.metrics.top1 for evaluation in evaluations]
+    assert summary["seeds"] == {"each_list": 2, "standard_deviation": pytest.approx(statistics.stdev(tops))}
+    page = report(tmp_path / "run").read_text("utf-8")
+    assert "Split 1, seed 1" in page and "mean over 3 heads" in page

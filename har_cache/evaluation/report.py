@@ -95,7 +95,7 @@ def _test_list(metrics: Metrics) -> dict[str, Any]:
     """The row of a test list, beside others."""
     groups = metrics.leakage
     return {
-        "list": f"split {metrics.split} (trained on {metrics.trained_on})",
+        "list": f"split {metrics.split} (trained on {metrics.trained_on}{_seed(metrics)})",
         "clips": metrics.clips,
         "top1": metrics.top1,
         **{group: getattr(groups, group).clips for group in GROUPS},
@@ -105,6 +105,10 @@ def _test_list(metrics: Metrics) -> dict[str, Any]:
         "linear_on_mean": metrics.linear_on_mean and metrics.linear_on_mean.top1,
         "linear_on_moments": metrics.linear_on_moments and metrics.linear_on_moments.top1,
     }
+
+
+def _seed(metrics: Metrics) -> str:
+    return f", seed {metrics.seed}" if metrics.seed else ""
 
 
 def _with_film_strips(
