@@ -1,5 +1,7 @@
 """`har-cache finetune`."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from har_cache.settings import FinetuneSettings
@@ -8,6 +10,9 @@ from har_cache.system import uninterrupted
 from .console import SOME_FAILED, Bar, plural, resumable, say
 from .options import AllowFailed
 from .train_head import best_epoch
+
+if TYPE_CHECKING:
+    from har_cache.model.run import Run
 
 
 def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> None:
@@ -32,6 +37,14 @@ def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> N
     if finished.failures:
         failed = plural(len(finished.failures), "clip")
         say(f"{failed} could not be decoded, and left out (named above, and in config.json)")
-    say(f"{best_epoch(finished.run)}; next: har-cache evaluate {finished.run.path}")
+    say(f"{outcome(finished.run)}; next: har-cache evaluate {finished.run.path}")
     if finished.failures and not allow_failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def outcome(run: "Run") -> str:
+    """What a fine-tuning kept, in words."""
+    from har_cache.finetuning.choice import in_words
+
+    choice = run.config.choice
+    return f"{run.path}: {in_words(choice)}" if choice else best_epoch(run)  # an earlier version made no choice

@@ -116,9 +116,7 @@ class TrainSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings(TrainSettings):
-    """Training end to end, beside what stage two knows: `lr` is the head's, `frames` is None only until the run that it
-    starts from is known.
-    """
+    """Training end to end: `lr` is the head's, `frames` is None only until the run that it starts from is known."""
 
     epochs: int = option(12, "Epochs: passes over the training clips.", least=1)
     frames: int = option(None, "Frames a clip, one from each of so many equal segments; default: the run's.", least=1)
@@ -129,6 +127,7 @@ class TuneSettings(TrainSettings):
     head_epochs: int = option(1, "Epochs at the beginning that train the head alone.", least=0)
     unfreeze: int | None = option(None, "Train the backbone's last so many blocks; default: all.", least=0, most=BLOCKS)
     ema: float = _share(0.99, "Decay of the averaged weights, which are kept; 0: none.")
+    blend: float = option(0.5, "Share of the tuned weights in what is kept; the rest: the run's.", above=0, most=1)
     augment: bool = option(True, "Random crops and colours, one of each a clip; flips, where the cache has that view.")
     train_norms: bool = option(False, "Let BatchNorm learn statistics anew.")
     checkpointing: bool = option(False, "Less memory for more time: compute activations twice.")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
+from ..training.jackknife import LEAST_FILMS, mean_by_film, standard_error
+
 Interval = tuple[float, float]
 
-LEAST_FILMS = 10  # with fewer, an interval of 95% holds the truth clearly less often than that
 _TAIL = 0.025
 
 
@@ -44,7 +45,7 @@ def mean_accuracy_interval(lists: Sequence[tuple[np.ndarray, Sequence[str]]]) ->
         end = _TAIL ** (1 / count)
         return (end, 1.0) if share else (0.0, 1 - end)
     without = ((hits.sum(1, keepdims=True) - hits) / (of_lists - clips)).mean(0)
-    reach = _reach(without - share) / (share * (1 - share))
+    reach = _quantile(count) * standard_error(without - share) / (share * (1 - share))
     return float(expit(logit(share) - reach)), float(expit(logit(share) + reach))
 
 
@@ -56,17 +57,14 @@ def difference_interval(now: np.ndarray, before: np.ndarray, films: Sequence[str
     to 6 of 100 simulated test lists. Where no clip tells them apart, both ends are the exact ones for no film in so
     many.
     """
-    names, place = np.unique(np.asarray(films), return_inverse=True)
-    count = len(names)
-    if count < LEAST_FILMS:
+    gain = mean_by_film(now.astype(int) - before, films) if len(now) else None
+    if gain is None or gain.error is None:
         return None
     if (now == before).all():
-        end = 1 - _TAIL ** (1 / count)
+        end = 1 - _TAIL ** (1 / gain.films)
         return -end, end
-    gains, clips = np.bincount(place, now.astype(int) - before), np.bincount(place)
-    gain = gains.sum() / clips.sum()
-    reach = _reach((gains.sum() - gains) / (clips.sum() - clips) - gain)
-    return float(gain - reach), float(gain + reach)
+    reach = _quantile(gain.films) * gain.error
+    return gain.value - reach, gain.value + reach
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -81,8 +79,6 @@ def mcnemar(fixed: int, broken: int) -> float:
     return min(1.0, 2 * tail / 2**clips)
 
 
-def _reach(changes: np.ndarray) -> float:
-    """Half the width of an interval, from how a figure changes without each film, float (films)."""
-    count = len(changes)
-    error = np.sqrt((count - 1) / count * (changes**2).sum())
-    return float(stdtrit(count - 1, 1 - _TAIL) * error)
+def _quantile(films: int) -> float:
+    """Half the width of an interval, in standard errors, by Student's t."""
+    return float(stdtrit(films - 1, 1 - _TAIL))

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..data.leakage import GROUPS
-from .intervals import LEAST_FILMS, Interval
+from ..training.jackknife import LEAST_FILMS
+from .intervals import Interval
 from .results import Accuracy, Evaluation, Metrics, NotCompared, summarise
 
 CONFOUNDED = (

@@ -1,34 +1,38 @@
 """Stage three: a run of stage two, its cache's encoder and the raw clips -> both trained end to end, as a run again."""
 
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.record import source_sha256
 from ..data.index import ClipIndex, read_index
+from ..data.keys import film_of
 from ..devices import Say, device_versions, resolve_device
-from ..encoder.fp32 import true_fp32
 from ..errors import CacheError, DataError, RunError
-from ..model import run
-from ..model.config import FINETUNED, BestEpoch, RunConfig, Start
+from ..model.config import FINETUNED, RunConfig, Start
 from ..model.load import labels_for, load_network, open_cache
 from ..model.network import Backbone, CNNBidirectionalRNN
 from ..model.run import Run, begin, fold_path
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers
-from ..training.batches import Sequences
+from ..training.batches import PLACES, Sequences
 from ..training.checkpoints import finish
+from ..training.jackknife import LEAST_FILMS
 from ..training.loop import Trainer, WarmupCosine, parameter_groups
 from ..training.step import adamw
 from ..workers.prefetch import FramePrefetcher
 from .augment import augmentation_for
+from .choice import Ends, choose
+from .parity import check_parity
 from .raw_batches import RawClips, RawEvalBatches, RawTrainBatches
 from .throughput import Throughput
 
@@ -44,21 +48,6 @@ class Finetuned:
     run: Run
     throughput: Throughput | None
     failures: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class ParityCheck:
-    """The validation clips before the first step: how many are right by the network from raw frames, and by the head on
-    the cache; `difference`: between their logits, at most; `agree`: how many predictions are the same; `loss`: the
-    network's mean cross-entropy from raw frames.
-    """
-
-    clips: int
-    raw: int
-    cached: int
-    agree: int
-    difference: float
-    loss: float
 
 
 def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Finetuned:
@@ -77,47 +66,20 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     if not begin(settings.run, config, clips, settings.resume, settings.overwrite, say=progress.say):
         return Finetuned(Run.open(settings.run), None, {})
     system.limit_threads()
-    workers = settings.workers or _default_workers(device)
+    workers, before = settings.workers or _default_workers(device), inputs.start.config.training.frames
     ahead = _AHEAD_BATCHES * training.batch_size + workers
-    frames = max(training.frames, inputs.start.config.training.frames)
-    # A GPU resizes frames in less time than workers, who then decode twice as many.
-    as_decoded = torch.device(device).type == "cuda"
-    with FramePrefetcher(frames, workers, ahead, settings.stall_s, as_decoded) as prefetcher:
-        labels = labels_for(inputs.start, inputs.cache)
-        raw = RawClips(inputs.cache, labels, inputs.index, prefetcher, device, progress)
-        throughput = _train(settings, inputs, raw, config, progress)
+    with inputs.raw(settings, device, max(training.frames, before), workers, ahead, progress) as raw:
+        ends, throughput = _train(settings, inputs, raw, config, progress)
+    most, views = len(PLACES) * sum({training.frames, before}), len(config.recipe.views)
+    with inputs.raw(settings, device, most, workers, 2 * workers, progress, raw.failures) as raw:
+        network, best, choice = choose(ends, training.blend, raw, inputs.clips("val"), views, inputs.films, progress)
+    finish(settings.run, dataclasses.replace(config, skipped=raw.failures, choice=choice), network, best)
     return Finetuned(Run.open(settings.run), throughput, raw.failures)
 
 
-@torch.no_grad()
-def check_parity(
-    network: CNNBidirectionalRNN, raw: RawClips, sequences: Sequences, clips: np.ndarray, training: TuneSettings
-) -> ParityCheck:
-    """Compare the network, on its device, on raw frames with its head on the cache: both see the centred frames of the
-    same clips, as many as `training` says: those that the head learnt with.
-    """
-    network.eval()
-    with true_fp32(raw.device):
-        batches = RawEvalBatches(raw, clips, training)
-        found = [(network(inputs, mask), labels) for inputs, mask, labels in batches if len(labels)]
-        decoded = clips[[raw.keys[i] not in raw.failures for i in clips]]
-        ready = sequences.eval_batches(decoded, training.frames, training.batch_size)
-        by_head = [network.head(inputs, mask) for inputs, mask, _ in ready]
-    logits, truth = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-    cached = torch.cat(by_head).cpu()
-    predicted, expected = logits.argmax(1), cached.argmax(1)
-    return ParityCheck(
-        clips=len(truth),
-        raw=int((predicted == truth).sum()),
-        cached=int((expected == truth).sum()),
-        agree=int((predicted == expected).sum()),
-        difference=float((logits - cached).abs().max()),
-        loss=float(F.cross_entropy(logits, truth)),
-    )
-
-
 def network_trainer(network: CNNBidirectionalRNN, settings: TuneSettings, batches: int) -> Trainer:
-    """As stage two's, but that the backbone learns later than the head and more slowly, with a warm-up of its own.
+    """As stage two's, but that the backbone learns later than the head and more slowly, with a warm-up of its own, and
+    that the last epoch is kept: TODO.
 
     `network`: its encoder a Backbone; `batches`: of an epoch.
     """
@@ -142,7 +104,7 @@ def network_trainer(network: CNNBidirectionalRNN, settings: TuneSettings, batche
     def start_epoch(epoch: int) -> None:
         encoder.asleep = epoch < s.head_epochs
 
-    return Trainer(network, optimizer, rates, s, s.accumulate, start_epoch)
+    return Trainer(network, optimizer, rates, s, s.accumulate, start_epoch, keep_last=True)
 
 
 @dataclass(frozen=True)
@@ -153,6 +115,34 @@ class _Inputs:
     cache: FeatureCache
     network: CNNBidirectionalRNN
     index: ClipIndex
+
+    @property
+    def films(self) -> list[str]:
+        """Of each clip of the cache."""
+        return [film_of(source) for source in self.cache.sources]
+
+    def clips(self, subset: str) -> np.ndarray:
+        """Indices in the cache of the clips of the run's subset, int64 (clips)."""
+        place = {key: i for i, key in enumerate(self.cache.keys)}
+        return np.array([place[key] for key, name in self.start.clips.items() if name == subset], int)
+
+    @contextmanager
+    def raw(
+        self,
+        settings: FinetuneSettings,
+        device: str,
+        frames: int,
+        workers: int,
+        ahead: int,
+        progress: Progress,
+        failures: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[RawClips]:
+        """The clips of the cache as files, of which so many frames at most are decoded, so many clips ahead."""
+        # A GPU resizes frames in less time than workers, who then decode twice as many.
+        as_decoded = torch.device(device).type == "cuda"
+        with FramePrefetcher(frames, workers, ahead, settings.stall_s, as_decoded) as prefetcher:
+            labels = labels_for(self.start, self.cache)
+            yield RawClips(self.cache, labels, self.index, prefetcher, device, progress, failures)
 
 
 def _open(settings: FinetuneSettings) -> _Inputs:
@@ -212,38 +202,29 @@ def _config(settings: FinetuneSettings, inputs: _Inputs, device: str) -> RunConf
 
 def _train(
     settings: FinetuneSettings, inputs: _Inputs, raw: RawClips, config: RunConfig, progress: Progress
-) -> Throughput | None:
-    training, cache, clips = settings.training, inputs.cache, inputs.start.clips
-    place = {key: i for i, key in enumerate(cache.keys)}
-    train, val = (np.array([place[key] for key, s in clips.items() if s == name], int) for name in run.SUBSETS)
+) -> tuple[Ends, Throughput | None]:
+    training, train, val = settings.training, inputs.clips("train"), inputs.clips("val")
     progress.say(
         f"Split {config.split}: fine-tuning on {len(train)} clips of {len(config.classes)} classes, "
         f"validating on the centred frames of {len(val)}; {raw.prefetcher.workers} processes decode"
     )
-    network = inputs.network.to(raw.device)
-    before = dataclasses.replace(training, frames=inputs.start.config.training.frames)
-    sequences = Sequences.from_cache(cache, raw.device)
-    found = check_parity(network, raw, sequences, val, before)
-    progress.say(
-        f"Before the first step: {found.raw} of {found.clips} validation clips right from raw frames, {found.cached} "
-        f"by the head on the cache; {found.agree} predicted alike, logits at most {found.difference:.1e} apart"
-    )
+    if (films := len({inputs.films[i] for i in val})) < LEAST_FILMS:
+        progress.say(
+            f"WARNING: films among the validation clips: {films}; with fewer than {LEAST_FILMS} no gain can be told "
+            "from chance: whatever is learnt, the weights that it starts from will be kept"
+        )
+    network, before = inputs.network.to(raw.device), inputs.start.config.training.frames
+    sequences = Sequences.from_cache(inputs.cache, raw.device)
+    parity = check_parity(network, raw, sequences, val, dataclasses.replace(training, frames=before))
+    progress.say(f"Before the first step: {parity}")
     torch.manual_seed(training.seed)
     backbone = Backbone(network.encoder, training.unfreeze, training.train_norms, training.checkpointing)
     network = CNNBidirectionalRNN(backbone, network.head)
-    begun = {name: value.clone() for name, value in network.state_dict().items()}
+    start = copy.deepcopy(network)
     batches = RawTrainBatches(raw, train, training, augmentation_for(config.recipe))
     trainer = network_trainer(network, training, len(batches))
-    best = trainer.fit(batches, RawEvalBatches(raw, val, training), settings.run, progress, settings.resume)
-    chosen = BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"])
-    if chosen.val_loss >= found.loss:
-        progress.say("No epoch lowered the validation loss: the weights that it started from are kept")
-        network.load_state_dict(begun)
-        if before != training:  # what is recorded is of the frames that the run is used with
-            found = check_parity(network, raw, sequences, val, training)
-        chosen = BestEpoch(0, found.loss, found.raw / found.clips)
-    finish(settings.run, dataclasses.replace(config, skipped=raw.failures), network, chosen)
-    return batches.stopwatch.throughput
+    last = trainer.fit(batches, RawEvalBatches(raw, val, training), settings.run, progress, settings.resume)
+    return Ends(start, network, before, training.frames, int(last["epoch"])), batches.stopwatch.throughput
 
 
 def _default_workers(device: str) -> int:

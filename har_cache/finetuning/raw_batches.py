@@ -1,8 +1,9 @@
 """Raw clips as batches, as `batches` has them of a cache: the same frames of the same clips, decoded when needed."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -35,12 +36,13 @@ class RawClips:
         prefetcher: FramePrefetcher,
         device: str | torch.device,
         progress: Progress = Progress(),
+        failures: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`labels`: int64 (clips). A clip that is not in the data set fails when it is read."""
+        """`labels`: int64 (clips); `failures`: known before. A clip that is not in the data set fails when read."""
         paths = {clip.key: clip.path for clip in index.clips}
         self.keys = cache.keys
         self.labels, self.lengths = torch.from_numpy(labels), torch.from_numpy(cache.frames)
-        self.prefetcher, self.device, self.failures = prefetcher, torch.device(device), dict[str, str]()
+        self.prefetcher, self.device, self.failures = prefetcher, torch.device(device), dict(failures)
         self._paths = [paths.get(key, index.root / key) for key in cache.keys]
         self._progress = progress
 

@@ -48,6 +48,47 @@ class OutOfFold:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """Weights as the validation clips judge them, in all ways that a test averages. `blend`: the share of the tuned
+    weights in them, 0 where it is the start; `scaled_loss`: in nats as `loss`, once the logarithms of the probabilities
+    are divided by `temperature`, the best for these clips.
+    """
+
+    blend: float
+    loss: float
+    scaled_loss: float
+    accuracy: float
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which weights a fine-tuning kept, and why. `candidates`: the start, the blend and, where that is not the same,
+    the tuned weights; `gain`: of the blend over the start, the mean over clips of the difference in scaled loss;
+    `error`: its standard error over films, None for fewer than ten; `kept`: the `blend` of what was kept, 0 or that of
+    the second candidate.
+    """
+
+    candidates: tuple[Candidate, ...]
+    clips: int
+    films: int
+    gain: float
+    error: float | None
+    kept: float
+    reason: str
+
+    @property
+    def start(self) -> Candidate:
+        """The weights that it started from."""
+        return self.candidates[0]
+
+    @property
+    def blend(self) -> Candidate:
+        """The weights that may be kept in their place."""
+        return self.candidates[1]
+
+
+@dataclass(frozen=True)
 class Start:
     """The run that a fine-tuned one started from."""
 
@@ -62,8 +103,9 @@ class RunConfig:
     `fold`: which clips of the training list validate, None where the seed drew them, as it once did; `folds`: into how
     many parts the list is divided, with a head for each: `fold` is one of them, or None in the run that is their mean,
     which alone has `out_of_fold`; `validate_on`: of which split the whole test list validates, with none held out.
-    `recipe`: of the embeddings that stage two learnt from; `data`, `started_from` and `skipped` (reason by key): of a
-    fine-tuned run alone.
+    `recipe`: of the embeddings that stage two learnt from; `data`, `started_from`, `skipped` (reason by key) and, once
+    it is finished, `choice`: of a fine-tuned run alone. Runs of an earlier version have no `choice`, and kept the tuned
+    weights as they were, or the start.
     """
 
     stage: str
@@ -86,6 +128,7 @@ class RunConfig:
     skipped: Mapping[str, str] | None = None
     model_sha256: str | None = None
     best: BestEpoch | None = None
+    choice: Choice | None = None
 
     @property
     def heads(self) -> int | None:
@@ -110,10 +153,10 @@ class RunConfig:
         if "recipe" not in values and "stage" in values:
             raise RunError(f"{where}: is of an older har-cache, without its encoder; train again with --overwrite")
         tuned = values.get("stage") == FINETUNED
-        parsed = dict(values)
+        parsed = {**values, **(_blend_of_earlier(values, where) if tuned else {})}
         for name, kind in (("head", HeadSettings), ("training", TuneSettings if tuned else TrainSettings)):
-            if name in values:
-                parsed[name] = _settings(kind, values[name], where)
+            if name in parsed:
+                parsed[name] = _settings(kind, parsed[name], where)
         config = parse(cls, parsed, where, error=RunError)
         if config.stage not in (HEAD, FINETUNED):
             raise RunError(f"{where}: stage is {config.stage!r}, expected {HEAD} or {FINETUNED}")
@@ -133,6 +176,16 @@ def read_config(run: Path) -> RunConfig | None:
 def write_config(run: Path, config: RunConfig) -> None:
     """Commit config.json."""
     write_file(run / CONFIG, to_json(config.to_dict()))
+
+
+def _blend_of_earlier(values: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """What an earlier version did not write: it kept the tuned weights as they were, of an epoch chosen otherwise."""
+    training = values.get("training")
+    if not isinstance(training, Mapping) or "blend" in training:
+        return {}
+    if "best" not in values:
+        raise RunError(f"{where}: was begun by an earlier har-cache, without --blend; start over with --overwrite")
+    return {"training": {**training, "blend": 1.0}}
 
 
 def _settings(kind: type[S], values: Any, where: object) -> S:

@@ -156,7 +156,7 @@ def begin(
         write_config(path, config)
         return True
     changed = _differences(begun, config)
-    changed += ["clips of the training list"] if read_clips(path) != clips else []
+    changed += [_of_clips(begun, config)] if read_clips(path) != clips else []
     if changed:
         raise RunError(f"{path}: was begun with other settings ({'; '.join(changed)}); give the same, or --overwrite")
     if begun.finished:
@@ -184,6 +184,13 @@ def _differences(old: RunConfig, new: RunConfig) -> list[str]:
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
+
+
+def _of_clips(old: RunConfig, new: RunConfig) -> str:
+    """Why other clips train or validate."""
+    if old.fold == new.fold:
+        return "clips of the training list"
+    return f"fold {'drawn by the seed' if old.fold is None else old.fold}, now {new.fold}"
 
 
 def read_clips(path: Path) -> dict[str, str]:

@@ -56,21 +56,22 @@ class Trainer:
         accumulate: int = 1,
         start_epoch: Callable[[int], object] = lambda epoch: None,
         record: Recorder | None = None,
+        keep_last: bool = False,
     ) -> None:
         """`model`: on its device; `optimizer`: as `Step` takes it; `rates`: the learning rate of each of its groups by
         the step, from 0 on; `accumulate`: batches a step; `start_epoch`: called with each epoch, from 0 on; `record`:
-        what records the steps, if anything does.
+        what records the steps, if anything does; `keep_last`: the last epoch is kept, and not the best.
         """
         self.model, self.settings, self.rows = model, settings, list[Row]()
         self._optimizer, self._rates, self._accumulate = optimizer, rates, accumulate
-        self._start_epoch, self._record = start_epoch, record
+        self._start_epoch, self._record, self._keep_last = start_epoch, record, keep_last
         self.averaged = _copied(model) if settings.ema else model
         self._step = Step(model, self.averaged, optimizer, settings.label_smoothing)
         self._steps = 0
 
     def fit(self, train: EpochBatches, val: Iterable[Batch], run: Path, progress: Progress, resume: bool) -> Row:
-        """Train, keeping checkpoints and metrics in `run`; gives the best epoch's row, with its weights in the model.
-        `val`: judged by the mean of the ways in which they hold their clips.
+        """Train, keeping checkpoints and metrics in `run`; gives the row of the epoch that is kept, with its weights in
+        the model. `val`: judged by the mean of the ways in which they hold their clips.
 
         `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad checkpoint or when training
         diverges, KeyboardInterrupt on Ctrl-C and SystemExit on SIGTERM: what was kept then stays.
@@ -89,7 +90,7 @@ class Trainer:
                 self._save(run)
                 progress.advance(0, self._note())
         self.model.load_state_dict(load_checkpoint(run / BEST)["state_dict"])
-        return best_row(self.rows)
+        return self._chosen()
 
     def _epoch(
         self, epoch: int, step: Step | GraphedStep, train: EpochBatches, val: Iterable[Batch], progress: Progress
@@ -141,7 +142,7 @@ class Trainer:
         a run that is ended in between does the epoch again.
         """
         state: dict[str, Any] = {"state_dict": self.averaged.state_dict()}
-        if best_row(self.rows) is self.rows[-1]:
+        if self._chosen() is self.rows[-1]:
             save_checkpoint(run / BEST, state)
         state |= {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
         state |= {"rows": self.rows, "steps": self._steps}
@@ -161,11 +162,14 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             raise RunError(f"{path}: does not fit what is trained; start over with --overwrite") from error
 
+    def _chosen(self) -> Row:
+        return self.rows[-1] if self._keep_last else best_row(self.rows)
+
     def _note(self) -> str:
         row = self.rows[-1]
         note = f"epoch {row['epoch']} of {self.settings.epochs}: loss {row['train_loss']:.3f}, "
         note += f"validation loss {row['val_loss']:.3f}, accuracy {row['val_accuracy']:.1%}"
-        return f"{note} (best so far)" if best_row(self.rows) is row else note
+        return f"{note} (best so far)" if best_row(self.rows) is row and not self._keep_last else note
 
 
 def _copied(model: nn.Module) -> nn.Module:

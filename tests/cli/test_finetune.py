@@ -1,5 +1,4 @@
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -36,10 +35,12 @@ def finetune(head: Path, data: Path, run: Path, *options: str) -> list[str]:
 def test_it_says_what_it_does_how_fast_it_was_and_what_is_next(finished: Finished, head: Path, tmp_path: Path) -> None:
     result = call(*finetune(head, finished.data, tmp_path / "run", "--accumulate", "2", "--checkpointing"))
     assert result.exit_code == 0 and result.stdout == "", result.output
-    first, second, *_, pace, last = result.stderr.splitlines()
+    first, warning, second, *_, pace, last = result.stderr.splitlines()
     assert first.startswith("Split 1: fine-tuning on ") and second.startswith("Before the first step: ")
+    assert warning.startswith("WARNING: films among the validation clips: 1; with fewer than 10 no gain can be told")
     assert "clips/s; decoding alone " in pace and "waiting for frames" in pace
-    assert re.match(rf"{tmp_path / 'run'}: best epoch [01] of 1", last) and "next: har-cache evaluate" in last
+    assert last.startswith(f"{tmp_path / 'run'}: kept the start: fewer than 10 films")
+    assert "the blend (0.5 tuned) " in last and "next: har-cache evaluate" in last
     scored = call("evaluate", tmp_path / "run", "--workers", "1")
     assert scored.exit_code == 0 and f"Stage two ({head}) on the same clips" in scored.stdout
     assert call("report", tmp_path / "run").exit_code == 0

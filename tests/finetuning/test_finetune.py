@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from har_cache.cache.reader import FeatureCache
@@ -21,10 +21,13 @@ from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.results import StartComparison
 from har_cache.evaluation.summary import lines
 from har_cache.extraction.extract import extract
+from har_cache.finetuning import choice, raw_batches, raw_inference
 from har_cache.finetuning import finetune as module
-from har_cache.finetuning import raw_batches
 from har_cache.finetuning.augment import Augmentation, centred
-from har_cache.finetuning.finetune import check_parity, finetune, network_trainer
+from har_cache.finetuning.blend import blend_weights
+from har_cache.finetuning.choice import FEW_FILMS, GAINED, NOT_SHOWN
+from har_cache.finetuning.finetune import finetune, network_trainer
+from har_cache.finetuning.parity import check_parity
 from har_cache.finetuning.raw_batches import RawClips, RawEvalBatches, RawTrainBatches
 from har_cache.model.config import Start, read_config, write_config
 from har_cache.model.head import Head
@@ -36,6 +39,9 @@ from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, 
 from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
 from har_cache.training.batches import Batch, Sequences
+from har_cache.training.checkpoints import load_checkpoint
+from har_cache.training.inference import probabilities
+from har_cache.training.jackknife import Mean
 from har_cache.training.train_head import train_head
 from har_cache.workers.prefetch import FramePrefetcher
 
@@ -53,6 +59,18 @@ class Before:
     data: Path
     cache: Path
     run: Path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shown() -> Iterator[None]:
+    """What is learnt counts as a gain, though two films validate: or nothing that is learnt would be kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choice, "mean_by_film", lambda values, films: Mean(0.2, 0.1, 20))
+        yield
+
+
+def say_of_gains(monkeypatch: pytest.MonkeyPatch, error: float | None) -> None:
+    monkeypatch.setattr(choice, "mean_by_film", lambda values, films: Mean(0.2, error, 20))
 
 
 @pytest.fixture(scope="module")
@@ -156,23 +174,132 @@ def test_what_is_frozen_stays_and_the_rest_has_learnt(before: Before, tuned: Tun
     changed = {
         name for name, tensor in load_network(tuned[2]).state_dict().items() if not torch.equal(tensor, old[name])
     }
-    assert tuned[2].config.best is not None
-    epoch = tuned[2].config.best.epoch
-    assert any(name.startswith("head.") for name in changed) is (epoch > 0)
+    assert tuned[2].config.best is not None and tuned[2].config.best.epoch == QUICK.epochs
+    assert any(name.startswith("head.") for name in changed)
     assert not any("running" in name or "num_batches" in name for name in changed)
     backbone = {name.split(".")[2] for name in changed if name.startswith("encoder.layers")}
-    assert backbone <= {"13", "14", "15"} and bool(backbone) is (epoch > 1)
+    assert backbone == {"13", "14", "15"} or backbone == {"13", "14"}
 
 
-def test_what_helps_on_no_validation_clip_is_not_kept(tuned: Tuned, tmp_path: Path) -> None:
-    settings, _, _ = tuned
-    ear = Ear()
-    harmful = replace(settings.training, lr=3.0, epochs=1, head_epochs=1, ema=0.0)
-    worse = finetune(replace(settings, run=tmp_path / "run", training=harmful), ear).run
-    assert worse.config.best is not None and worse.config.best.epoch == 0
-    assert any("No epoch lowered" in line for line in ear.said)
+# ----------------------------------------------------------------------------------------------- what is kept
+
+
+def judged_on_the_cache(before: Before, frames: int) -> float:
+    """The loss of the run of stage two on its validation clips, in all ways that a test averages."""
+    run, cache = Run.open(before.run), FeatureCache(before.cache)
+    clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
+    found = probabilities(run.load_head(), Sequences.from_cache(cache), clips, frames)
+    return float(-np.log(found[np.arange(len(clips)), labels_for(run, cache)[clips]]).mean())
+
+
+def test_the_last_epoch_s_averages_are_blended_half_way_with_the_start(before: Before, tuned: Tuned) -> None:
+    run = tuned[2]
+    assert run.config.training.blend == 0.5  # by default
+    kept, start = load_network(run).state_dict(), load_network(Run.open(before.run)).state_dict()
+    end = load_checkpoint(run.path / "last.ckpt")["state_dict"]
+    assert all(torch.equal(kept[name], value) for name, value in blend_weights(start, end, 0.5).items())
+    assert not torch.equal(kept["encoder.classifier.weight"], end["encoder.classifier.weight"])
+    assert not torch.equal(kept["encoder.classifier.weight"], start["encoder.classifier.weight"])
+
+
+def test_start_blend_and_tuned_weights_are_judged_as_a_test_judges(
+    before: Before, tuned: Tuned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, found = tuned[2], tuned[2].config.choice
+    assert found is not None and run.config.best is not None
+    assert [candidate.blend for candidate in found.candidates] == [0.0, 0.5, 1.0]
+    assert (found.kept, found.reason, found.gain, found.error) == (0.5, GAINED, 0.2, 0.1)
+    assert found.start.loss == pytest.approx(judged_on_the_cache(before, 8), rel=1e-3)
+    assert found.clips == list(run.clips.values()).count("val")
+    assert all(candidate.scaled_loss <= candidate.loss for candidate in found.candidates)
+    assert (run.config.best.val_loss, run.config.best.val_accuracy) == (found.blend.loss, found.blend.accuracy)
+    # A list of the validation clips would give the blend the same.
+    cache = FeatureCache(before.cache)
+    clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
+    with FramePrefetcher(9, 1, 2) as prefetcher:
+        raw = RawClips(cache, labels_for(run, cache), read_index(before.data), prefetcher, "cpu")
+        by_clip = raw_inference.raw_probabilities(load_network(run), raw, clips, 3, len(cache.views))
+    true = [by_clip[i][raw.labels[i]] for i in clips]
+    assert found.blend.loss == pytest.approx(-np.log(true).mean(), rel=1e-5)
+
+
+def test_a_validation_clip_is_decoded_once_for_all_of_them(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    reading = FramePrefetcher.read
+
+    def read(prefetcher: FramePrefetcher, requests: Any, stats: Any) -> Any:
+        wanted = list(requests)
+        asked.append(len(wanted))
+        return reading(prefetcher, wanted, stats)
+
+    monkeypatch.setattr(FramePrefetcher, "read", read)
+    settings = replace(tuned[0], run=shutil.copytree(tuned[2].path, tmp_path / "run"), resume=True)
+    unfinish(settings.run)
+    finetune(settings)
+    val = list(tuned[2].clips.values()).count("val")
+    assert asked == [val, val]  # for the parity check, and for the choice
+
+
+def unfinish(run: Path) -> None:
+    """As if it had been interrupted after the last epoch."""
+    config = read_config(run)
+    assert config is not None
+    write_config(run, replace(config, best=None, choice=None, model_sha256=None, skipped=None))
+    (run / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize(("error", "reason"), [(0.3, NOT_SHOWN), (None, FEW_FILMS)])
+def test_without_a_shown_gain_the_start_is_kept(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: float | None, reason: str
+) -> None:
+    say_of_gains(monkeypatch, error)
+    settings = replace(tuned[0], run=shutil.copytree(tuned[2].path, tmp_path / "run"), resume=True)
+    unfinish(settings.run)
+    kept = finetune(settings).run
+    found, best = kept.config.choice, kept.config.best
+    assert found is not None and (found.kept, found.reason) == (0.0, reason)
+    assert best is not None and best.epoch == 0
     old = load_network(Run.open(settings.start)).state_dict()
-    assert all(torch.equal(tensor, old[name]) for name, tensor in load_network(worse).state_dict().items())
+    assert all(torch.equal(tensor, old[name]) for name, tensor in load_network(kept).state_dict().items())
+
+
+def test_what_harms_gains_nothing(tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "mean_by_film", lambda values, films: Mean(float(values.mean()), 0.0, 20))
+    harmful = replace(QUICK, lr=3.0, epochs=1, head_epochs=1, ema=0.0, blend=1.0)
+    found = finetune(replace(tuned[0], run=tmp_path / "run", training=harmful)).run.config.choice
+    assert found is not None and found.gain < 0 and found.kept == 0
+    assert [candidate.blend for candidate in found.candidates] == [0.0, 1.0]
+
+
+def test_a_few_films_are_told_before_anything_is_learnt(tuned: Tuned) -> None:
+    (warning,) = [line for line in tuned[1].said if line.startswith("WARNING: films")]
+    assert "clips: 1; with fewer than 10 no gain can be told from chance: " in warning
+
+
+def test_a_run_that_an_earlier_version_began_is_not_gone_on_with(tuned: Tuned, tmp_path: Path) -> None:
+    """It would have kept another epoch, and the tuned weights as they were."""
+    settings = replace(tuned[0], run=shutil.copytree(tuned[2].path, tmp_path / "run"), resume=True)
+    without_blend(settings.run)
+    finished = Run.open(settings.run).config
+    assert isinstance(finished.training, TuneSettings) and finished.training.blend == 1 and finished.choice is None
+    with pytest.raises(HarCacheError, match=r"blend 1\.0, now 0\.5"):
+        finetune(settings)
+    unfinish(settings.run)
+    without_blend(settings.run)
+    for changes in ({}, {"resume": False}):
+        with pytest.raises(HarCacheError, match="begun by an earlier har-cache, without --blend; start over with --ov"):
+            finetune(replace(settings, **changes))
+
+
+def without_blend(run: Path) -> None:
+    """As an earlier version wrote config.json."""
+    file = run / "config.json"
+    values = json.loads(file.read_text())
+    values.pop("choice", None)
+    del values["training"]["blend"]
+    file.write_text(json.dumps(values))
 
 
 def test_interrupted_it_goes_on_and_ends_as_if_it_had_not_been(tuned: Tuned, tmp_path: Path) -> None:
@@ -185,7 +312,7 @@ def test_interrupted_it_goes_on_and_ends_as_if_it_had_not_been(tuned: Tuned, tmp
         finetune(again)
     resumed = finetune(replace(again, resume=True))
     assert figures(again.run) == figures(settings.run)
-    assert resumed.run.model_sha256 == whole.model_sha256
+    assert resumed.run.model_sha256 == whole.model_sha256 and resumed.run.config.choice == whole.config.choice
     assert finetune(replace(again, resume=True)).throughput is None  # nothing left to do
     other = replace(again, training=replace(QUICK, unfreeze=3), resume=True)
     with pytest.raises(HarCacheError, match="unfreeze 2, now 3"):
@@ -261,20 +388,17 @@ def test_frames_are_the_run_s_unless_others_are_asked_for_and_stage_two_is_judge
     assert len(warnings) == warned and all(f"--frames {asked}: the head of " in line for line in warnings)
 
 
-def test_a_start_that_is_kept_is_recorded_with_the_frames_that_the_run_is_used_with(
-    before: Before, tuned: Tuned, tmp_path: Path
+def test_a_start_that_is_kept_competed_with_its_own_frames_and_is_recorded_with_those_of_the_run(
+    before: Before, tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harmful = replace(QUICK, lr=3.0, epochs=1, head_epochs=1, ema=0.0)
-    run = finetune(replace(tuned[0], run=tmp_path / "run", training=harmful)).run
-    best = run.config.best
-    assert best is not None and best.epoch == 0 and run.config.training.frames == 3
-    head, cache = Run.open(before.run).load_head(), FeatureCache(before.cache)
-    clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
-    losses = []
-    for frames in (3, 8):
-        (inputs, mask, labels), *_ = Sequences.from_cache(cache).eval_batches(clips, frames)
-        losses.append(float(F.cross_entropy(head(inputs, mask).detach(), labels)))
-    assert best.val_loss == pytest.approx(losses[0], rel=1e-3) and losses[0] != pytest.approx(losses[1], rel=2e-3)
+    say_of_gains(monkeypatch, 0.3)
+    run = finetune(replace(tuned[0], run=tmp_path / "run", training=replace(QUICK, epochs=1))).run
+    best, found = run.config.best, run.config.choice
+    assert best is not None and found is not None
+    assert best.epoch == 0 and run.config.training.frames == 3
+    at_8, at_3 = (judged_on_the_cache(before, frames) for frames in (8, 3))
+    assert found.start.loss == pytest.approx(at_8, rel=1e-3) and best.val_loss == pytest.approx(at_3, rel=1e-3)
+    assert at_8 != pytest.approx(at_3, rel=5e-3)
 
 
 # ------------------------------------------------------------------------------------------ what the trainer is given
@@ -443,6 +567,8 @@ def test_what_does_not_belong_together_is_refused(before: Before, tuned: Tuned, 
         ({"training": replace(QUICK, head_epochs=3)}, "--head-epochs 3: expected 0 to 2"),
         ({"training": replace(QUICK, backbone_lr=0.0)}, "--backbone-lr 0"),
         ({"training": replace(QUICK, ema=1.0)}, "--ema 1"),
+        ({"training": replace(QUICK, blend=0.0)}, "--blend 0"),
+        ({"training": replace(QUICK, blend=1.5)}, "--blend 1.5"),
         ({"training": replace(QUICK, train_norms=True, checkpointing=True)}, "--train-norms"),
     ):
         with pytest.raises(HarCacheError, match=message):

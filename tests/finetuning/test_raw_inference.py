@@ -14,7 +14,7 @@ from har_cache.data.splits import TEST
 from har_cache.encoder.weights import load_encoder
 from har_cache.extraction.extract import extract
 from har_cache.finetuning.raw_batches import RawClips
-from har_cache.finetuning.raw_inference import raw_probabilities
+from har_cache.finetuning.raw_inference import probabilities_of_all, raw_probabilities
 from har_cache.model.head import Head
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.settings import ExtractSettings, HeadSettings
@@ -63,6 +63,23 @@ def test_raw_predictions_are_those_of_the_cache(extracted: Extracted) -> None:
             found = raw_probabilities(network, raw, clips, 8, views)
             assert list(found) == clips.tolist() and not raw.failures
             np.testing.assert_allclose(np.stack(list(found.values())), expected[views], atol=2e-4)
+
+
+def test_several_networks_see_what_each_alone_sees(extracted: Extracted) -> None:
+    cache, other = extracted.cache, copy.deepcopy(extracted.network)
+    with torch.no_grad():
+        other.head.classifier.bias += torch.tensor([1.0, -1.0])
+    clips, asked = np.array([3, 1]), [(extracted.network, 8), (other, 8), (other, 5)]
+    with FramePrefetcher(13 * len(PLACES), 1, 2) as prefetcher:
+        raw = RawClips(
+            cache, cache.labels, read_index(extracted.data), prefetcher, "cpu", failures={cache.keys[0]: "?"}
+        )
+        alone = [raw_probabilities(network, raw, clips, frames, views=2) for network, frames in asked]
+        found = probabilities_of_all(asked, raw, np.array([3, 0, 1]), views=2)
+    assert list(found) == [3, 1] and found[3].shape == (3, 2)  # what failed before is not tried again
+    for i in clips:
+        np.testing.assert_allclose(found[i], [of_one[i] for of_one in alone], atol=1e-5)
+        assert not np.allclose(found[i][0], found[i][1]) and not np.allclose(found[i][1], found[i][2], atol=1e-4)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])

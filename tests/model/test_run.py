@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 
 from har_cache.errors import HarCacheError
 from har_cache.model import run
-from har_cache.model.config import BestEpoch, RunConfig, Start, read_config, write_config
+from har_cache.model.config import BestEpoch, Candidate, Choice, RunConfig, Start, read_config, write_config
 from har_cache.model.head import Head
 from har_cache.model.run import Run, find_runs
 from har_cache.settings import HeadSettings, TrainSettings, TuneSettings
@@ -209,6 +210,11 @@ def test_what_a_config_lacks_is_named(tmp_path: Path, name: str) -> None:
         Run.open(tmp_path / "run")
 
 
+def choice(error: float | None) -> Choice:
+    each = tuple(Candidate(blend, 1.0, 0.9, 0.5, 0.7) for blend in (0.0, 0.5, 1.0))
+    return Choice(each, 54, 20, 0.2, error, 0.5 if error else 0.0, "why")
+
+
 def test_a_config_comes_back_as_it_was_written(tmp_path: Path) -> None:
     tuned = {
         "stage": "finetune",
@@ -220,9 +226,27 @@ def test_a_config_comes_back_as_it_was_written(tmp_path: Path) -> None:
         config(),
         config(fold=2),
         config(**tuned, skipped={"a/b": "gone"}, model_sha256="0", best=BestEpoch(0, 1.0, 0.5)),
+        config(**tuned, model_sha256="0", best=BestEpoch(3, 1.0, 0.5), choice=choice(0.1)),
+        config(**tuned, model_sha256="0", best=BestEpoch(0, 1.0, 0.5), choice=choice(None)),
     ):
         write_config(tmp_path, written)
         assert read_config(tmp_path) == written
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "message"),
+    [
+        (0, 2, "(fold 0, now 2)"),
+        (None, 1, "(fold drawn by the seed, now 1)"),
+        (1, 1, "(clips of the training list)"),
+    ],
+)
+def test_a_run_of_other_clips_is_not_gone_on_with_and_says_whether_it_is_the_fold(
+    tmp_path: Path, begun: int | None, now: int, message: str
+) -> None:
+    assert run.begin(tmp_path / "run", config(fold=begun), {"a/1": "train", "a/2": "val"})
+    with pytest.raises(HarCacheError, match=re.escape(f"was begun with other settings {message}; give the same")):
+        run.begin(tmp_path / "run", config(fold=now), {"a/1": "val", "a/2": "train"}, resume=True)
 
 
 GPU = {"torch": "2.11", "gpu": "A", "driver": "1"}

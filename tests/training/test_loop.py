@@ -71,9 +71,11 @@ def batches_of(sequences: Sequences, settings: TrainSettings) -> tuple[TrainBatc
     return train, sequences.eval_batches(clips[clips % 3 == 0], settings.frames, batch_size=7)
 
 
-def trainer_of(settings: TrainSettings, steps: int) -> Trainer:
+def trainer_of(settings: TrainSettings, steps: int, keep_last: bool = False) -> Trainer:
     torch.manual_seed(settings.seed)
-    return head_trainer(Head(4, HeadSettings(hidden=8, width=8)), settings, steps)
+    trainer = head_trainer(Head(4, HeadSettings(hidden=8, width=8)), settings, steps)
+    trainer._keep_last = keep_last
+    return trainer
 
 
 def optimizer_of(trainer: Trainer) -> torch.optim.AdamW:
@@ -223,6 +225,19 @@ def test_the_best_epoch_s_weights_are_kept_and_not_the_last_s(sequences: Sequenc
     assert own_figures(model, held_out) == pytest.approx((best["val_loss"], best["val_accuracy"]), rel=1e-5)
     model.load_state_dict(last)
     assert own_figures(model, held_out)[0] == pytest.approx(losses[-1], rel=1e-5)
+
+
+def test_where_the_last_epoch_is_asked_for_it_is_kept_though_another_is_better(
+    sequences: Sequences, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    batches, held_out = batches_of(sequences, MISLED)
+    trainer, ear = trainer_of(MISLED, len(batches), keep_last=True), Stop(-1, lambda: None)
+    kept = trainer.fit(batches, held_out, tmp_path / "run", ear, resume=False)
+    losses = [row["val_loss"] for row in trainer.rows]
+    assert kept is trainer.rows[-1] and min(losses) < losses[-1]
+    assert same(trainer.model.state_dict(), load_checkpoint(tmp_path / "run" / "last.ckpt")["state_dict"])
+    assert not any("best" in note for note in ear.notes)
 
 
 def test_resuming_keeps_the_best_epoch_of_before(sequences: Sequences, tmp_path: Path) -> None:
