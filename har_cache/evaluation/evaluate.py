@@ -29,11 +29,19 @@ from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.inference import probabilities
 from ..workers.prefetch import FramePrefetcher
-from .intervals import accuracy_interval, difference_interval, mcnemar
-from .linear_probe import linear_probe, moments
+from .intervals import difference_interval, mcnemar
+from .linear_probe import ProbeOutcome, linear_probe, moments
 from .metrics import ScoredClips, per_class
-from .results import METRICS, Evaluation, LinearProbe, Metrics, NotCompared, StartComparison, summarise
-from .tables import PER_CLASS, PER_CLASS_HEADER, PREDICTIONS, PREDICTIONS_HEADER, ClipPrediction
+from .results import METRICS, Evaluation, Metrics, NotCompared, StartComparison, summarise
+from .tables import (
+    LINEAR,
+    LINEAR_HEADER,
+    PER_CLASS,
+    PER_CLASS_HEADER,
+    PREDICTIONS,
+    PREDICTIONS_HEADER,
+    ClipPrediction,
+)
 
 CONFUSION = "confusion.png"
 
@@ -96,14 +104,11 @@ class _TestLists:
             groups=groups(run.clips, keys),
             in_other_class=in_other_class(run.clips, keys),
         )
-        on_mean, on_moments = (
-            self._linear_probe(run, features, scored.films, labels, test)
-            for features in (self.moments[:, :EMBEDDING], self.moments)
-        )
-        metrics = self._metrics(run, split, scored, failed, on_mean, on_moments)
+        linear = self._linear_probes(run, labels, test)
+        metrics = self._metrics(run, split, scored, failed, linear)
         folder = run.path / EVALUATIONS / f"split{split}"
         predictions = scored.predictions()
-        _write(folder, metrics, scored, predictions)
+        _write(folder, metrics, scored, predictions, linear)
         return Evaluation(folder, metrics, predictions)
 
     def _metrics(
@@ -112,9 +117,9 @@ class _TestLists:
         split: int,
         scored: ScoredClips,
         failed: Mapping[str, str],
-        linear_on_mean: LinearProbe | None,
-        linear_on_moments: LinearProbe | None,
+        linear: Sequence[ProbeOutcome | None],
     ) -> Metrics:
+        on_mean, on_moments = (probe and probe.figures(scored.true, scored.films) for probe in linear)
         subsets, fit = list(run.clips.values()), self.cache.recipe.projection_fit
         val = subsets.count(VALIDATES)
         tuned = run.config.stage == FINETUNED
@@ -133,8 +138,8 @@ class _TestLists:
             classes=len(scored.classes),
             chance=1 / len(scored.classes),
             **scored.figures(),
-            linear_on_mean=linear_on_mean,
-            linear_on_moments=linear_on_moments,
+            linear_on_mean=on_mean,
+            linear_on_moments=on_moments,
             missing=_missing(self.cache, split) | {key: f"failed: {reason}" for key, reason in failed.items()},
             stage_two=compare_with_start(run, scored, self.sequences, self.cache) if tuned else None,
             seed=run.config.training.seed,
@@ -164,20 +169,17 @@ class _TestLists:
             )
         return np.array(list(found)), np.stack(list(found.values())), raw.failures
 
-    def _linear_probe(
-        self, run: Run, features: np.ndarray, films: Sequence[str], labels: np.ndarray, test: np.ndarray
-    ) -> LinearProbe | None:
-        """features: float32 (clips of the cache, any number); films: of the `test` clips."""
+    def _linear_probes(self, run: Run, labels: np.ndarray, test: np.ndarray) -> list[ProbeOutcome | None]:
+        """Those on the mean, and on the mean and the first moment in time."""
         subset = np.array([run.clips.get(key, "") for key in self.cache.keys])
         # Several heads have seen all clips: so do the probes, whose strength the first fold decides.
-        val = np.flatnonzero(subset == (fold_subset(0) if run.config.heads else VALIDATES))
+        several = bool(run.config.heads)
+        val = np.flatnonzero(subset == (fold_subset(0) if several else VALIDATES))
         train = np.setdiff1d(np.flatnonzero(subset != ""), val)
-        outcome = linear_probe(features, labels, train, val, test, bool(run.config.heads), self.progress)
-        if outcome is None:
-            return None
-        predicted, strength = outcome
-        correct = predicted == labels[test]
-        return LinearProbe(float(correct.mean()), accuracy_interval(correct, films), strength)
+        return [
+            linear_probe(features, labels, train, val, test, several, self.progress)
+            for features in (self.moments[:, :EMBEDDING], self.moments)
+        ]
 
 
 def _labels(run: Run, cache: FeatureCache, test: np.ndarray) -> np.ndarray:
@@ -236,9 +238,17 @@ def _correct_before(start: Start, keys: Sequence[str], sequences: Sequences, cac
     return found.argmax(1) == labels_for(before, cache)[clips]
 
 
-def _write(folder: Path, metrics: Metrics, scored: ScoredClips, predictions: Sequence[ClipPrediction]) -> None:
+def _write(
+    folder: Path,
+    metrics: Metrics,
+    scored: ScoredClips,
+    predictions: Sequence[ClipPrediction],
+    linear: Sequence[ProbeOutcome | None],
+) -> None:
     make_directory(folder)
     write_file(folder / PREDICTIONS, to_csv(PREDICTIONS_HEADER, [prediction.row() for prediction in predictions]))
+    by_probe = [[scored.classes[i] for i in probe.predicted] if probe else [""] * len(predictions) for probe in linear]
+    write_file(folder / LINEAR, to_csv(LINEAR_HEADER, zip(scored.keys, *by_probe, strict=True)))
     classes = per_class(scored.confusions, scored.classes)
     write_file(folder / PER_CLASS, to_csv(PER_CLASS_HEADER, map(astuple, classes)))
     title = f"Test list of split {metrics.split}: {metrics.clips:,} clips, {metrics.top1:.1%} right"

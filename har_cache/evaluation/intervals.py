@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from ..training.jackknife import LEAST_FILMS, mean_by_film, standard_error
+from ..training.jackknife import LEAST_FILMS, standard_error
 
 Interval = tuple[float, float]
 
-_TAIL = 0.025
+LEVEL = 0.95
+POWER = 0.8
+_TAIL = (1 - LEVEL) / 2
 
 
 def accuracy_interval(correct: np.ndarray, films: Sequence[str]) -> Interval | None:
@@ -30,22 +32,14 @@ def mean_accuracy_interval(lists: Sequence[tuple[np.ndarray, Sequence[str]]]) ->
     """As `accuracy_interval`, of the mean accuracy over several test lists, which may share films and clips: a film is
     left out of all of them at once. None, too, where a list is of one film.
     """
-    names, place = np.unique(np.concatenate([np.asarray(films, str) for _, films in lists]), return_inverse=True)
-    count = len(names)
-    if count < LEAST_FILMS:
+    found = _jackknife(lists)
+    if found is None:
         return None
-    places = np.split(place, np.cumsum([len(films) for _, films in lists])[:-1])
-    hits = np.array([np.bincount(of, correct, count) for of, (correct, _) in zip(places, lists, strict=True)])
-    clips = np.array([np.bincount(of, minlength=count) for of in places])
-    of_lists = clips.sum(1, keepdims=True)
-    if (clips == of_lists).any():
-        return None
-    share = (hits.sum(1) / clips.sum(1)).mean()
+    share, without = found
     if share in (0, 1):
-        end = _TAIL ** (1 / count)
+        end = _TAIL ** (1 / len(without))
         return (end, 1.0) if share else (0.0, 1 - end)
-    without = ((hits.sum(1, keepdims=True) - hits) / (of_lists - clips)).mean(0)
-    reach = _quantile(count) * standard_error(without - share) / (share * (1 - share))
+    reach = _reach(without - share, LEVEL) / (share * (1 - share))
     return float(expit(logit(share) - reach)), float(expit(logit(share) + reach))
 
 
@@ -57,14 +51,38 @@ def difference_interval(now: np.ndarray, before: np.ndarray, films: Sequence[str
     to 6 of 100 simulated test lists. Where no clip tells them apart, both ends are the exact ones for no film in so
     many.
     """
-    gain = mean_by_film(now.astype(int) - before, films) if len(now) else None
-    if gain is None or gain.error is None:
+    return mean_difference_interval([(now.astype(float) - before, films)])
+
+
+def mean_difference_interval(
+    lists: Sequence[tuple[np.ndarray, Sequence[str]]], level: float = LEVEL
+) -> Interval | None:
+    """As `difference_interval`, of the mean difference over several test lists, as `mean_accuracy_interval` has them.
+
+    lists: of each the gain by clip, float (clips), and the films; a gain is 1 for a clip that is put right, -1 for one
+    that is put wrong, 0 for others, and may be a mean over models. level: how often the interval is to hold the truth.
+    """
+    found = _jackknife(lists)
+    if found is None:
         return None
-    if (now == before).all():
-        end = 1 - _TAIL ** (1 / gain.films)
+    gain, without = found
+    if not any(gains.any() for gains, _ in lists):
+        end = 1 - ((1 - level) / 2) ** (1 / len(without))
         return -end, end
-    reach = _quantile(gain.films) * gain.error
-    return gain.value - reach, gain.value + reach
+    reach = _reach(without - gain, level)
+    return gain - reach, gain + reach
+
+
+def least_difference_shown(lists: Sequence[tuple[np.ndarray, Sequence[str]]], level: float = LEVEL) -> float | None:
+    """The smallest true difference that the interval of `mean_difference_interval` would show, by not holding 0, in
+    8 of 10 test lists whose films vary as much as in these. None where there is no interval, or all films gain alike,
+    so that nothing is known of how they vary.
+    """
+    found = _jackknife(lists)
+    if found is None:
+        return None
+    gain, without = found
+    return _reach(without - gain, level) + _reach(without - gain, 2 * POWER - 1) or None
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -79,6 +97,24 @@ def mcnemar(fixed: int, broken: int) -> float:
     return min(1.0, 2 * tail / 2**clips)
 
 
-def _quantile(films: int) -> float:
-    """Half the width of an interval, in standard errors, by Student's t."""
-    return float(stdtrit(films - 1, 1 - _TAIL))
+def _jackknife(lists: Sequence[tuple[np.ndarray, Sequence[str]]]) -> tuple[float, np.ndarray] | None:
+    """The mean over lists of the mean over clips of what is known of each, float (clips), and what it is without each
+    film, float (films); None for fewer than ten films, or where a list is of one.
+    """
+    names, place = np.unique(np.concatenate([np.asarray(films, str) for _, films in lists]), return_inverse=True)
+    count = len(names)
+    if count < LEAST_FILMS:
+        return None
+    places = np.split(place, np.cumsum([len(films) for _, films in lists])[:-1])
+    sums = np.array([np.bincount(of, values, count) for of, (values, _) in zip(places, lists, strict=True)])
+    clips = np.array([np.bincount(of, minlength=count) for of in places])
+    of_lists = clips.sum(1, keepdims=True)
+    if (clips == of_lists).any():
+        return None
+    without = ((sums.sum(1, keepdims=True) - sums) / (of_lists - clips)).mean(0)
+    return float((sums.sum(1) / clips.sum(1)).mean()), without
+
+
+def _reach(changes: np.ndarray, level: float) -> float:
+    """Half the width of an interval, from how a figure changes without each film, float (films)."""
+    return float(stdtrit(len(changes) - 1, (1 + level) / 2)) * standard_error(changes)

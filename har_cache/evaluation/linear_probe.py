@@ -4,6 +4,8 @@ the first moment in time, which knows in what direction a clip goes, and nothing
 
 import itertools
 import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +18,23 @@ from torch import Tensor
 
 from ..progress import Progress
 from ..training.batches import Sequences
+from .intervals import accuracy_interval
+from .results import LinearProbe
 
 _STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 _DEFAULT = 0.01
+
+
+class ProbeOutcome(NamedTuple):
+    """The predicted classes, int64 (clips), and the inverse regularisation strength C."""
+
+    predicted: np.ndarray
+    strength: float
+
+    def figures(self, true: np.ndarray, films: Sequence[str]) -> LinearProbe:
+        """Its accuracy; of each clip the true class, int (clips), and the film."""
+        correct = self.predicted == true
+        return LinearProbe(float(correct.mean()), accuracy_interval(correct, films), self.strength)
 
 
 def moments(sequences: Sequences) -> np.ndarray:
@@ -46,8 +62,8 @@ def linear_probe(
     test: np.ndarray,
     refit: bool = False,
     progress: Progress = Progress(),
-) -> tuple[np.ndarray, float] | None:
-    """The classes that the probe predicts for the `test` clips, int64 (n), and its inverse regularisation strength C.
+) -> ProbeOutcome | None:
+    """The classes that the probe predicts for the `test` clips.
 
     features: float32 (clips, any number); labels: int (clips); train, val, test: indices of clips. C is picked on
     `val`, as the head's best epoch is; with `refit` the probe then learns from those clips too. None where `train`
@@ -67,7 +83,7 @@ def linear_probe(
         best = max(strengths, key=lambda strength: (hits[strength], -strength))
         both = np.concatenate([train, val])
         model = _fit(features[both], labels[both], best) if refit else models[best]
-        return model.predict(features[test]), best
+        return ProbeOutcome(model.predict(features[test]), best)
 
 
 def _fit(features: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:

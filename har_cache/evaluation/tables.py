@@ -1,4 +1,4 @@
-"""The tables of an evaluation, predictions.csv and per_class.csv: their columns, and how they are read back."""
+"""The tables of an evaluation, predictions.csv, linear.csv and per_class.csv: their columns, how they are read back."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -10,7 +10,8 @@ from ..data.keys import film_of, source_of
 from ..errors import FileError
 from ..files import read_csv
 
-PREDICTIONS, PER_CLASS = "predictions.csv", "per_class.csv"
+PREDICTIONS, LINEAR, PER_CLASS = "predictions.csv", "linear.csv", "per_class.csv"
+LINEAR_HEADER = ("key", "linear_on_mean", "linear_on_moments")  # the class that each probe predicts, or nothing
 PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
 _KINDS: dict[str, Callable[[str], Any]] = {  # of the columns that hold no texts
     "probability": float,
@@ -60,6 +61,16 @@ PREDICTIONS_HEADER = tuple(field.name for field in dataclasses.fields(ClipPredic
 def read_predictions(folder: Path) -> list[ClipPrediction]:
     """The predictions of the evaluation in this folder. Raises FileError where they are missing or damaged."""
     return [ClipPrediction(**row) for row in read_rows(folder / PREDICTIONS, PREDICTIONS_HEADER)]
+
+
+def read_linear(folder: Path) -> dict[str, dict[str, str]] | None:
+    """What the linear probes of the evaluation in this folder predict for each clip, by key and then by probe; None in
+    an evaluation of before that was kept. Raises FileError where it is damaged.
+    """
+    path = folder / LINEAR
+    if not path.exists():
+        return None
+    return {row.pop("key"): row for row in read_rows(path, LINEAR_HEADER)}
 
 
 def read_rows(path: Path, header: Sequence[str]) -> list[dict[str, Any]]:

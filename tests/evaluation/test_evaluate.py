@@ -16,6 +16,7 @@ from har_cache.evaluation.intervals import accuracy_interval, difference_interva
 from har_cache.evaluation.metrics import ScoredClips
 from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, read_evaluation, summarise
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
+from har_cache.evaluation.tables import read_linear
 from har_cache.model.config import Start
 from har_cache.model.run import Run
 from har_cache.settings import EvaluateSettings
@@ -94,6 +95,17 @@ def test_writes_its_files_and_they_agree(run):
     assert all(row["key"].startswith(row["true"] + "/") for row in predictions)
     assert sum(int(row["support"]) for row in rows(evaluation.folder / "per_class.csv")) == 24
     assert (evaluation.folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_the_linear_probes_predict_is_kept_and_agrees_with_their_figures(run):
+    (evaluation,) = evaluate(run)
+    kept = read_linear(evaluation.folder)
+    assert [*kept] == [prediction.key for prediction in evaluation.predictions]
+    for name in ("linear_on_mean", "linear_on_moments"):
+        right = [kept[prediction.key][name] == prediction.true for prediction in evaluation.predictions]
+        assert getattr(evaluation.metrics, name).top1 == pytest.approx(np.mean(right))
+    (evaluation.folder / "linear.csv").unlink()
+    assert read_linear(evaluation.folder) is None
 
 
 def test_the_same_twice(run):

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest, t
 
-from har_cache.evaluation.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
+from har_cache.evaluation.intervals import (
+    accuracy_interval,
+    difference_interval,
+    least_difference_shown,
+    mcnemar,
+    mean_accuracy_interval,
+    mean_difference_interval,
+)
 
 # Clips of a film -> films with as many, in the test list of split 1 of HMDB51.
 SIZES = {1: 157, 2: 95, 3: 102, 4: 33, 5: 27, 6: 18, 7: 6, 8: 9, 9: 8, 10: 4, 11: 5, 12: 2, 14: 5, 16: 2, 21: 1, 28: 1}
@@ -156,3 +163,51 @@ def test_intervals_of_a_difference_hold_the_truth_95_times_in_100(films, better,
         low, high = difference_interval(kind == 0, kind == 1, np.repeat(np.arange(films), clips))
         held.append(low <= better - worse <= high)
     assert 0.93 <= np.mean(held) <= 0.97
+
+
+def test_the_mean_difference_over_lists_done_by_hand():
+    """Two lists of ten films that share five, one clip each; the shared ones are put right, by both models."""
+    gains = (np.arange(10) < 5).astype(float)
+    films = [[f"both{i}" for i in range(5)] + [f"{name}{i}" for i in range(5)] for name in ("first", "second")]
+    changes = [4 / 9 - 0.5] * 5 + [(5 / 9 + 5 / 10) / 2 - 0.5] * 10
+    error = np.sqrt(14 / 15 * np.square(changes).sum())
+    lists = [(gains, films[0]), (gains, films[1])]
+    for level in (0.95, 0.99):
+        reach = t.ppf((1 + level) / 2, 14) * error
+        assert mean_difference_interval(lists, level) == pytest.approx((0.5 - reach, 0.5 + reach))
+        least = reach + t.ppf(0.8, 14) * error
+        assert least_difference_shown(lists, level) == pytest.approx(least)
+
+
+def test_the_same_difference_twice_tells_no_more_than_once():
+    gains, films = np.arange(60) % 3 - 1.0, [str(i // 4) for i in range(60)]
+    once = mean_difference_interval([(gains, films)])
+    assert mean_difference_interval([(gains, films)] * 3) == pytest.approx(once)
+    low, high = mean_difference_interval([(gains, [f"{k} {film}" for film in films]) for k in range(3)])
+    assert high - low < 0.7 * (once[1] - once[0])
+
+
+def test_where_films_do_not_vary_no_least_difference_is_known():
+    films = [str(i) for i in range(12)]
+    for gains in (np.zeros(12), np.ones(12)):
+        assert least_difference_shown([(gains, films)]) is None
+    assert least_difference_shown([(np.arange(9) - 4.0, films[:9])]) is None
+
+
+def test_the_least_difference_is_shown_8_times_in_10():
+    """Films of HMDB51's sizes; models that differ on a fifth of the clips, by exactly as much as the typical list says
+    that it would show.
+    """
+    rng = np.random.default_rng(0)
+    sizes, films = np.repeat(list(SIZES), list(SIZES.values())), 120
+
+    def draw(gain):
+        clips = rng.choice(sizes, films)
+        shares = rng.dirichlet(np.array([(0.2 + gain) / 2, (0.2 - gain) / 2, 0.8]) * 4, films)
+        kinds = rng.multinomial(clips, shares)
+        kind = np.repeat(np.tile(range(3), films), kinds.ravel())
+        return [((kind == 0) * 1.0 - (kind == 1), np.repeat(np.arange(films), clips))]
+
+    least = float(np.mean([least_difference_shown(draw(0)) for _ in range(100)]))
+    shown = [mean_difference_interval(draw(least))[0] > 0 for _ in range(500)]
+    assert 0.75 <= np.mean(shown) <= 0.87
