@@ -19,7 +19,7 @@ from ..files import make_directory, to_csv, write_file
 from ..finetuning.raw_batches import RawClips
 from ..finetuning.raw_inference import raw_probabilities
 from ..model.config import FINETUNED, Start
-from ..model.load import is_encoder_of, labels_for, load_network, open_cache
+from ..model.load import is_encoder_of, labels_for, listed_clips, load_network, open_cache
 from ..model.network import CNNBidirectionalRNN
 from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset
 from ..plots import plot_confusion
@@ -81,10 +81,7 @@ class _TestLists:
     def evaluate(self, run: Run) -> Evaluation:
         """Score a run on those clips of the list that the cache holds, and write the files."""
         cache, split = self.cache, self.settings.split or run.config.split
-        test = np.flatnonzero(cache.subsets[:, split - 1] == TEST)
-        if not len(test):
-            raise HarCacheError(f"{cache.path} holds no clip of the test list of split {split}; choose another --split")
-        labels = _labels(run, cache, test)
+        test, labels = listed_clips(run, cache, split)
         failed: dict[str, str] = {}
         network = load_network(run) if run.config.stage == FINETUNED else None
         if network and not is_encoder_of(network.encoder, cache):
@@ -180,18 +177,6 @@ class _TestLists:
             linear_probe(features, labels, train, val, test, several, self.progress)
             for features in (self.moments[:, :EMBEDDING], self.moments)
         ]
-
-
-def _labels(run: Run, cache: FeatureCache, test: np.ndarray) -> np.ndarray:
-    """As `labels_for`; none of the tested clips has another class."""
-    labels = labels_for(run, cache)
-    unknown = sorted({cache.classes[cache.labels[i]] for i in test if labels[i] < 0})
-    if unknown:
-        raise HarCacheError(
-            f"{run.path} knows nothing of {len(unknown)} classes of the test list ({', '.join(unknown[:3])}): "
-            "they came into the cache later; train again"
-        )
-    return labels
 
 
 def _missing(cache: FeatureCache, split: int) -> dict[str, str]:

@@ -70,7 +70,7 @@ def mean_difference_interval(
         end = 1 - ((1 - level) / 2) ** (1 / len(without))
         return -end, end
     reach = _reach(without - gain, level)
-    return gain - reach, gain + reach
+    return max(gain - reach, -1.0), min(gain + reach, 1.0)
 
 
 def least_difference_shown(lists: Sequence[tuple[np.ndarray, Sequence[str]]], level: float = LEVEL) -> float | None:

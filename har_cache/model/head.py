@@ -55,6 +55,10 @@ class Head(nn.Module):
 
         What stands where the mask is false changes nothing, nor does more of it. Every clip needs a frame.
         """
+        return self._sum(**self.branches(embeddings, mask))
+
+    def branches(self, embeddings: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The logits (b, classes) of each classifier alone, by its name; `forward` adds them up."""
         here = mask.unsqueeze(2)
         x = ((embeddings.float() - self.mean) / self.std).masked_fill(~here, 0)
         average = x.sum(1) / here.sum(1)
@@ -65,7 +69,7 @@ class Head(nn.Module):
         x = x * here  # so that the convolution sees at a clip's end what it sees at the end of the tensor: zeros
         x = self.transition(x.transpose(1, 2)).transpose(1, 2)
         movement = self.classifier(self.dropout(masked_pool(F.relu(self.norm(x)), mask)))
-        return self._sum(movement, self.appearance(average))
+        return {"movement": movement, "appearance": self.appearance(average)}
 
     def _sum(self, movement: Tensor, appearance: Tensor) -> Tensor:
         """Logits (b, classes) of both; in training some of them of one alone."""

@@ -8,8 +8,9 @@ from torch import nn
 from torchvision.models import MNASNet
 
 from ..cache.reader import FeatureCache
+from ..data.splits import TEST
 from ..encoder.weights import Weights, build_encoder, load_encoder, save_encoder, tensors_sha256
-from ..errors import CacheError, RunError, WeightsError
+from ..errors import CacheError, HarCacheError, RunError, WeightsError
 from ..files import read_file, sha256
 from .config import FINETUNED
 from .network import CNNBidirectionalRNN
@@ -92,3 +93,19 @@ def labels_for(run: Run, cache: FeatureCache) -> np.ndarray:
     """int64 (clips of the cache): their classes in the order that the run knows; -1 for others."""
     place = {name: i for i, name in enumerate(run.config.classes)}
     return np.array([place.get(name, -1) for name in cache.classes], np.int64)[cache.labels]
+
+
+def listed_clips(run: Run, cache: FeatureCache, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """The clips of the test list of `split` that the cache holds, int64 (n), and the labels of all its clips, as
+    `labels_for`. Raises HarCacheError where there are none, or one is of a class that the run does not know.
+    """
+    test, labels = np.flatnonzero(cache.subsets[:, split - 1] == TEST), labels_for(run, cache)
+    if not len(test):
+        raise HarCacheError(f"{cache.path} holds no clip of the test list of split {split}; choose another --split")
+    unknown = sorted({cache.classes[cache.labels[i]] for i in test if labels[i] < 0})
+    if unknown:
+        raise HarCacheError(
+            f"{run.path} knows nothing of {len(unknown)} classes of the test list ({', '.join(unknown[:3])}): "
+            "they came into the cache later; train again"
+        )
+    return test, labels

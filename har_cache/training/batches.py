@@ -63,6 +63,11 @@ class Sequences:
         """Number of views of each frame."""
         return len(self.embeddings)
 
+    @property
+    def ways(self) -> int:
+        """How many ways a test averages over."""
+        return len(PLACES) * self.views
+
     def train_batch(self, clips: Tensor, frames: int, jitter: Tensor, views: Tensor, trim: Tensor) -> Batch:
         """One frame drawn from each of `frames` equal segments of a stretch of a clip, as in TSN of the whole.
 

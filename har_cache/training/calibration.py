@@ -33,6 +33,11 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return _softmax(_logs(probabilities) / temperature)
 
 
+def mean_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The mean negative log-probability, in nats, of the true classes, `labels` (clips)."""
+    return float(-_logs(probabilities)[np.arange(len(labels)), labels].mean())
+
+
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """The expected calibration error (Guo et al. 2017), a share of 1: how far the probability of the likeliest class
     is from the share of clips where it is right, on average over clips.

@@ -3,11 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from har_cache.training.calibration import TEMPERATURES, calibration_error, fit_temperature, tempered
-
-
-def _loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
+from har_cache.training.calibration import TEMPERATURES, calibration_error, fit_temperature, mean_loss, tempered
 
 
 def _drawn(seed: int, clips: int, classes: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
@@ -40,8 +36,8 @@ def test_no_other_temperature_has_a_lower_loss_and_no_prediction_changes(
     fitted = fit_temperature(probabilities, labels)
     assert TEMPERATURES[0] * 0.999 <= fitted <= TEMPERATURES[1] * 1.001
     found = tempered(probabilities, fitted)
-    least = min(_loss(tempered(probabilities, other), labels) for other in np.geomspace(*TEMPERATURES, 200))
-    assert _loss(found, labels) <= least + 1e-9
+    least = min(mean_loss(tempered(probabilities, other), labels) for other in np.geomspace(*TEMPERATURES, 200))
+    assert mean_loss(found, labels) <= least + 1e-9
     assert (found.argmax(1) == probabilities.argmax(1)).all()
     assert found.sum(1) == pytest.approx(1)
 
@@ -64,6 +60,12 @@ def test_without_clips_the_temperature_is_1_and_there_is_no_calibration_error() 
     assert fit_temperature(*nothing) == 1
     with pytest.raises(ValueError, match="no clip"):
         calibration_error(*nothing)
+
+
+def test_the_loss_by_hand() -> None:
+    probabilities = np.array([[0.5, 0.5], [0.2, 0.8]])
+    assert mean_loss(probabilities, np.array([0, 1])) == pytest.approx((np.log(2) - np.log(0.8)) / 2)
+    assert 80 < mean_loss(np.array([[1.0, 0.0]]), np.array([1])) < 100
 
 
 def test_the_calibration_error_by_hand() -> None:
