@@ -4,7 +4,22 @@ import os
 
 import typer
 
-from . import bench, download, evaluate, export, extract, finetune, info, predict, report, sample, train_head, verify
+from . import (
+    ablate,
+    bench,
+    compare,
+    download,
+    evaluate,
+    export,
+    extract,
+    finetune,
+    info,
+    predict,
+    report,
+    sample,
+    train_head,
+    verify,
+)
 from .options import add
 
 # For cuBLAS, which reads it once: without it, its products on a GPU may differ in their last bits from one run to the
@@ -27,6 +42,8 @@ add(app, "verify", verify.verify)
 add(app, "train-head", train_head.train_head)
 add(app, "finetune", finetune.finetune)
 add(app, "evaluate", evaluate.evaluate)
+add(app, "compare", compare.compare)
+add(app, "ablate", ablate.ablate)
 add(app, "predict", predict.predict)
 add(app, "export", export.export)
 add(app, "report", report.report)

@@ -26,6 +26,7 @@ SPLITS = (1, 2, 3)
 SEEDS = r"[0-9]{1,9}-[0-9]{1,9}|[0-9]{1,9}(,[0-9]{1,9})*"
 _MOST_SEEDS = 100
 ALL = "all"
+FORMATS = ("text", "markdown", "latex")  # of tables
 
 
 def _share(default: float, help: str) -> Any:
@@ -232,6 +233,33 @@ class EvaluateSettings(Settings):
     data: Path | None = option(None, "A fine-tuned run's data set, if it has moved.")
     workers: int | None = _workers("Processes that decode raw frames; default: one a core.")
     device: str = _device()
+
+
+def _format() -> Any:
+    return option("text", "What tables are printed as.", choices=FORMATS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(Settings):
+    """Settings of a comparison."""
+
+    runs: tuple[Path, ...] = option(
+        REQUIRED, "Run directories, evaluated; the first is the reference.", argument=True, metavar="RUN..."
+    )
+    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=max(SPLITS))
+    format: str = _format()
+    page: Path | None = option(None, "Write a page too: an .html that needs nothing else.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateSettings(Settings):
+    """Settings of ablations without training."""
+
+    run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
+    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=max(SPLITS))
+    cache: Path | None = option(None, "The run's cache, if it has moved; of a fine-tuned run one of its own.")
+    device: str = _device()
+    format: str = _format()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,9 @@ import pytest
 from har_cache.errors import SettingError
 from har_cache.options import flag, options
 from har_cache.settings import (
+    AblateSettings,
     BenchSettings,
+    CompareSettings,
     EvaluateSettings,
     ExtractSettings,
     FinetuneSettings,
@@ -39,6 +41,8 @@ HERE = {"cache": Path("c"), "run": Path("r")}
         (ExtractSettings(data=Path(), cache=Path(), stall_s=0.0), "--clip-timeout 0.0: expected a number above 0"),
         (ExtractSettings(data=Path(), cache=Path(), views=("flip",)), "--views flip: expected center or center,flip"),
         (ExtractSettings(data=Path(), cache=Path(), workers=0), "--workers 0: expected at least 1"),
+        (CompareSettings(runs=(), format="html"), "--format html: expected one of text, markdown, latex"),
+        (AblateSettings(run=Path(), split=4), "--split 4: expected at least 1 and at most 3"),
         (SampleSettings(out=Path(), classes=3), "--classes 3: expected 2, 4, 6 or 8"),
     ],
 )
@@ -52,6 +56,7 @@ ONE_DEVICE = [
     TrainHeadSettings(**HERE),
     FinetuneSettings(start=Path(), data=Path(), run=Path()),
     EvaluateSettings(run=Path()),
+    AblateSettings(run=Path()),
     PredictSettings(run=Path(), videos=()),
     BenchSettings(data=Path()),
 ]

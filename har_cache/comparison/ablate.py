@@ -1,0 +1,152 @@
+"""What a run's accuracy rests on: the same model and clips, something taken away. Nothing is trained."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..cache.reader import FeatureCache
+from ..data.keys import film_of, source_of
+from ..data.leakage import CLEAN, groups
+from ..devices import resolve_device
+from ..errors import RunError
+from ..evaluation.intervals import Interval, mean_accuracy_interval
+from ..files import make_directory, to_json, write_file
+from ..model.config import FINETUNED
+from ..model.load import is_encoder_of, listed_clips, load_run_encoder, open_cache
+from ..model.run import EVALUATIONS, Run, split_runs
+from ..parsing import to_json_types
+from ..progress import Progress
+from ..settings import AblateSettings
+from ..training.batches import Sequences
+from ..training.calibration import calibration_error, fit_temperature, mean_loss, tempered
+from .paired import ClipList, Difference, difference
+from .variants import Variant, variants
+
+SCHEMA = "har-ablation/1"
+FILE = "ablation.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether the probabilities are as high as the accuracy is: loss (nats) and expected calibration error (a share of
+    1) on the test clips, as they are and at a `temperature` that was fitted on the run's validation clips, `val_clips`.
+    """
+
+    val_clips: int
+    temperature: float
+    loss: float
+    loss_at_temperature: float
+    error: float
+    error_at_temperature: float
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A run on a test list, as it is and with something taken away, each paired with the run as it is.
+
+    `known`: clips that the run was trained or validated on, or whose source; `ways`: how many its probabilities are
+    averaged over; `calibration`: None without validation clips.
+    """
+
+    schema: str
+    run: str
+    model_sha256: str
+    fingerprint: str
+    split: int
+    clips: int
+    films: int
+    classes: int
+    known: int
+    chance: float
+    frames: int
+    ways: int
+    top1: float
+    interval: Interval | None
+    variants: tuple[Difference, ...]
+    calibration: Calibration | None
+
+
+def ablate(settings: AblateSettings, progress: Progress = Progress()) -> list[Ablation]:
+    """Ablate a run, or those of several splits, on the test list of `split` or of their own, and write
+    RUN/evaluate/split<k>/ablation.json.
+
+    Raises HarCacheError: no run, no cache or another one than the run's; a fine-tuned run without a cache of its own
+    encoder; a test list without a clip in the cache.
+    """
+    settings.check()
+    runs = [Run.open(path) for path in split_runs(settings.run).values()]
+    cache = open_cache(runs, settings.cache)
+    for run in runs:
+        if run.config.stage == FINETUNED and not is_encoder_of(load_run_encoder(run), cache):
+            raise RunError(
+                f"{run.path} is fine-tuned, and {cache.path} is not of its encoder: make a cache with "
+                f"`har-cache extract --weights {run.path}`, and give it with --cache"
+            )
+    sequences = Sequences.from_cache(cache, resolve_device(settings.device, progress.say))
+    return [_ablate(run, cache, sequences, settings.split or run.config.split, progress) for run in runs]
+
+
+def _ablate(run: Run, cache: FeatureCache, sequences: Sequences, split: int, progress: Progress) -> Ablation:
+    test, labels = listed_clips(run, cache, split)
+    keys = [cache.keys[i] for i in test]
+    clips = ClipList(split, tuple(keys), tuple(film_of(source_of(key)) for key in keys))
+    whole, *others = variants(run.load_head(), run.config.training.frames)
+    with progress.task("Ablating", "variant", len(others)):
+        found = whole.probabilities(sequences, test, keys)
+        right = _right(found, labels[test])
+        rows = []
+        for variant in others:
+            without = _right(variant.probabilities(sequences, test, keys), labels[test])
+            rows.append(difference(whole.name, variant.name, [right], [without], [clips], len(others)))
+            progress.advance()
+    ablation = Ablation(
+        schema=SCHEMA,
+        run=str(run.path),
+        model_sha256=run.model_sha256,
+        fingerprint=cache.fingerprint,
+        split=split,
+        clips=len(keys),
+        films=len(set(clips.films)),
+        classes=len(run.config.classes),
+        known=sum(group != CLEAN for group in groups(run.clips, keys)),
+        chance=1 / len(run.config.classes),
+        frames=whole.frames,
+        ways=sequences.ways,
+        top1=float(right.mean()),
+        interval=mean_accuracy_interval([(right, clips.films)]),
+        variants=tuple(rows),
+        calibration=_calibration(run, cache, sequences, whole, found, labels, test),
+    )
+    folder = run.path / EVALUATIONS / f"split{split}"
+    make_directory(folder)
+    write_file(folder / FILE, to_json(to_json_types(ablation)))
+    return ablation
+
+
+def _calibration(
+    run: Run,
+    cache: FeatureCache,
+    sequences: Sequences,
+    whole: Variant,
+    found: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray,
+) -> Calibration | None:
+    """`found`: the probabilities of the test clips."""
+    val = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"], np.int64)
+    if not len(val):
+        return None
+    temperature = fit_temperature(whole.probabilities(sequences, val, [cache.keys[i] for i in val]), labels[val])
+    after, true = tempered(found, temperature), labels[test]
+    return Calibration(
+        val_clips=len(val),
+        temperature=temperature,
+        loss=mean_loss(found, true),
+        loss_at_temperature=mean_loss(after, true),
+        error=calibration_error(found, true),
+        error_at_temperature=calibration_error(after, true),
+    )
+
+
+def _right(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return (probabilities.argmax(1) == true).astype(float)
