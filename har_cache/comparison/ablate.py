@@ -9,16 +9,16 @@ from ..data.keys import film_of, source_of
 from ..data.leakage import CLEAN, groups
 from ..devices import resolve_device
 from ..errors import RunError
-from ..evaluation.intervals import Interval, mean_accuracy_interval
 from ..files import make_directory, to_json, write_file
 from ..model.config import FINETUNED
 from ..model.load import is_encoder_of, listed_clips, load_run_encoder, open_cache
-from ..model.run import EVALUATIONS, Run, split_runs
+from ..model.run import EVALUATIONS, Run, find_runs
 from ..parsing import to_json_types
 from ..progress import Progress
 from ..settings import AblateSettings
+from ..statistics.calibration import calibration_error, fit_temperature, mean_loss, tempered
+from ..statistics.intervals import Interval, mean_accuracy_interval
 from ..training.batches import Sequences
-from ..training.calibration import calibration_error, fit_temperature, mean_loss, tempered
 from .paired import ClipList, Difference, difference
 from .variants import Variant, variants
 
@@ -74,7 +74,7 @@ def ablate(settings: AblateSettings, progress: Progress = Progress()) -> list[Ab
     encoder; a test list without a clip in the cache.
     """
     settings.check()
-    runs = [Run.open(path) for path in split_runs(settings.run).values()]
+    runs = [Run.open(path) for path in find_runs(settings.run)]
     cache = open_cache(runs, settings.cache)
     for run in runs:
         if run.config.stage == FINETUNED and not is_encoder_of(load_run_encoder(run), cache):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SettingError
-from ..evaluation.intervals import Interval, mean_accuracy_interval
 from ..settings import CompareSettings
+from ..statistics.intervals import Interval, mean_accuracy_interval
 from .competitors import PROBES, Competitor, clean_lists, common_lists, read_competitor
 from .paired import ClipList, Difference, difference
 

@@ -11,7 +11,7 @@ from ..data.leakage import CLEAN
 from ..errors import FileError, HarCacheError, RunError
 from ..evaluation.results import METRICS, Evaluation, read_evaluation
 from ..evaluation.tables import LINEAR_HEADER, read_linear
-from ..model.run import EVALUATIONS, Run, split_runs
+from ..model.run import EVALUATIONS, Run, find_runs
 from .paired import ClipList
 
 PROBES = LINEAR_HEADER[1:]
@@ -45,7 +45,7 @@ def read_competitor(path: Path, name: str, split: int | None = None) -> Competit
 
     Raises HarCacheError where there is no run, or one that has not been evaluated since it was trained.
     """
-    runs = [Run.open(each) for each in split_runs(path).values()]
+    runs = [Run.open(each) for each in find_runs(path)]
     evaluations = [_evaluation(run, path, split) for run in runs]
     all_linear = [_linear(evaluation, path, split) for evaluation in evaluations]
     by_list: dict[int, list[Mapping[str, float]]] = {}

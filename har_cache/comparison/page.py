@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from ..evaluation.intervals import Interval
 from ..evaluation.summary import percent
 from ..files import write_file
+from ..statistics.intervals import Interval
 from . import summary, words
 from .compare import Comparison, OnClips
 from .paired import Difference

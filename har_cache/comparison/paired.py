@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..evaluation.intervals import LEVEL, Interval, least_difference_shown, mcnemar, mean_difference_interval
+from ..statistics.intervals import LEVEL, Interval, least_difference_shown, mcnemar, mean_difference_interval
 
 
 class ClipList(NamedTuple):

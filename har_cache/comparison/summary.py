@@ -1,7 +1,7 @@
 """A comparison, or an ablation, in tables, and in warnings that stand before them."""
 
 from ..evaluation.summary import percent
-from ..training.calibration import BINS, TEMPERATURES
+from ..statistics.calibration import BINS, TEMPERATURES
 from .ablate import Ablation, Calibration
 from .compare import Comparison, OnClips
 from .tables import Table

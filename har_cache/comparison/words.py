@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..evaluation.intervals import LEAST_FILMS, LEVEL, Interval
 from ..evaluation.summary import percent
+from ..statistics.intervals import LEAST_FILMS, LEVEL, Interval
 from .paired import Difference
 
 SHOWN, NOT_SHOWN = "more than chance explains", "no difference shown"

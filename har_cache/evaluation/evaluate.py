@@ -25,23 +25,15 @@ from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset
 from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
+from ..statistics.intervals import difference_interval, mcnemar
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.inference import probabilities
 from ..workers.prefetch import FramePrefetcher
-from .intervals import difference_interval, mcnemar
 from .linear_probe import ProbeOutcome, linear_probe, moments
 from .metrics import ScoredClips, per_class
 from .results import METRICS, Evaluation, Metrics, NotCompared, StartComparison, summarise
-from .tables import (
-    LINEAR,
-    LINEAR_HEADER,
-    PER_CLASS,
-    PER_CLASS_HEADER,
-    PREDICTIONS,
-    PREDICTIONS_HEADER,
-    ClipPrediction,
-)
+from .tables import LINEAR, LINEAR_HEADER, PER_CLASS, PER_CLASS_HEADER, PREDICTIONS, PREDICTIONS_HEADER, ClipPrediction
 
 CONFUSION = "confusion.png"
 

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ..progress import Progress
+from ..statistics.intervals import accuracy_interval
 from ..training.batches import Sequences
-from .intervals import accuracy_interval
 from .results import LinearProbe
 
 _STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)

@@ -11,8 +11,8 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
 from ..data.hmdb51 import TAG_WORDS, parse_tags
 from ..data.keys import film_of, source_of
 from ..data.leakage import GROUPS
-from ..training.calibration import calibration_error
-from .intervals import accuracy_interval
+from ..statistics.calibration import calibration_error
+from ..statistics.intervals import accuracy_interval
 from .results import Accuracy, ConfusedPair, Leakage, TagAccuracy
 from .tables import ClipPrediction
 

@@ -15,7 +15,7 @@ from ..errors import FileError, RunError
 from ..files import read_json
 from ..model.config import OutOfFold
 from ..parsing import parse
-from .intervals import Interval, mean_accuracy_interval
+from ..statistics.intervals import Interval, mean_accuracy_interval
 from .tables import ClipPrediction, read_predictions
 
 SCHEMA = "har-evaluation/1"

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..data.leakage import GROUPS
-from ..training.jackknife import LEAST_FILMS
-from .intervals import Interval
+from ..statistics.intervals import Interval
+from ..statistics.jackknife import LEAST_FILMS
 from .results import Accuracy, Evaluation, Metrics, NotCompared, summarise
 
 CONFOUNDED = (

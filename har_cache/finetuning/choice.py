@@ -12,8 +12,8 @@ from ..errors import HarCacheError
 from ..model.config import BestEpoch, Candidate, Choice
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
-from ..training.calibration import fit_temperature, tempered
-from ..training.jackknife import LEAST_FILMS, mean_by_film
+from ..statistics.calibration import fit_temperature, tempered
+from ..statistics.jackknife import LEAST_FILMS, mean_by_film
 from .blend import blend_weights
 from .raw_batches import RawClips
 from .raw_inference import probabilities_of_all

@@ -23,10 +23,10 @@ from ..model.network import Backbone, CNNBidirectionalRNN
 from ..model.run import Run, begin, fold_path
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
+from ..statistics.jackknife import LEAST_FILMS
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.checkpoints import finish
-from ..training.jackknife import LEAST_FILMS
 from ..training.loop import Trainer, WarmupCosine, parameter_groups
 from ..training.step import adamw
 from ..workers.prefetch import FramePrefetcher

@@ -14,7 +14,7 @@ from ..model.config import BestEpoch, OutOfFold
 from ..model.ensemble import HeadEnsemble
 from ..model.run import OUT_OF_FOLD, TRAINS, Run, begin, fold_path, fold_subset
 from ..progress import Progress
-from .calibration import calibration_error, fit_temperature, tempered
+from ..statistics.calibration import calibration_error, fit_temperature, tempered
 from .checkpoints import finish, read_metrics, write_metrics
 from .heads import Plan, Trained, plan_head, train_one
 from .inference import probabilities

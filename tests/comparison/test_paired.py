@@ -8,9 +8,9 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from har_cache.comparison.paired import ClipList, difference
-from har_cache.evaluation.intervals import difference_interval, mcnemar, mean_difference_interval
+from har_cache.statistics.intervals import difference_interval, mcnemar, mean_difference_interval
 
-from ..evaluation.test_intervals import SIZES
+from ..statistics.test_intervals import SIZES
 
 
 def listed(films: np.ndarray, split: int = 1) -> ClipList:

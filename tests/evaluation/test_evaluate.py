@@ -12,7 +12,6 @@ from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.evaluate import compare_with_start
-from har_cache.evaluation.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
 from har_cache.evaluation.metrics import ScoredClips
 from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, read_evaluation, summarise
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
@@ -20,6 +19,7 @@ from har_cache.evaluation.tables import read_linear
 from har_cache.model.config import Start
 from har_cache.model.run import Run
 from har_cache.settings import EvaluateSettings
+from har_cache.statistics.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
 
 from ..helpers import caches
 from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets, small_subsets, write_cache, write_run

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
 from har_cache.evaluation import metrics as scores
-from har_cache.evaluation.intervals import accuracy_interval
 from har_cache.evaluation.metrics import ClassScores
 from har_cache.evaluation.results import ConfusedPair
+from har_cache.statistics.intervals import accuracy_interval
 
 CLASSES = ("a", "b", "c")
 TRUE = np.array([0, 0, 1, 1, 1, 2])

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from har_cache.errors import RunError
-from har_cache.evaluation.intervals import mean_accuracy_interval
 from har_cache.evaluation.results import (
     Accuracy,
     ConfusedPair,
@@ -24,6 +23,7 @@ from har_cache.evaluation.results import (
 from har_cache.evaluation.summary import gain, lines, protocol
 from har_cache.evaluation.tables import PREDICTIONS_HEADER, ClipPrediction
 from har_cache.files import to_csv, write_file
+from har_cache.statistics.intervals import mean_accuracy_interval
 
 NOBODY = Accuracy(0, None, None, 0.0)
 METRICS = Metrics(

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from har_cache.finetuning.choice import FEW_FILMS, GAINED, NOT_SHOWN, compare, in_words
 from har_cache.model.config import Candidate, Choice
-from har_cache.training.calibration import tempered
-from har_cache.training.jackknife import mean_by_film
+from har_cache.statistics.calibration import tempered
+from har_cache.statistics.jackknife import mean_by_film
 
 CLIPS, CLASSES = 60, 4
 LABELS = np.arange(CLIPS) % CLASSES

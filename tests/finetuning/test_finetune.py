@@ -38,10 +38,10 @@ from har_cache.progress import Progress
 from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, TrainSettings, TuneSettings
 from har_cache.settings import FinetuneSettings as Settings
 from har_cache.settings import TrainHeadSettings as HeadTraining
+from har_cache.statistics.jackknife import Mean
 from har_cache.training.batches import Batch, Sequences
 from har_cache.training.checkpoints import load_checkpoint
 from har_cache.training.inference import probabilities
-from har_cache.training.jackknife import Mean
 from har_cache.training.train_head import train_head
 from har_cache.workers.prefetch import FramePrefetcher
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from har_cache.training.jackknife import LEAST_FILMS, Mean, mean_by_film, standard_error
+from har_cache.statistics.jackknife import LEAST_FILMS, Mean, mean_by_film, standard_error
 
 VALUES = st.lists(st.floats(-10, 10), min_size=LEAST_FILMS, max_size=30).map(np.array)
 

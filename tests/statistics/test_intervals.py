@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest, t
 
-from har_cache.evaluation.intervals import (
+from har_cache.statistics.intervals import (
     accuracy_interval,
     difference_interval,
     least_difference_shown,

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from har_cache.training.calibration import TEMPERATURES, calibration_error, fit_temperature, mean_loss, tempered
+from har_cache.statistics.calibration import TEMPERATURES, calibration_error, fit_temperature, mean_loss, tempered
 
 
 def _drawn(seed: int, clips: int, classes: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:

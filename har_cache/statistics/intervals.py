@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from ..training.jackknife import LEAST_FILMS, standard_error
+from .jackknife import LEAST_FILMS, standard_error
 
 Interval = tuple[float, float]
 
