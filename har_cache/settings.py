@@ -279,7 +279,7 @@ class SampleSettings(Settings):
     """Settings of the drawn sample."""
 
     out: Path = option(REQUIRED, "Directory to draw into.")
-    classes: int = option(8, "Actions, 2 to 8; they come in time-reversed pairs.", least=2, most=8)
+    classes: int = option(8, "Actions, 2 to 14; they come in pairs that look alike.", least=2, most=14)
     clips: int | None = option(None, "Clips of each action; default: 80, or 40 with --hard.", least=8)
     seed: int = option(0, "Another seed draws other people.", least=0)
     hard: bool = option(False, "A harder one: noisier, and with fewer clips.")
@@ -287,7 +287,7 @@ class SampleSettings(Settings):
 
     def _check_together(self) -> None:
         if self.classes % 2:
-            raise SettingError(f"--classes {self.classes}: expected 2, 4, 6 or 8; they come in time-reversed pairs")
+            raise SettingError(f"--classes {self.classes}: expected an even number; they come in pairs that look alike")
 
 
 _MIRRORS = (

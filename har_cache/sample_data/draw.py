@@ -8,28 +8,28 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 
 import av
-import numpy as np
 
 from ..data.hmdb51 import list_name
+from ..data.keys import class_of
 from ..errors import ClipError, HarCacheError
 from ..files import make_directory, remove_file, remove_stale_temporaries, to_json, write_file
 from ..progress import Progress
-from ..settings import SampleSettings
+from ..settings import SPLITS, SampleSettings
 from ..system import cores
 from ..workers.pool import WorkerDiedError, WorkerPool
 from ..workers.watchdog import Sandbox
 from .painting import HEIGHT, WIDTH
-from .people import draw_frames
-from .plan import PAIRS, Performance, deal, plan
+from .plan import Performance, plan
 
 FPS = 30
 
 _RECORD = "sample.json"
 _MARKER = "sample.json.partial"  # stands in for the record until everything else is there
-_FORMAT = 2  # raise it whenever the same settings come to draw other bytes
+_FORMAT = 3  # raise it whenever the same settings come to draw other bytes
 _CLIPS, _HARD_CLIPS = 80, 40  # of each class
 _QUANTISER = {"goo": 3, "med": 5, "bad": 7}
 
@@ -59,10 +59,10 @@ def draw(settings: SampleSettings, progress: Progress = Progress()) -> SampleRep
     performances = [performance for planned in plans for performance in planned]
     if _begin(settings.out, record):
         _write_clips(settings.out / "videos", performances, settings.workers or cores(), progress)
-        _write_splits(settings.out / "splits", plans, settings.seed)
+        _write_splits(settings.out / "splits", performances)
         write_file(settings.out / _RECORD, record)
         remove_file(settings.out / _MARKER)
-    frames = 2 * sum(p.frames for p in performances)
+    frames = sum(p.frames * len(p.names) for p in performances)
     return SampleReport(settings.classes, settings.classes * clips, frames, settings.out)
 
 
@@ -84,15 +84,14 @@ def _begin(out: Path, settings: bytes) -> bool:
     return found != out / _RECORD
 
 
-def _write_splits(folder: Path, plans: Iterable[Sequence[Performance]], seed: int) -> None:
+def _write_splits(folder: Path, performances: Iterable[Performance]) -> None:
     make_directory(folder)
-    for pair, performances in enumerate(plans):
-        subsets = deal([p.source for p in performances], np.random.default_rng([seed, pair, 1]))
-        for side, action in enumerate(PAIRS[pair]):
-            files = [Path(p.names[side]).name for p in performances]
-            for k, subset in enumerate(subsets, 1):
-                lines = [f"{file} {which} \n" for file, which in sorted(zip(files, subset, strict=True))]
-                write_file(folder / list_name(action, k), "".join(lines).encode())
+    clips = sorted((name, p.splits) for p in performances for name in p.names)
+    for action, of_class in groupby(clips, key=lambda clip: class_of(clip[0])):
+        named = [(Path(name).name, subsets) for name, subsets in of_class]
+        for k in SPLITS:
+            lines = [f"{file} {subsets[k - 1]} \n" for file, subsets in named]
+            write_file(folder / list_name(action, k), "".join(lines).encode())
 
 
 def _write_clips(videos: Path, performances: Sequence[Performance], workers: int, progress: Progress) -> None:
@@ -100,34 +99,34 @@ def _write_clips(videos: Path, performances: Sequence[Performance], workers: int
         make_directory(folder)
         remove_stale_temporaries(folder)
     todo = [p for p in performances if not all((videos / name).is_file() for name in p.names)]
-    done = 2 * (len(performances) - len(todo))
+    clips, left = (sum(len(p.names) for p in some) for some in (performances, todo))
     workers = min(workers, len(todo))
-    with progress.task("Drawing", "clip", 2 * len(performances), done):
+    with progress.task("Drawing", "clip", clips, clips - left):
         if workers <= 1:
             for performance in todo:
                 _draw_one(videos, performance)
-                progress.advance(2)
+                progress.advance(len(performance.names))
             return
         with WorkerPool(Sandbox(), workers) as pool:
-            for _, outcome in pool.run(_draw_one, ((None, (videos, performance)) for performance in todo)):
+            for names, outcome in pool.run(_draw_one, ((p.names, (videos, p)) for p in todo)):
                 if isinstance(outcome, WorkerDiedError):
                     raise HarCacheError(
                         "a drawing process died, perhaps for lack of memory: run again with fewer workers to finish"
                     )
                 if isinstance(outcome, ClipError):
                     raise HarCacheError(str(outcome))
-                progress.advance(2)
+                progress.advance(len(names))
 
 
 def _draw_one(videos: Path, performance: Performance) -> None:
-    """Draw one performance, and write it forwards and backwards."""
+    """Draw one performance, and write its clips."""
     p = performance
     frames = [
-        av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-        for picture in draw_frames(p.action, p.look, p.frames, p.moving, np.random.default_rng(p.seed))
+        av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p") for picture in p.pictures()
     ]
-    for name, ordered in zip(p.names, (frames, frames[::-1]), strict=True):
-        write_file(videos / name, _encode(ordered, _QUANTISER[p.look.quality]))
+    for name, ordered in ((p.forwards, frames), (p.backwards, frames[::-1])):
+        if name is not None:
+            write_file(videos / name, _encode(ordered, _QUANTISER[p.look.quality]))
 
 
 def _encode(frames: Iterable[av.VideoFrame], quantiser: int) -> bytes:

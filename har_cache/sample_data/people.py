@@ -5,12 +5,13 @@ Camera axes: x to the right of the picture, y up, z towards the camera.
 """
 
 import colorsys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .actions import Pose
 from .painting import HEIGHT, WIDTH, Part, Rgb, Vector, paint, scenery
 
 _YAW = {"fr": 35, "ba": 120, "le": 65, "ri": 65}  # away from facing the camera
@@ -20,7 +21,7 @@ _HARDER = 4  # times that, in a hard sample
 
 @dataclass(frozen=True)
 class Look:
-    """Common to the clips of one source: the room, the person, the camera, and how fast things happen."""
+    """Common to the clips of one film: the room, the person and the camera."""
 
     view: str
     quality: str
@@ -29,7 +30,6 @@ class Look:
     pitch: float
     height: float  # of the body, pixels
     girth: float  # thickness of limbs
-    tempo: float  # frames that the action takes
     wall: Rgb
     floor: Rgb
     pouf: Rgb
@@ -40,21 +40,8 @@ class Look:
     trousers: tuple[Rgb, Rgb]
 
 
-@dataclass(frozen=True)
-class Pose:
-    """Joint angles, left then right, in the plane that the body faces; what hangs straight down is at 0."""
-
-    trunk: float = 0.0  # leaning forward from upright
-    thighs: tuple[float, float] = (0.0, 0.0)
-    shins: tuple[float, float] = (0.0, 0.0)
-    arms: tuple[float, float] = (0.0, 0.0)
-    elbows: float = 12.0
-    spread: float = 35.0  # direction in which the arms lift: 0 forward, 90 sideways
-    nearness: float = 1.0
-
-
 def draw_look(view: str, rng: np.random.Generator, hard: bool = False) -> Look:
-    """Draw the look of one source; `view` is "fr", "ba", "le" or "ri", as in the file names of HMDB51; `hard`: on film
+    """Draw the look of one film; `view` is "fr", "ba", "le" or "ri", as in the file names of HMDB51; `hard`: on film
     with more grain.
     """
     side = {"le": -1, "ri": 1}.get(view) or rng.choice([-1, 1])
@@ -70,9 +57,8 @@ def draw_look(view: str, rng: np.random.Generator, hard: bool = False) -> Look:
         pitch=rng.uniform(8, 14),
         height=rng.uniform(200, 212),
         girth=rng.uniform(1.3, 1.6),
-        tempo=rng.uniform(16, 32),
-        wall=_colour(hue, rng.uniform(0.05, 0.15), rng.uniform(0.8, 0.92)),
-        floor=_colour(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.08, 0.18), rng.uniform(0.58, 0.68)),
+        wall=_colour(hue, rng.uniform(0.15, 0.3), rng.uniform(0.8, 0.92)),
+        floor=_colour(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.15, 0.3), rng.uniform(0.58, 0.68)),
         pouf=_colour(rng.uniform(0.05, 0.1), 0.45, rng.uniform(0.3, 0.5)),
         skin=_colour(rng.uniform(0.05, 0.08), rng.uniform(0.35, 0.5), rng.uniform(0.35, 0.95)),
         hair=_colour(rng.uniform(0.03, 0.12), rng.uniform(0.2, 0.6), rng.uniform(0.1, 0.4)),
@@ -82,66 +68,57 @@ def draw_look(view: str, rng: np.random.Generator, hard: bool = False) -> Look:
     )
 
 
-def draw_frames(
-    action: str, look: Look, frames: int, moving: bool, rng: np.random.Generator
-) -> Iterator[NDArray[np.uint8]]:
-    """Draw one performance of an action, as `frames` pictures, uint8 (240, 320, 3).
+def with_room(look: Look, hue: float) -> Look:
+    """The look with a wall and a floor of this hue, as light and as strong as they were."""
+    return replace(look, wall=_hued(look.wall, hue), floor=_hued(look.floor, hue))
 
-    `action` is "sit", "raise_arms", "approach" or "bend"; `moving` is the camera.
+
+def draw_frames(
+    poses: Sequence[Pose], look: Look, moving: bool, cut: float | None, rng: np.random.Generator
+) -> Iterator[NDArray[np.uint8]]:
+    """Draw one performance, a picture for each pose, uint8 (240, 320, 3).
+
+    `moving` is the camera; `cut`, a share of the clip, is where the film goes over to another camera, which has the
+    shorter part of the clip.
     """
-    time = np.arange(frames)
-    progress = _progress(time, look.tempo, rng)
-    swing = 5 * np.sin(rng.uniform(0, 2 * np.pi) + time * rng.uniform(0.08, 0.16))
-    steps = rng.uniform(2.5, 4.0)
-    look = replace(look, height=look.height * rng.uniform(0.95, 1.05))
-    place = np.array([rng.uniform(-10, 10), rng.uniform(-4, 4)])
-    camera = _camera_path(time, rng) if moving else np.zeros((frames, 2))
-    room, turn = scenery(look.wall, look.floor), _turn(look)
+    time = np.arange(len(poses))
+    first = _Shot(
+        replace(look, height=look.height * rng.uniform(0.95, 1.05)),
+        np.array([rng.uniform(-10, 10), rng.uniform(-4, 4)]),
+    )
+    second = _other_shot(look, rng)
+    camera = _camera_path(time, rng) if moving else np.zeros((len(poses), 2))
+    room = scenery(look.wall, look.floor)
     grain = rng.normal(0, look.grain, (HEIGHT + 64, WIDTH + 64, 1)).astype(np.int16)
-    for t in time:
-        pose = _pose(action, progress[t], swing[t], steps)
-        picture = paint([*_person(pose, look), _pouf(look)], room, turn, look.height, place, camera[t])
+    for t, pose in enumerate(poses):
+        after = cut is not None and (t >= cut * len(poses)) == (cut >= 0.5)
+        shot = second if after else first
+        parts = [*_person(pose, shot.look), _pouf(shot.look)]
+        picture = paint(parts, room, _turn(shot.look), shot.look.height, shot.place, camera[t])
         top, left = rng.integers(0, 64, 2)
         noisy = picture + grain[top : top + HEIGHT, left : left + WIDTH]
         yield np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def _progress(time: NDArray[np.int64], tempo: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Progress of the action in each frame, 0 to 1: it holds still, moves, and holds still again."""
-    length = min(tempo * rng.uniform(0.9, 1.1), len(time) - 6)
-    start = rng.uniform(2, len(time) - length - 2)
-    linear = np.clip((time - start) / length, 0, 1)
-    softness = rng.uniform(0, 1)
-    return (1 - softness) * linear + softness * linear**2 * (3 - 2 * linear)
+@dataclass(frozen=True)
+class _Shot:
+    """How a camera sees it."""
+
+    look: Look
+    place: Vector  # pixels
+
+
+def _other_shot(look: Look, rng: np.random.Generator) -> _Shot:
+    """From another side and from further away."""
+    yaw = rng.choice([-1, 1]) * rng.uniform(30, 130)
+    height = look.height * rng.uniform(0.7, 0.9)
+    return _Shot(replace(look, yaw=yaw, height=height), np.array([rng.uniform(-40, 40), rng.uniform(-16, 0)]))
 
 
 def _camera_path(time: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
     """A hand-held camera: slow drift of up to 10 pixels, (frames, 2)."""
     phase, speed = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.03, 0.1, 2)
     return rng.uniform(5, 10, 2) * np.sin(phase + time[:, None] * speed)
-
-
-def _pose(action: str, done: float, swing: float, steps: float) -> Pose:
-    """The body when the action is `done` (0 to 1). All begin upright, or nearly, with the arms hanging.
-
-    `swing` is that of idle arms (degrees), `steps` how many are walked.
-    """
-    left, right = 8 + swing, 8 - swing
-    between = np.sin(np.pi * done)
-    if action == "sit":
-        thigh, shin, reach = 88 * done, -4 * done - 14 * between, 80 * done
-        trunk = 18 * between
-        return Pose(trunk, (thigh, thigh), (shin, shin), (left + reach, right + reach), 12, 20)
-    if action == "raise_arms":
-        return Pose(arms=(left + 145 * done, right + 145 * done), spread=70)
-    if action == "approach":
-        thigh, knee = 24 * np.sin(2 * np.pi * steps * done), 14 * np.cos(2 * np.pi * steps * done)
-        shins = (thigh - max(0, knee), -thigh - max(0, -knee))
-        return Pose(4, (thigh, -thigh), shins, (left - thigh, right + thigh), 20, 10, 0.42 + 0.95 * done**1.5)
-    if action == "bend":
-        leg, reach = 12 * done, 14 * done
-        return Pose(104 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 8 * done)
-    raise ValueError(f"no such action: {action}")
 
 
 def _person(pose: Pose, look: Look) -> list[Part]:
@@ -223,3 +200,8 @@ def _turn(look: Look) -> NDArray[np.float64]:
 def _colour(hue: float, saturation: float, value: float) -> Rgb:
     red, green, blue = colorsys.hsv_to_rgb(hue % 1, saturation, value)
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _hued(colour: Rgb, hue: float) -> Rgb:
+    _, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
+    return _colour(hue, saturation, value)

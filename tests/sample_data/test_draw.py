@@ -1,22 +1,20 @@
 import hashlib
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from har_cache.data.hmdb51 import parse_tags
-from har_cache.data.keys import source_of
+from har_cache.data.keys import class_of
 from har_cache.errors import HarCacheError
 from har_cache.progress import Progress
 from har_cache.sample_data import draw as sample
-from har_cache.sample_data.plan import MIN_CLIPS, PAIRS, deal, plan
+from har_cache.sample_data.actions import PAIRS
+from har_cache.sample_data.plan import LONGEST, MIN_CLIPS, SHORTEST, plan
 from har_cache.settings import SampleSettings
 
 SMALL = {"classes": 2, "clips": MIN_CLIPS, "workers": 1}
@@ -25,10 +23,6 @@ SMALL = {"classes": 2, "clips": MIN_CLIPS, "workers": 1}
 def contents(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def title(action: str, file: str) -> str:
-    return source_of(f"{action}/{file}").removeprefix(f"{action}/")
 
 
 def pictures(path: Path) -> np.ndarray:
@@ -94,51 +88,50 @@ def test_clips_are_what_hmdb51_clips_are(drawn: sample.SampleReport) -> None:
             assert (stream.width, stream.height, stream.average_rate) == (320, 240, 30)
             decoded = sum(1 for _ in container.decode(stream))
             assert decoded == stream.frames
-        assert 28 <= decoded <= 72
+        assert SHORTEST <= decoded <= LONGEST
         frames += decoded
     assert (drawn.classes, drawn.clips, drawn.frames) == (2, 2 * MIN_CLIPS, frames)
 
 
 def test_names_say_what_is_drawn() -> None:
     for pair, actions in enumerate(PAIRS):
-        for performance in plan(pair, 20, 0):
+        performances = plan(pair, 20, 0)
+        assert {class_of(name) for p in performances for name in p.names} == {action.name for action in actions}
+        for performance in performances:
             look = performance.look
-            files = [Path(name).name for name in performance.names]
-            for action, file in zip(actions, files, strict=True):
-                tags = parse_tags(action, file)
+            for name in performance.names:
+                tags = parse_tags(*name.split("/", 1))
                 assert tags is not None
                 assert (tags.body, tags.people, tags.viewpoint, tags.quality) == ("f", 1, look.view, look.quality)
                 assert tags.camera == ("cm" if performance.moving else "nm")
-            assert len({title(action, file) for action, file in zip(actions, files, strict=True)}) == 1
 
 
 def test_a_twin_is_the_clip_played_backwards(drawn: sample.SampleReport) -> None:
-    for performance in plan(0, MIN_CLIPS, 0)[:3]:
-        forwards, backwards = (pictures(drawn.path / "videos" / name) for name in performance.names)
+    both = [performance.names for performance in plan(0, MIN_CLIPS, 0) if len(performance.names) == 2]
+    assert both
+    for names in both[:3]:
+        forwards, backwards = (pictures(drawn.path / "videos" / name) for name in names)
         assert np.abs(forwards.astype(int) - backwards[::-1]).mean() < 4
         assert np.abs(forwards.astype(int) - backwards).mean() > 4
 
 
+def test_a_twin_in_a_room_of_its_own_differs_in_that_alone(drawn: sample.SampleReport) -> None:
+    forwards, backwards = [performance for performance in plan(0, MIN_CLIPS, 0) if len(performance.names) == 1][:2]
+    one, other = (pictures(drawn.path / "videos" / p.names[0]).astype(int) for p in (forwards, backwards))
+    different = np.abs(one - other[::-1]).max(-1) > 24
+    assert different[:, :120, :40].mean() > 0.9  # wall
+    assert different[:, 60:, 140:180].mean() < 0.6  # person
+
+
 def test_twins_are_on_the_same_side_of_every_split(drawn: sample.SampleReport) -> None:
     for k in (1, 2, 3):
-        sides = {action: (drawn.path / "splits" / f"{action}_test_split{k}.txt").read_text() for action in PAIRS[0]}
+        sides = {name: (drawn.path / "splits" / f"{name}_test_split{k}.txt").read_text() for name in ("sit", "stand")}
         assert sides["sit"].replace("_sit_f_", "_stand_f_") == sides["stand"]
 
 
 def test_workers_make_no_difference(drawn: sample.SampleReport, tmp_path: Path) -> None:
     draw(tmp_path / "two", **{**SMALL, "workers": 2})
     assert contents(tmp_path / "two") == contents(drawn.path)
-
-
-def test_seed_makes_a_difference() -> None:
-    assert {p.names for p in plan(0, 20, 0)}.isdisjoint(p.names for p in plan(0, 20, 1))
-
-
-def test_a_hard_sample_is_the_same_on_grainier_film_and_half_as_large() -> None:
-    easy, hard = plan(0, 80, seed=0), plan(0, 80, seed=0, hard=True)
-    for one, other in zip(easy, hard, strict=True):
-        assert other.look.grain == pytest.approx(4 * one.look.grain)
-        assert replace(other, look=replace(other.look, grain=one.look.grain)) == one
 
 
 def test_hard_is_a_setting_of_its_own(drawn: sample.SampleReport, tmp_path: Path) -> None:
@@ -194,47 +187,12 @@ def test_a_file_in_the_way_is_one_clear_line(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"classes": 3}, {"classes": 0}, {"classes": 10}, {"clips": 7}, {"seed": -1}, {"workers": 0}]
+    "wrong", [{"classes": 3}, {"classes": 0}, {"classes": 16}, {"clips": 7}, {"seed": -1}, {"workers": 0}]
 )
 def test_settings_that_cannot_be_met(tmp_path: Path, wrong: dict[str, int]) -> None:
     with pytest.raises(HarCacheError, match=next(iter(wrong))):
         draw(tmp_path / "out", **{**SMALL, **wrong})
     assert not (tmp_path / "out").exists()
-
-
-@given(clips=st.integers(MIN_CLIPS, 150), seed=st.integers(0, 2**32))
-@settings(max_examples=30, deadline=None)
-def test_a_plan_holds_every_clip_once(clips: int, seed: int) -> None:
-    plans = [plan(pair, clips, seed) for pair in range(len(PAIRS))]
-    assert [len(performances) for performances in plans] == [clips] * len(PAIRS)
-    names = [name for performances in plans for p in performances for name in p.names]
-    assert len(set(names)) == 2 * clips * len(PAIRS)
-    titles = [{title(p.action, Path(p.names[0]).name) for p in performances} for performances in plans]
-    assert sum(map(len, titles)) == len(set().union(*titles))  # no source in two pairs
-
-
-@given(
-    counts=st.lists(st.integers(1, 9), min_size=4, max_size=30).filter(lambda counts: sum(counts) >= MIN_CLIPS),
-    seed=st.integers(0, 2**32),
-)
-@settings(deadline=None)
-def test_splits_mean_what_those_of_hmdb51_mean(counts: list[int], seed: int) -> None:
-    sources = [source for source, count in enumerate(counts) for _ in range(count)]
-    splits = deal(sources, np.random.default_rng(seed))
-    assert len(splits) == 3
-    for subset in splits:
-        trained, tested = ({s for s, which in zip(sources, subset, strict=True) if which == k} for k in (1, 2))
-        assert trained and tested and trained.isdisjoint(tested)
-        assert subset.count(2) <= len(sources) / 3
-        assert len(subset) == len(sources)
-
-
-def test_splits_of_the_default_size_have_the_proportions_of_hmdb51() -> None:
-    splits = np.array(deal([p.source for p in plan(0, 80, 0)], np.random.default_rng(0)))
-    assert ((splits == 2).sum(1) == 20).all()
-    assert ((splits == 1).sum(1) == 46).all()
-    assert 0.3 < (splits != 2).all(0).mean() < 0.45
-    assert len(np.unique(splits, axis=0)) == 3
 
 
 def test_drawing_needs_no_torch() -> None:
