@@ -6,13 +6,15 @@ from ..evaluation.summary import percent
 from ..statistics.intervals import LEAST_FILMS, LEVEL, Interval
 from .paired import Difference
 
-SHOWN, NOT_SHOWN = "more than chance explains", "no difference shown"
+SHOWN, NOT_SHOWN, TOO_FEW = "more than chance explains", "no difference shown", "too few films to say"
 HEADER = ("top-1", "difference", "interval", "right / wrong", "p", "least shown", "verdict")
 _LEAST_P = 0.0001
 
 
 def verdict(difference: Difference) -> str:
     """Whether these clips show a difference."""
+    if difference.interval is None:
+        return TOO_FEW
     return SHOWN if difference.shown else NOT_SHOWN
 
 
@@ -84,11 +86,12 @@ def interval_note(differences: Sequence[Difference]) -> str:
     """What the intervals are, of differences of one level."""
     difference = differences[0]
     if difference.interval is None:
-        return f"No interval, and so no verdict: fewer than {LEAST_FILMS} films"
+        return f"No interval, and so no verdict: fewer than {LEAST_FILMS} films, or a list of one"
     if difference.level == LEVEL:
         return f"Interval: {LEVEL:.0%}, over films"
     several = round((1 - LEVEL) / (1 - difference.level))
+    all_of_them = "both" if several == 2 else f"all {several}"
     return (
-        f"Interval: over films, wider than for one comparison, so that all {several} hold the truth together "
+        f"Interval: over films, wider than for one comparison, so that {all_of_them} hold the truth together "
         f"{100 * LEVEL:.0f} times in 100 ({100 * difference.level:.2f}% each)"
     )

@@ -32,6 +32,7 @@ def test_people_read_a_table(runs: Path) -> None:
     lines = result.stdout.splitlines()
     assert "8 clips of 4 classes and 8 films; 4 frames, mean over 3 ways; chance 25.0%" in lines[0]
     assert [line.split("  ")[0] for line in lines[3:5]] == ["as it is", "order reversed"]
+    assert lines[4].endswith("too few films to say")
     assert "No interval, and so no verdict: fewer than 10 films" in result.stdout
     assert "Probabilities of the test clips" in result.stdout
 

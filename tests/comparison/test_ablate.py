@@ -8,7 +8,7 @@ import pytest
 from har_cache.comparison.ablate import Ablation, ablate
 from har_cache.comparison.summary import ablation_tables
 from har_cache.comparison.tables import render
-from har_cache.encoder.weights import save_encoder
+from har_cache.encoder.weights import random_model, save_encoder
 from har_cache.errors import CacheError, RunError
 from har_cache.evaluation.evaluate import evaluate
 from har_cache.model.config import FINETUNED, Start, read_config, write_config
@@ -27,7 +27,6 @@ from har_cache.training.train_head import train_head
 
 from ..conftest import contents
 from ..helpers import caches
-from ..helpers.networks import calibrated_model
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +114,7 @@ def test_without_validation_clips_there_is_no_temperature(trained: Path, tmp_pat
 
 def test_a_fine_tuned_run_wants_a_cache_of_its_own_encoder(trained: Path, tmp_path: Path) -> None:
     run = copied(trained, tmp_path)
-    config, encoder = read_config(run), calibrated_model()
+    config, encoder = read_config(run), random_model(seed=1)
     assert config is not None
     network = CNNBidirectionalRNN(encoder, Run.open(run).load_head())
     training = TuneSettings(frames=8)

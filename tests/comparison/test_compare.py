@@ -52,7 +52,7 @@ def test_one_run_is_compared_with_its_linear_probes(evaluated: Evaluated) -> Non
     assert moments.name == "a: linear on mean and first moment"
     assert mean.difference < 0 and mean.shown and (moments.fixed, moments.broken) == (10, 0)
     assert mean.level == moments.level == pytest.approx(0.975)
-    assert "all 2 hold the truth together 95 times in 100 (97.50% each)" in said(found)
+    assert "both hold the truth together 95 times in 100 (97.50% each)" in said(found)
 
 
 def test_each_run_has_its_own_probes_beside_it(evaluated: Evaluated) -> None:
@@ -89,6 +89,15 @@ def test_clips_that_leak_are_warned_of_and_clean_ones_compared_alone(evaluated: 
     assert "Clean clips alone. Runs compared: test list of split 1, 60 clips" in said(found)
     leaking = run(evaluated("c"), evaluated("d", known=KEYS))
     assert leaking.clean is None and "no clip is clean" in warnings(leaking)[-1]
+
+
+def test_few_films_give_no_verdict(evaluated: Evaluated) -> None:
+    few = [key for key in KEYS if "film0_" in key or "film3_" in key]
+    found = run(evaluated("a", keys=few), evaluated("b", few, keys=few))
+    assert not found.all_clips.differences[0].shown
+    text = said(found)
+    assert "too few films to say" in text and "No interval, and so no verdict: fewer than 10 films" in text
+    assert "no difference shown" not in text
 
 
 def test_clips_left_out_are_counted(evaluated: Evaluated) -> None:
