@@ -1,6 +1,6 @@
 """What a run's accuracy rests on: the same model and clips, something taken away. Nothing is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..devices import resolve_device
 from ..errors import RunError
 from ..files import make_directory, to_json, write_file
 from ..model.config import FINETUNED
+from ..model.ensemble import HeadEnsemble
 from ..model.load import is_encoder_of, listed_clips, load_run_encoder, open_cache
 from ..model.run import EVALUATIONS, Run, find_runs
 from ..parsing import to_json_types
@@ -29,7 +30,8 @@ FILE = "ablation.json"
 @dataclass(frozen=True)
 class Calibration:
     """Whether the probabilities are as high as the accuracy is: loss (nats) and expected calibration error (a share of
-    1) on the test clips, as they are and at a `temperature` that was fitted on the run's validation clips, `val_clips`.
+    1) on the test clips, without a temperature and at one that was fitted on the run's validation clips, `val_clips`;
+    of these, none is a test clip. A run of several folds has its temperature, of all that it learnt from, out of fold.
     """
 
     val_clips: int
@@ -132,18 +134,29 @@ def _calibration(
     labels: np.ndarray,
     test: np.ndarray,
 ) -> Calibration | None:
-    """`found`: the probabilities of the test clips."""
-    val = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"], np.int64)
-    if not len(val):
+    """`found`: the probabilities of the test clips. Several heads have a temperature, fitted out of fold."""
+    if isinstance(whole.model, HeadEnsemble):
+        plain = replace(whole, model=HeadEnsemble(whole.model.heads))
+        before = plain.probabilities(sequences, test, [cache.keys[i] for i in test])
+        return _calibrated(len(run.clips), float(whole.model.temperature), before, found, labels[test])
+    tested = {*test.tolist()}
+    val = [i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val" and i not in tested]
+    if not val:
         return None
-    temperature = fit_temperature(whole.probabilities(sequences, val, [cache.keys[i] for i in val]), labels[val])
-    after, true = tempered(found, temperature), labels[test]
+    of_val = whole.probabilities(sequences, np.array(val), [cache.keys[i] for i in val])
+    temperature = fit_temperature(of_val, labels[val])
+    return _calibrated(len(val), temperature, found, tempered(found, temperature), labels[test])
+
+
+def _calibrated(
+    val_clips: int, temperature: float, before: np.ndarray, after: np.ndarray, true: np.ndarray
+) -> Calibration:
     return Calibration(
-        val_clips=len(val),
+        val_clips=val_clips,
         temperature=temperature,
-        loss=mean_loss(found, true),
+        loss=mean_loss(before, true),
         loss_at_temperature=mean_loss(after, true),
-        error=calibration_error(found, true),
+        error=calibration_error(before, true),
         error_at_temperature=calibration_error(after, true),
     )
 

@@ -82,7 +82,7 @@ def ablation_tables(ablation: Ablation) -> list[Table]:
 
 
 def _calibration(calibration: Calibration) -> Table:
-    as_it_is = ("as it is", f"{calibration.loss:.3f}", percent(calibration.error), "")
+    without = ("without a temperature", f"{calibration.loss:.3f}", percent(calibration.error), "")
     bound = any(abs(calibration.temperature / end - 1) < _NEAR for end in TEMPERATURES)
     at = (
         f"at temperature {calibration.temperature:.2f}",
@@ -94,4 +94,4 @@ def _calibration(calibration: Calibration) -> Table:
         f"Calibration error: between probability and accuracy, on average over clips, in {BINS} bins of probability; "
         "few clips make it larger. A temperature below 1: the model is not sure enough; it changes no prediction"
     )
-    return Table("Probabilities of the test clips", ("", "loss", "calibration error", ""), (as_it_is, at), (note,))
+    return Table("Probabilities of the test clips", ("", "loss", "calibration error", ""), (without, at), (note,))

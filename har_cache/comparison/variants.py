@@ -96,11 +96,12 @@ class OneBranch(nn.Module):
         super().__init__()
         self.heads = nn.ModuleList(_heads(model))
         self.name = name
+        self.temperature = float(getattr(model, "temperature", 1.0))
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """Embeddings (b, t, 256), mask (b, t) -> log-probabilities (b, classes)."""
-        each = [head.branches(embeddings, mask)[self.name].float().log_softmax(1) for head in self.heads]  # type: ignore
-        return torch.stack(each).logsumexp(0)
+        each = [head.branches(embeddings, mask)[self.name].float() for head in self.heads]  # type: ignore[operator]
+        return torch.stack([(logits / self.temperature).log_softmax(1) for logits in each]).logsumexp(0)
 
 
 def branch_names(model: nn.Module) -> list[str]:

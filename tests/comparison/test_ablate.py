@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from har_cache.cache.reader import FeatureCache
 from har_cache.comparison.ablate import Ablation, ablate
 from har_cache.comparison.summary import ablation_tables
 from har_cache.comparison.tables import render
+from har_cache.data.splits import TEST
 from har_cache.encoder.weights import random_model, save_encoder
 from har_cache.errors import CacheError, RunError
 from har_cache.evaluation.evaluate import evaluate
@@ -110,6 +112,38 @@ def test_without_validation_clips_there_is_no_temperature(trained: Path, tmp_pat
     (found,) = ablate(AblateSettings(run=run, device="cpu"))
     assert found.calibration is None
     assert len(ablation_tables(found)) == 1
+
+
+def test_several_heads_are_ablated_as_one(trained: Path, tmp_path: Path) -> None:
+    """Their temperature is the run's own, and no second one is fitted."""
+    training = TrainSettings(epochs=4, frames=8, batch_size=8)
+    settings = TrainHeadSettings(
+        cache=trained.parent / "cache", run=tmp_path, folds=2, head=HeadSettings(hidden=16), training=training
+    )
+    train_head(settings)
+    (found,) = ablate(AblateSettings(run=tmp_path, device="cpu"))
+    (evaluation,) = evaluate(EvaluateSettings(run=tmp_path, device="cpu"))
+    run = Run.open(tmp_path)
+    assert found.top1 == evaluation.metrics.top1
+    assert top1(found, "order reversed") < found.top1
+    assert top1(found, "appearance alone") < top1(found, "movement alone")
+    assert found.calibration is not None and run.config.out_of_fold is not None
+    assert found.calibration.temperature == pytest.approx(run.config.out_of_fold.temperature)
+    assert found.calibration.val_clips == run.config.out_of_fold.clips
+    assert found.calibration.loss_at_temperature == pytest.approx(evaluation.metrics.loss)
+    assert found.calibration.loss != found.calibration.loss_at_temperature
+
+
+def test_clips_that_are_tested_fit_no_temperature(trained: Path) -> None:
+    (own,) = ablate(AblateSettings(run=trained, device="cpu"))
+    (other,) = ablate(AblateSettings(run=trained, device="cpu", split=2))
+    assert own.calibration is not None
+    validated = {key for key, subset in Run.open(trained).clips.items() if subset == "val"}
+    cache = FeatureCache(trained.parent / "cache")
+    tested = {key for key, parts in zip(cache.keys, cache.subsets, strict=True) if parts[1] == TEST}
+    assert validated & tested
+    left = len(validated - tested)
+    assert (other.calibration.val_clips if other.calibration else 0) == left < own.calibration.val_clips
 
 
 def test_a_fine_tuned_run_wants_a_cache_of_its_own_encoder(trained: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from har_cache.comparison.variants import (
     OneBranch,
@@ -15,6 +14,7 @@ from har_cache.comparison.variants import (
     shuffled,
     variants,
 )
+from har_cache.model.ensemble import HeadEnsemble
 from har_cache.model.head import Head
 from har_cache.settings import HeadSettings
 from har_cache.training.batches import Sequences
@@ -28,17 +28,6 @@ CLIPS = np.array([3, 0, 2, 1])
 def head(seed: int = 0) -> Head:
     torch.manual_seed(seed)
     return Head(3, HeadSettings(hidden=8, width=8)).eval()
-
-
-class Ensemble(nn.Module):
-    """Several heads, whose probabilities are averaged."""
-
-    def __init__(self, *heads: Head) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(heads)
-
-    def forward(self, embeddings: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return torch.stack([each(embeddings, mask).softmax(1) for each in self.heads]).mean(0).log()
 
 
 @pytest.fixture
@@ -137,11 +126,11 @@ def test_branches_add_up_and_each_stands_alone(sequences: Sequences) -> None:
 
 def test_of_several_heads_the_branch_is_averaged(sequences: Sequences) -> None:
     one, two = head(0), head(1)
-    both = Ensemble(one, two)
+    both = HeadEnsemble((one, two), temperature=2.0)
     batch = sequences.eval_batch(torch.from_numpy(CLIPS), 6)
     assert branch_names(both) == ["movement", "appearance"]
     with torch.inference_mode():
-        expected = sum(each.branches(batch.inputs, batch.mask)["movement"].softmax(1) for each in (one, two)) / 2
+        expected = sum(each.branches(batch.inputs, batch.mask)["movement"].div(2).softmax(1) for each in (one, two)) / 2
         assert OneBranch(both, "movement")(batch.inputs, batch.mask).softmax(1) == pytest.approx(expected, abs=1e-6)
     assert len(variants(both, 16)) == len(variants(one, 16))
     assert found(variants(both, 16)[0], sequences).shape == (4, 3)
