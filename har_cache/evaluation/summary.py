@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..data.leakage import GROUPS
-from ..statistics.intervals import Interval
-from ..statistics.jackknife import LEAST_FILMS
+from ..model.config import FINETUNED
+from ..statistics.intervals import LEAST_FILMS, Interval
 from .results import Accuracy, Evaluation, Metrics, NotCompared, summarise
 
 CONFOUNDED = (
@@ -57,9 +57,10 @@ def headline(metrics: Metrics) -> str:
 
 
 def protocol(metrics: Metrics) -> str:
-    """The protocol: training clips, and the way in which the best epoch was picked."""
+    """The protocol: training clips, and the clips that decided which weights were kept."""
     lists = "the data set's split lists" if metrics.splits_from == "lists" else "splits drawn by source"
-    picked = f"; best epoch picked on {metrics.val_clips:,} more, held out by source" if metrics.val_clips else ""
+    what = "what was kept decided" if metrics.stage == FINETUNED else "best epoch picked"
+    picked = f"; {what} on {metrics.val_clips:,} more, held out by source" if metrics.val_clips else ""
     if (folds := metrics.out_of_fold) and metrics.heads:
         picked = (
             f" by {metrics.heads} heads, each of which validates on the films that it has not seen: {folds.clips:,} "

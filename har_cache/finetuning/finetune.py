@@ -23,7 +23,6 @@ from ..model.network import Backbone, CNNBidirectionalRNN
 from ..model.run import Run, begin, fold_path
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
-from ..statistics.jackknife import LEAST_FILMS
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.checkpoints import finish
@@ -79,7 +78,8 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
 
 def network_trainer(network: CNNBidirectionalRNN, settings: TuneSettings, batches: int) -> Trainer:
     """As stage two's, but that the backbone learns later than the head and more slowly, with a warm-up of its own, and
-    that the last epoch is kept: TODO.
+    that the last epoch is kept. The best of eight, by the clips that then judge it, would pass for a gain 24 to 49
+    times in 100 where there is none, the last one 16 times (simulated, with gains correlated by 0.95 to 0.5).
 
     `network`: its encoder a Backbone; `batches`: of an epoch.
     """
@@ -208,10 +208,10 @@ def _train(
         f"Split {config.split}: fine-tuning on {len(train)} clips of {len(config.classes)} classes, "
         f"validating on the centred frames of {len(val)}; {raw.prefetcher.workers} processes decode"
     )
-    if (films := len({inputs.films[i] for i in val})) < LEAST_FILMS:
+    if len({inputs.films[i] for i in val}) == 1:
         progress.say(
-            f"WARNING: films among the validation clips: {films}; with fewer than {LEAST_FILMS} no gain can be told "
-            "from chance: whatever is learnt, the weights that it starts from will be kept"
+            "WARNING: the validation clips are of one film, which cannot tell a gain from chance: whatever is learnt, "
+            "the weights that it starts from will be kept"
         )
     network, before = inputs.network.to(raw.device), inputs.start.config.training.frames
     sequences = Sequences.from_cache(inputs.cache, raw.device)

@@ -137,7 +137,7 @@ class RawEvalBatches:
 
     One way, where a test averages over three places in each view, as stage two does to validate: for a seventh of the
     clips in six ways the network would see about as many frames as an epoch trains on. Compare its figures with each
-    other, not with those of a test or of stage two.
+    other, not with those of a test or of stage two. They choose nothing: what is kept is judged as a test judges.
     """
 
     def __init__(self, raw: RawClips, clips: np.ndarray, settings: TuneSettings) -> None:

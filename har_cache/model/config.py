@@ -65,8 +65,8 @@ class Candidate:
 class Choice:
     """Which weights a fine-tuning kept, and why. `candidates`: the start, the blend and, where that is not the same,
     the tuned weights; `gain`: of the blend over the start, the mean over clips of the difference in scaled loss;
-    `error`: its standard error over films, None for fewer than ten; `kept`: the `blend` of what was kept, 0 or that of
-    the second candidate.
+    `error`: its standard error over films; `needed`: what the gain had to exceed, that error, made larger where films
+    are few; both None for one film; `kept`: the `blend` of what was kept, 0 or that of the second candidate.
     """
 
     candidates: tuple[Candidate, ...]
@@ -74,6 +74,7 @@ class Choice:
     films: int
     gain: float
     error: float | None
+    needed: float | None
     kept: float
     reason: str
 

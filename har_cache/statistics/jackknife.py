@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST_FILMS = 10  # with fewer, an error is itself too uncertain to be gone by
-
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over clips of so many films. `error`: its standard error; None for fewer than LEAST_FILMS films."""
+    """A mean over clips of so many films. `error`: its standard error, which few films give roughly, to be used with
+    Student's t of one degree of freedom less than there are films; None for one film.
+    """
 
     value: float
     error: float | None
@@ -21,7 +21,7 @@ def mean_by_film(values: np.ndarray, films: Sequence[str]) -> Mean:
     """The mean of `values`, real numbers (clips), one clip or more, by the film of each clip."""
     names, place = np.unique(np.asarray(films, str), return_inverse=True)
     count, mean = len(names), float(np.mean(values))
-    if count < LEAST_FILMS:
+    if count < 2:
         return Mean(mean, None, count)
     sums, clips = np.bincount(place, values), np.bincount(place)
     without = (sums.sum() - sums) / (clips.sum() - clips)

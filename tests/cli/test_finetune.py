@@ -37,9 +37,9 @@ def test_it_says_what_it_does_how_fast_it_was_and_what_is_next(finished: Finishe
     assert result.exit_code == 0 and result.stdout == "", result.output
     first, warning, second, *_, pace, last = result.stderr.splitlines()
     assert first.startswith("Split 1: fine-tuning on ") and second.startswith("Before the first step: ")
-    assert warning.startswith("WARNING: films among the validation clips: 1; with fewer than 10 no gain can be told")
+    assert warning.startswith("WARNING: the validation clips are of one film")
     assert "clips/s; decoding alone " in pace and "waiting for frames" in pace
-    assert last.startswith(f"{tmp_path / 'run'}: kept the start: fewer than 10 films")
+    assert last.startswith(f"{tmp_path / 'run'}: kept the start: clips of one film")
     assert "the blend (0.5 tuned) " in last and "next: har-cache evaluate" in last
     scored = call("evaluate", tmp_path / "run", "--workers", "1")
     assert scored.exit_code == 0 and f"Stage two ({head}) on the same clips" in scored.stdout

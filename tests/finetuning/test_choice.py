@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from har_cache.finetuning.choice import FEW_FILMS, GAINED, NOT_SHOWN, compare, in_words
+from har_cache.finetuning.choice import GAINED, NOT_SHOWN, ONE_FILM, compare, in_words
 from har_cache.model.config import Candidate, Choice
 from har_cache.statistics.calibration import tempered
 from har_cache.statistics.jackknife import mean_by_film
@@ -89,10 +89,31 @@ def test_the_error_is_by_film() -> None:
     assert (twins.gain, twins.error) == pytest.approx((alone.gain, alone.error))
 
 
-def test_with_few_films_the_start_is_kept_whatever_the_gain() -> None:
-    found = compared(probabilities(0.0), probabilities(5.0), films=[str(i % 9) for i in range(CLIPS)])
-    assert (found.kept, found.reason, found.error, found.films) == (0.0, FEW_FILMS, None, 9)
+def test_with_one_film_the_start_is_kept_whatever_the_gain() -> None:
+    found = compared(probabilities(0.0), probabilities(5.0), films=["a"] * CLIPS)
+    assert (found.kept, found.reason, found.error, found.needed, found.films) == (0.0, ONE_FILM, None, None, 1)
     assert found.gain > 0.5
+
+
+@pytest.mark.parametrize(("films", "wider"), [(2, 1.837), (4, 1.197), (10, 1.059), (60, 1.009)])
+def test_the_fewer_films_the_more_a_gain_has_to_exceed_its_error(films: int, wider: float) -> None:
+    found = compared(probabilities(1.0), probabilities(1.2, 1), films=[str(i % films) for i in range(CLIPS)])
+    assert found.error is not None and found.needed == pytest.approx(wider * found.error, rel=1e-3)
+    assert found.kept == (0.5 if found.gain > found.needed else 0.0)
+
+
+@pytest.mark.parametrize("films", [2, 3, 5, 20])
+def test_models_as_good_as_each_other_are_exchanged_one_time_in_six_however_few_films(films: int) -> None:
+    """Each film has a difference of its own beside that of its clips."""
+    rng, kept, clips = np.random.default_rng(films), 0, 8 * films
+    labels = np.arange(clips) % CLASSES
+    for _ in range(400):
+        logits = rng.normal(size=(2, clips, CLASSES))
+        evidence = 1.5 + np.repeat(rng.normal(size=(2, films)), 8, axis=1)
+        logits[:, np.arange(clips), labels] += evidence
+        pair = np.exp(logits) / np.exp(logits).sum(2, keepdims=True)
+        kept += compare([0.0, 0.5], pair, labels, [str(i // 8) for i in range(clips)]).kept > 0
+    assert 0.1 < kept / 400 < 0.23, kept / 400
 
 
 def test_a_probability_of_zero_is_no_infinite_loss() -> None:
@@ -110,14 +131,14 @@ START, BLEND, TUNED = (Candidate(blend, 0.5, 0.4, 0.8, 0.7) for blend in (0.0, 0
         ((START, BLEND, TUNED), 0.01, 0.5, GAINED, "kept the blend (0.5 tuned): the gain exceeds"),
         ((START, TUNED), 0.01, 1.0, GAINED, "kept the tuned weights: the gain exceeds"),
         ((START, BLEND, TUNED), 0.03, 0.0, NOT_SHOWN, "kept the start: the gain does not exceed"),
-        ((START, BLEND, TUNED), None, 0.0, FEW_FILMS, "kept the start: fewer than 10 films"),
+        ((START, BLEND, TUNED), None, 0.0, ONE_FILM, "kept the start: clips of one film"),
     ],
 )
 def test_in_words_it_says_what_was_kept_and_why(
     candidates: tuple[Candidate, ...], error: float | None, kept: float, reason: str, begins: str
 ) -> None:
-    said = in_words(Choice(candidates, 54, 20, 0.0234, error, kept, reason))
+    said = in_words(Choice(candidates, 54, 20, 0.0234, error, error, kept, reason))
     assert said.startswith(begins) and "54 validation clips of 20 films: +0.023" in said
-    assert ("(standard error 0.0" in said) is (error is not None)
+    assert (f"(standard error {error}0; needed: {error}0)" in said) is (error is not None)
     assert said.count("0.400 and 80.0% right") == len(candidates)
     assert ("the blend (0.5 tuned) 0.400" in said) is (BLEND in candidates)

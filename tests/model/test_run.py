@@ -212,7 +212,7 @@ def test_what_a_config_lacks_is_named(tmp_path: Path, name: str) -> None:
 
 def choice(error: float | None) -> Choice:
     each = tuple(Candidate(blend, 1.0, 0.9, 0.5, 0.7) for blend in (0.0, 0.5, 1.0))
-    return Choice(each, 54, 20, 0.2, error, 0.5 if error else 0.0, "why")
+    return Choice(each, 54, 20, 0.2, error, error, 0.5 if error else 0.0, "why")
 
 
 def test_a_config_comes_back_as_it_was_written(tmp_path: Path) -> None:
