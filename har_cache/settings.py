@@ -247,8 +247,15 @@ class CompareSettings(Settings):
         REQUIRED, "Run directories, evaluated; the first is the reference.", argument=True, metavar="RUN..."
     )
     split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=max(SPLITS))
+    out_of_fold: bool = option(False, "On the training list, by runs of --folds: to choose settings without a test.")
     format: str = _format()
     page: Path | None = option(None, "Write a page too: an .html that needs nothing else.")
+
+    def _check_together(self) -> None:
+        if self.out_of_fold and self.split:
+            raise SettingError("--split names a test list, --out-of-fold asks for none: give one of them")
+        if self.out_of_fold and len(self.runs) < 2:
+            raise SettingError("RUN...: expected two or more to be compared out of fold")
 
 
 @dataclass(frozen=True, kw_only=True)

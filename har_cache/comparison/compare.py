@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import SettingError
 from ..settings import CompareSettings
 from ..statistics.intervals import Interval, mean_accuracy_interval
-from .competitors import PROBES, Competitor, clean_lists, common_lists, read_competitor
+from .competitors import PROBES, Competitor, clean_lists, common_lists, read_competitor, read_folds
 from .paired import ClipList, Difference, difference
 
 SCHEMA = "har-comparison/1"
@@ -53,7 +53,8 @@ class OnClips:
 @dataclass(frozen=True)
 class Comparison:
     """Runs compared. `all_clips`, and `clean`, on those alone that no run knew before: None where all are, or none is.
-    `without_linear`: runs whose evaluations do not hold what their linear probes predict.
+    `without_linear`: runs whose evaluations do not hold what their linear probes predict; `out_of_fold`: whether the
+    lists are those of training, and each clip is judged by a head that has not seen its film.
     """
 
     schema: str
@@ -61,6 +62,7 @@ class Comparison:
     all_clips: OnClips
     clean: OnClips | None
     without_linear: tuple[str, ...]
+    out_of_fold: bool = False
 
     @property
     def leaks(self) -> bool:
@@ -69,14 +71,17 @@ class Comparison:
 
 
 def compare(settings: CompareSettings) -> Comparison:
-    """Compare runs on the clips that all of them were scored on, from their evaluations.
+    """Compare runs on the clips that all of them were scored on, from their evaluations; or out of fold.
 
     Raises HarCacheError where a run has not been evaluated since it was trained, or there is nothing that all can be
     compared on: other classes, other test lists, no clip in common.
     """
     settings.check()
     names = _names(settings.runs)
-    competitors = [read_competitor(path, name, settings.split) for path, name in zip(settings.runs, names, strict=True)]
+    competitors = [
+        read_folds(path, name) if settings.out_of_fold else read_competitor(path, name, settings.split)
+        for path, name in zip(settings.runs, names, strict=True)
+    ]
     lists = common_lists(competitors)
     clean = clean_lists(lists, competitors)
     leaks = sum(len(clips.keys) for clips in clean) < sum(len(clips.keys) for clips in lists)
@@ -85,7 +90,8 @@ def compare(settings: CompareSettings) -> Comparison:
         classes=len(competitors[0].classes),
         all_clips=_on_clips(competitors, lists),
         clean=_on_clips(competitors, clean) if leaks and clean else None,
-        without_linear=tuple(each.name for each in competitors if not each.linear),
+        without_linear=tuple(each.name for each in competitors if not each.linear and not settings.out_of_fold),
+        out_of_fold=settings.out_of_fold,
     )
 
 

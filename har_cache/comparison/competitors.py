@@ -12,6 +12,7 @@ from ..errors import FileError, HarCacheError, RunError
 from ..evaluation.results import METRICS, Evaluation, read_evaluation
 from ..evaluation.tables import LINEAR_HEADER, read_linear
 from ..model.run import EVALUATIONS, Run, find_runs
+from ..training.folds import read_out_of_fold
 from .paired import ClipList
 
 PROBES = LINEAR_HEADER[1:]
@@ -63,6 +64,27 @@ def read_competitor(path: Path, name: str, split: int | None = None) -> Competit
         right=_means(by_list),
         known=frozenset(p.key for evaluation in evaluations for p in evaluation.predictions if p.subset != CLEAN),
         linear={probe: _means(lists) for probe, lists in of_probes.items()},
+    )
+
+
+def read_folds(path: Path, name: str) -> Competitor:
+    """As `read_competitor`, by what heads of `--folds` say of the training list, each of films that it has not seen.
+
+    Raises HarCacheError where there is no run, or one without folds.
+    """
+    runs = [Run.open(each) for each in find_runs(path)]
+    by_list: dict[int, list[Mapping[str, float]]] = {}
+    for run in runs:
+        right = {key: float(correct) for key, correct in read_out_of_fold(run.path).items()}
+        by_list.setdefault(run.config.split, []).append(right)
+    return Competitor(
+        name=name,
+        path=path,
+        classes=frozenset(runs[0].config.classes),
+        splits_from=frozenset(),
+        right=_means(by_list),
+        known=frozenset(),
+        linear={},
     )
 
 

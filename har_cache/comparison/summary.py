@@ -34,9 +34,9 @@ def warnings(comparison: Comparison) -> list[str]:
 def where(comparison: Comparison, on: OnClips) -> str:
     """On which clips."""
     clips, splits = sum(each.clips for each in on.lists), [str(each.split) for each in on.lists]
-    lists = (
-        f"mean over the test lists of splits {', '.join(splits)}" if splits[1:] else f"test list of split {splits[0]}"
-    )
+    kind = "training list" if comparison.out_of_fold else "test list"
+    lists = f"mean over the {kind}s of splits {', '.join(splits)}" if splits[1:] else f"{kind} of split {splits[0]}"
+    lists += ", out of fold" if comparison.out_of_fold else ""
     return f"{lists}, {clips:,} clips of {comparison.classes} classes and {on.films:,} films"
 
 

@@ -4,12 +4,14 @@ not seen it, and the mean of the heads as the model.
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..data.folds import ALWAYS_TRAINS, divide
-from ..files import to_csv, write_file
+from ..errors import RunError
+from ..files import read_csv, to_csv, write_file
 from ..model.config import BestEpoch, OutOfFold
 from ..model.ensemble import HeadEnsemble
 from ..model.run import OUT_OF_FOLD, TRAINS, Run, begin, fold_path, fold_subset
@@ -70,6 +72,19 @@ def train_folds(
     ensemble = HeadEnsemble((head.cpu() for head in heads), outcome.temperature)
     finish(whole.path, config, ensemble, BestEpoch(0, outcome.loss, outcome.accuracy))
     return Run.open(whole.path)
+
+
+def read_out_of_fold(run: Path) -> dict[str, bool]:
+    """Whether each clip, by key, is right by the head that has not seen its film. Raises RunError where the run is not
+    the mean of several heads, or the file is damaged.
+    """
+    path = run / OUT_OF_FOLD
+    if not path.exists():
+        raise RunError(f"{run}: has no predictions out of fold; train it with --folds")
+    header, *rows = read_csv(path) or [[]]
+    if tuple(header) != _HEADER or any(len(row) != len(_HEADER) for row in rows):
+        raise RunError(f"{path}: damaged (expected {','.join(_HEADER)}); train again with --overwrite")
+    return {key: true == predicted for key, _, true, predicted, *_ in rows}
 
 
 def _judge(found: np.ndarray, labels: np.ndarray) -> OutOfFold:

@@ -7,7 +7,7 @@ import pytest
 from har_cache.comparison.compare import Comparison, compare
 from har_cache.comparison.summary import tables, warnings
 from har_cache.comparison.tables import render
-from har_cache.errors import SettingError
+from har_cache.errors import HarCacheError, SettingError
 from har_cache.parsing import to_json_types
 from har_cache.settings import CompareSettings
 
@@ -119,3 +119,27 @@ def test_all_of_it_is_json(evaluated: Evaluated) -> None:
     content = json.loads(json.dumps(to_json_types(found), allow_nan=False))
     assert content["schema"] == "har-comparison/1"
     assert content["clean"]["lists"][0]["clips"] == len(KEYS) - 20
+
+
+def test_runs_of_folds_are_compared_on_the_training_list(evaluated: Evaluated) -> None:
+    """Settings are chosen so, and no test list is looked at."""
+
+    def of_folds(name: str, wrong: int) -> Path:
+        path = evaluated(name)
+        rows = [f"{key},0,act0,{'act1' if i < wrong else 'act0'},0.5,0.5" for i, key in enumerate(KEYS)]
+        header = "key,fold,true,predicted,probability,probability_of_true"
+        (path / "out_of_fold.csv").write_text("\n".join([header, *rows]) + "\n")
+        return path
+
+    first, second, plain = of_folds("a", len(KEYS) // 2), of_folds("b", 0), evaluated("c")
+    found = compare(CompareSettings(runs=(first, second), out_of_fold=True))
+    (difference,) = found.all_clips.differences
+    assert (difference.top1, difference.fixed, difference.broken) == (1, len(KEYS) // 2, 0)
+    text = said(found)
+    assert "training list of split 1, out of fold" in text and "test list" not in text and not warnings(found)
+    with pytest.raises(HarCacheError, match=r"c: has no predictions out of fold; train it with --folds"):
+        compare(CompareSettings(runs=(first, plain), out_of_fold=True))
+    with pytest.raises(SettingError, match="expected two or more"):
+        compare(CompareSettings(runs=(first,), out_of_fold=True))
+    with pytest.raises(SettingError, match="--split names a test list"):
+        compare(CompareSettings(runs=(first, second), out_of_fold=True, split=1))
