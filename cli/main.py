@@ -17,6 +17,7 @@ from . import (
     predict,
     report,
     sample,
+    standin,
     train_head,
     verify,
 )
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 add(app, "sample", sample.sample)
 add(app, "download", download.download)
+add(app, "standin", standin.standin)
 add(app, "extract", extract.extract)
 add(app, "info", info.info)
 add(app, "verify", verify.verify)

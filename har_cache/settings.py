@@ -297,6 +297,15 @@ class SampleSettings(Settings):
             raise SettingError(f"--classes {self.classes}: expected an even number; they come in pairs that look alike")
 
 
+@dataclass(frozen=True, kw_only=True)
+class StandinSettings(Settings):
+    """Settings of a cache without videos."""
+
+    splits: Path = option(REQUIRED, "Folder of <class>_test_split<k>.txt, which name the clips.")
+    cache: Path = option(REQUIRED, "Cache directory to make.")
+    seed: int = option(0, "Another seed makes up other embeddings.", least=0)
+
+
 _MIRRORS = (
     "An archive, a folder with what was unpacked of it, or the URL of an archive or of a folder of both; may be given "
     "several times. Default: the official site."

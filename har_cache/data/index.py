@@ -14,7 +14,7 @@ from ..errors import DataError
 from .folders import folders, inside, scan
 from .hmdb51 import LIST_FOLDER, VIDEO_FOLDER
 from .keys import class_of, source_of
-from .splits import TEST, UNUSED, Subsets, draw_splits, find_lists, read_lists
+from .splits import TEST, UNUSED, Subsets, by_clip, draw_splits, find_lists, read_lists
 
 VIDEO_SUFFIXES = tuple(".avi .mp4 .mkv .webm .mov .m4v .mpg .mpeg .ts .wmv .flv .3gp .ogv".split())  # noqa: SIM905
 
@@ -67,11 +67,7 @@ def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipInd
     root, keys, ignored = _find_root(data)
     sources = {key: source_of(key) for key in sorted(keys)}
     lists = find_lists(data, splits)
-    first, second, third = read_lists(lists) if lists else draw_splits(sources, seed)
-    subsets = {
-        key: (first.get(key, UNUSED), second.get(key, UNUSED), third.get(key, UNUSED))
-        for key in {*first, *second, *third}
-    }
+    subsets = by_clip(read_lists(lists) if lists else draw_splits(sources, seed))
     if keys.isdisjoint(subsets):
         raise DataError(
             f"the split lists in {lists[0][2].parent} name no clip of {root}: they belong to other data; "

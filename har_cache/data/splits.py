@@ -5,7 +5,7 @@ A list is a file `<class>_test_split{1,2,3}.txt` of lines `<file name> <0|1|2>` 
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import DataError
@@ -42,6 +42,13 @@ def read_lists(lists: Iterable[tuple[str, int, Path]]) -> list[dict[str, int]]:
         for name, number in read_list(path).items():
             numbers[split - 1][f"{class_name}/{name}"] = number
     return numbers
+
+
+def by_clip(splits: Sequence[Mapping[str, int]]) -> dict[str, Subsets]:
+    """Key -> UNUSED, TRAIN or TEST in split 1, 2 and 3; `splits`: for each split, key -> one of these."""
+    first, second, third = splits
+    keys = sorted({*first, *second, *third})
+    return {key: (first.get(key, UNUSED), second.get(key, UNUSED), third.get(key, UNUSED)) for key in keys}
 
 
 def draw_splits(sources: Mapping[str, str], seed: int) -> list[dict[str, int]]:

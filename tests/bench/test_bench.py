@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from har_cache.bench import bench as benchmark
 from har_cache.bench import device, extraction, training
-from har_cache.bench import fake_cache as standin
 from har_cache.bench import tasks as rates
 from har_cache.bench.device import DeviceParts
 from har_cache.bench.measurements import Figure, Measurements
@@ -18,6 +17,7 @@ from har_cache.bench.naive import NaiveBaseline
 from har_cache.cache.reader import FeatureCache
 from har_cache.cache.record import ClipRecord
 from har_cache.cache.verify import verify
+from har_cache.data.hmdb51 import CLIPS, FRAMES
 from har_cache.encoder.folded import fold
 from har_cache.errors import HarCacheError, SettingError
 from har_cache.extraction.gpu import batches
@@ -33,8 +33,7 @@ SPEEDS = st.lists(st.floats(1, 1000), min_size=1, max_size=5)
 @pytest.fixture
 def small_standin(monkeypatch):
     """A stand-in of a few clips, and a training of few steps."""
-    monkeypatch.setattr(standin, "CLIPS", 204)
-    monkeypatch.setattr(standin, "FRAMES", 204 * 40)
+    monkeypatch.setattr(training, "CLIPS", 204)
     monkeypatch.setattr(training, "_STEPS", 2)
     monkeypatch.setattr(training, "_BATCH", 16)
 
@@ -79,15 +78,15 @@ def test_of_a_few_clips_everything_counts():
 
 
 def test_the_stand_in_is_a_sound_cache(tmp_path, small_standin):
-    cache = standin.write_standin(tmp_path / "cache")
+    cache = training.write_noise(tmp_path / "cache")
     assert len(cache) == 204 and len(cache.classes) == 51
-    assert 0.7 < cache.frames.sum() / (204 * 40) < 1.3
+    assert 0.7 < cache.frames.sum() / (204 * FRAMES / CLIPS) < 1.3
     assert verify(cache.path) == []
     assert isinstance(FeatureCache(cache.path), FeatureCache)
 
 
 def test_the_stand_in_is_of_the_size_of_hmdb51():
-    assert standin.CLIPS == 6766 and standin.FRAMES == 640_000
+    assert (training.CLIPS, CLIPS, FRAMES) == (6766, 6766, 640_000)
 
 
 def test_the_naive_baseline_embeds_every_frame_and_trains(finished):

@@ -3,33 +3,24 @@
 import csv
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.cache.recipe import EMBEDDING
-from har_cache.data.keys import source_of
-from har_cache.data.splits import TEST, TRAIN, read_list
+from har_cache.data.splits import TEST, TRAIN, Subsets, by_clip, find_lists, read_lists
+from har_cache.sample_data.standin import Strengths, embed
 
 from . import caches
 from .shared import OFFICIAL_LISTS
 
 _SHARD_CLIPS = 256
 
-Subsets = Mapping[str, tuple[int, ...]]
 
-
-def official_subsets(folder: Path = OFFICIAL_LISTS) -> dict[str, tuple[int, ...]]:
+def official_subsets(folder: Path = OFFICIAL_LISTS) -> dict[str, Subsets]:
     """HMDB51's lists as key -> its part in splits 1, 2, 3."""
-    subsets: dict[str, list[int]] = {}
-    for path in sorted(folder.iterdir()):
-        if match := re.fullmatch(r"(.+)_test_split([123])\.txt", path.name):
-            for name, part in read_list(path).items():
-                subsets.setdefault(f"{match[1]}/{name}", [0, 0, 0])[int(match[2]) - 1] = part
-    return {key: tuple(parts) for key, parts in subsets.items()}
+    return by_clip(read_lists(find_lists(folder, folder)))
 
 
 def small_subsets(classes: int = 4, sources: int = 6, clips: int = 3) -> dict[str, tuple[int, ...]]:
@@ -46,7 +37,7 @@ def small_subsets(classes: int = 4, sources: int = 6, clips: int = 3) -> dict[st
 
 def write_cache(
     root: Path,
-    subsets: Subsets,
+    subsets: Mapping[str, Subsets],
     *,
     frames: int = 4,
     class_signal: float = 1.0,
@@ -58,12 +49,8 @@ def write_cache(
 ) -> FeatureCache:
     """A finished cache of all clips of `subsets` but the `failed` and `absent` ones."""
 
-    def embed(key: str) -> np.ndarray:
-        signal = class_signal * _direction(key.split("/")[0]) + source_signal * _direction(source_of(key))
-        drawn = np.random.default_rng(_number(key)).standard_normal((1, frames, EMBEDDING))
-        return (signal + noise * drawn).astype(np.float16)
-
-    embeddings = {key: embed(key) for key in subsets if key not in {*failed, *absent}}
+    strengths = Strengths(action=class_signal, scene=source_signal, noise=noise)
+    embeddings = {key: embed(key, frames, strengths) for key in subsets if key not in {*failed, *absent}}
     caches.write_cache(root, embeddings, failures=failed, subsets=subsets, shard_clips=_SHARD_CLIPS, encoder=encoder)
     return FeatureCache(root)
 
@@ -97,10 +84,6 @@ def write_run(path: Path, cache: FeatureCache, split: int = 1, classes: Sequence
         "1,1.4,0.3,1.3,0.35,0.001,0.5\n2,0.9,0.7,1.0,0.5,0.001,0.5\n3,0.5,0.9,1.1,0.45,0.0001,0.5\n"
     )
     return path
-
-
-def _direction(name: str) -> np.ndarray:
-    return np.random.default_rng(_number(name)).standard_normal(EMBEDDING)
 
 
 def _number(text: str) -> int:

@@ -1,0 +1,17 @@
+"""`har-cache standin`."""
+
+from har_cache.settings import StandinSettings
+
+from .console import Bar, say
+
+
+def standin(settings: StandinSettings) -> None:
+    """Make a cache without any video: the clips of split lists, with embeddings that are made up.
+
+    To rehearse training and evaluation at full size. What a model reaches on it says nothing about the data set.
+    """
+    from har_cache.sample_data.standin import make_standin
+
+    cache = make_standin(settings, Bar())
+    frames = int(cache.frames.sum())
+    say(f"{len(cache):,} clips of {len(cache.classes)} classes, {frames:,} frames, in {cache.path}: made up, no videos")
