@@ -20,6 +20,8 @@ PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
 IMAGENET_OR_RANDOM = "imagenet-or-random"
 NAMED_WEIGHTS = ("imagenet", "random", IMAGENET_OR_RANDOM)
 NAMED_PROJECTIONS = ("pca", "random")
+CENTER, FLIP, FULL = "center", "flip", "full"  # the middle of a frame; that mirrored; all of the frame
+VIEWS = ("center", "center,flip", "center,full", "center,flip,full")
 CELLS = ("gru", "lstm", "rnn", "conv")
 BLOCKS = 18  # of MNASNet: the stem, sixteen inverted residuals, the last convolution
 SPLITS = (1, 2, 3)
@@ -64,7 +66,7 @@ class ExtractSettings(Settings):
         "imagenet", "imagenet, random or imagenet-or-random (demos), a .pth or .safetensors file, or a run."
     )
     projection: str | None = option(None, "pca, random, or an encoder.safetensors; default: that of --weights, or pca.")
-    views: tuple[str, ...] = option(("center",), "center, or center,flip.", listed=True)
+    views: tuple[str, ...] = option((CENTER,), f"One of: {'; '.join(VIEWS)}.", listed=True)
     precision: str = option("auto", "auto: the fastest that is faithful.", choices=("auto", *PRECISIONS))
     decoder: str = option("auto", "The frames are the same.", choices=DECODERS)
     device: str = _devices()
@@ -77,8 +79,8 @@ class ExtractSettings(Settings):
     overwrite: bool = option(False, "Replace a cache made with another recipe.")
 
     def _check_together(self) -> None:
-        if self.views not in (("center",), ("center", "flip")):
-            raise SettingError(f"--views {','.join(self.views)}: expected center or center,flip")
+        if (views := ",".join(self.views)) not in VIEWS:
+            raise SettingError(f"--views {views}: expected one of: {'; '.join(VIEWS)}")
         gpus = [int(number) for number in re.findall("[0-9]+", self.device)]
         if len(set(gpus)) < len(gpus):
             raise SettingError(f"--device {self.device}: expected each GPU once")

@@ -101,14 +101,14 @@ def site(copy: "Copy") -> Iterator["Website"]:
 
 @pytest.fixture(scope="session")
 def in_worker() -> Iterator[Callable[..., Any]]:
-    """Calls a function in a worker process that embeds in both views; gives what came of it, or its ClipError."""
+    """Calls a function in a worker process that embeds in all views; gives what came of it, or its ClipError."""
     from har_cache.encoder.folded import fold
     from har_cache.workers.pool import WorkerPool
     from har_cache.workers.tasks import Job
 
     from .helpers.networks import calibrated_model
 
-    with WorkerPool(Job("pyav", fold(calibrated_model()), "fp32", ("center", "flip")), 1) as workers:
+    with WorkerPool(Job("pyav", fold(calibrated_model()), "fp32", ("center", "flip", "full")), 1) as workers:
         yield lambda function, *args: workers.outcome(workers.submit(function, *args))
 
 

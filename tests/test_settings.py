@@ -39,7 +39,10 @@ HERE = {"cache": Path("c"), "run": Path("r")}
         (TrainHeadSettings(**HERE, head=HeadSettings(hidden=0)), "--hidden 0: expected at least 1"),
         (TrainHeadSettings(**HERE, resume=True, overwrite=True), "--resume goes on .* give one of them"),
         (ExtractSettings(data=Path(), cache=Path(), stall_s=0.0), "--clip-timeout 0.0: expected a number above 0"),
-        (ExtractSettings(data=Path(), cache=Path(), views=("flip",)), "--views flip: expected center or center,flip"),
+        (
+            ExtractSettings(data=Path(), cache=Path(), views=("flip",)),
+            "--views flip: expected one of: center; center,flip; center,full; center,flip,full",
+        ),
         (ExtractSettings(data=Path(), cache=Path(), workers=0), "--workers 0: expected at least 1"),
         (CompareSettings(runs=(), format="html"), "--format html: expected one of text, markdown, latex"),
         (AblateSettings(run=Path(), split=4), "--split 4: expected at least 1 and at most 3"),

@@ -44,7 +44,7 @@ def transform(path: Path, seconds: float) -> float:
     """The frames at the start of a clip to crops."""
     chunk = next(_chunks(path))
     batches = _batches(itertools.repeat(chunk))
-    return _clocked(lambda: len(next(batches)), seconds)
+    return _clocked(lambda: len(next(batches)[0]), seconds)
 
 
 @bounded()
@@ -58,8 +58,8 @@ def copy(path: Path, seconds: float) -> float:
 @bounded()
 def encode(path: Path, seconds: float) -> float:
     """Crops to embeddings, in full batches."""
-    crops = next(_batches(itertools.cycle(_chunks(path))))
-    return _clocked(lambda: worker.encoder()(crops).to(torch.float16).numpy().shape[1], seconds)
+    seen = next(_batches(itertools.cycle(_chunks(path))))
+    return _clocked(lambda: worker.encoder()(*seen).to(torch.float16).numpy().shape[1], seconds)
 
 
 @bounded()
@@ -96,7 +96,7 @@ def _chunks(path: Path) -> Iterator[np.ndarray]:
         yield from worker.chunks(video)
 
 
-def _batches(chunks: Iterator[np.ndarray]) -> Iterator[torch.Tensor]:
+def _batches(chunks: Iterator[np.ndarray]) -> Iterator[list[torch.Tensor]]:
     return worker.batches(chunks, worker.StageTimer())
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import system
+from ..settings import CENTER, FLIP, FULL
 from .convolutions import Block, CudnnConv
 from .folded import FoldedEncoder, without_linear_biases
 from .fp32 import true_fp32
@@ -29,15 +30,15 @@ FAITHFUL = 0.99
 class Encoder:
     """The frozen network at one precision, on one device.
 
-    `encoder(crops)`: what `crop` gives, (n, 3, 224, 224) -> float32 (views, n, 256). On the CPU it is built for one
-    thread: the pipeline runs one a core.
+    `encoder(*pictures)`: what `pictures` gives for its views, (n, 3, 224, 224) each -> float32 (views, n, 256). On the
+    CPU it is built for one thread: the pipeline runs one a core.
     """
 
     def __init__(
         self,
         folded: FoldedEncoder,
         precision: str = "fp32",
-        views: Sequence[str] = ("center",),
+        views: Sequence[str] = (CENTER,),
         device: str = "cpu",
     ) -> None:
         self.device = torch.device(device)
@@ -68,11 +69,11 @@ class Encoder:
         ]
 
     @torch.inference_mode()
-    def __call__(self, crops: Tensor) -> Tensor:
-        """Embeddings of each view: float32 (views, n, 256)."""
-        seen = [crops.flip(-1) if name == "flip" else crops for name in self.views]
+    def __call__(self, crops: Tensor, whole: Tensor | None = None) -> Tensor:
+        """Embeddings of each view: float32 (views, n, 256). `whole`: for the view `full`."""
+        seen = [view(name, crops, whole) for name in self.views]
         with true_fp32(self.device):
-            return torch.stack([F.linear(self.features(view), self.weight, self.bias) for view in seen])
+            return torch.stack([F.linear(self.features(picture), self.weight, self.bias) for picture in seen])
 
     @torch.inference_mode()
     def features(self, crops: Tensor) -> Tensor:
@@ -90,6 +91,14 @@ class Encoder:
         parts = _filled(crops).split(_EARLY_BATCH)
         early = torch.cat([_run(self.blocks[:_EARLY_BLOCKS], normalise(part)) for part in parts])
         return _pool(_run(self.blocks[_EARLY_BLOCKS:], early))[:n]
+
+
+def view(name: str, crops: Tensor, whole: Tensor | None) -> Tensor:
+    """What a view shows, of the pictures that there are."""
+    if name == FULL:
+        assert whole is not None
+        return whole
+    return crops.flip(-1) if name == FLIP else crops
 
 
 def _filled(x: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ class _TestLists:
         with FramePrefetcher(len(PLACES) * frames, workers, 2 * workers, as_decoded=as_decoded) as prefetcher:
             raw = RawClips(self.cache, labels, index, prefetcher, device)
             with self.progress.task("Evaluating raw frames", "clip", len(test)):
-                found = raw_probabilities(network, raw, test, frames, len(self.cache.views), self.progress)
+                found = raw_probabilities(network, raw, test, frames, self.cache.views, self.progress)
         if not found:
             key, reason = next(iter(raw.failures.items()))
             raise HarCacheError(

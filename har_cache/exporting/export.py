@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..encoder.transform import CROP, MEAN, STD, TRANSFORM, crop, normalise, scale_and_shift
+from ..encoder.transform import CROP, MEAN, STD, crop, described, normalise, scale_and_shift
 from ..errors import ClipError, HarCacheError, SettingError
 from ..files import write_file
 from ..model.load import load_network
@@ -112,7 +112,7 @@ def _metadata(run: Run) -> dict[str, str]:
         "classes": json.dumps(config.classes),
         "frames": str(config.training.frames),
         "views": ",".join(config.recipe.views),
-        "transform": TRANSFORM,
+        "transform": described(config.recipe.views),
         "mean": json.dumps(MEAN),
         "std": json.dumps(STD),
         "input": f"frames: uint8 RGB (batch, frames, 3, {CROP}, {CROP}), normalised inside; mask: bool (batch, frames)",

@@ -19,7 +19,7 @@ from ..devices import kind_of
 from ..encoder.encoder import choose_precision
 from ..encoder.folded import fold
 from ..encoder.projection import fit_pca, random_projection
-from ..encoder.transform import TRANSFORM, normalise
+from ..encoder.transform import described, normalise
 from ..encoder.weights import Weights, build_encoder, calibrate, find_weights, save_encoder, tensors_sha256
 from ..errors import ClipError, HarCacheError, WeightsError
 from ..files import sha256
@@ -86,7 +86,7 @@ class _Preparation:
             projection=projection.name,
             projection_fit=projection.fit,
             encoder_sha256=sha256(encoder),
-            transform=TRANSFORM,
+            transform=described(settings.views),
             views=settings.views,
             precision=precision,
             faithfulness=round(faithfulness, 4),

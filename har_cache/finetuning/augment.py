@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cache.recipe import Recipe
-from ..encoder.transform import CROP, RESIZE, normalise
+from ..encoder.transform import CROP, normalise
+from ..settings import FLIP, FULL
 
 _GREY = (0.299, 0.587, 0.114)
 _WHITE = 255.0
@@ -22,25 +23,30 @@ _WHITE = 255.0
 class Augmentation:
     """Bounds of the changes of training clips. `least_area`: of the 256x256 pixels, in a random crop; `aspect`: of its
     sides, at most; `colour`: by how much brightness, contrast and saturation are scaled up or down at most; `flip`:
-    how often left and right change places.
+    how often left and right change places; `whole`: how often the 256x256 pixels are the whole frame, not its middle.
     """
 
     least_area: float = 0.6
     aspect: float = 4 / 3
     colour: float = 0.2
     flip: float = 0.0
+    whole: float = 0.0
 
 
 def augmentation_for(recipe: Recipe) -> Augmentation:
     """The changes that keep to what stage two learnt from: half of the clips are mirrored where its embeddings were of
-    both views, and none elsewhere, since left may not mean right there.
+    both views, and none elsewhere, since left may not mean right there. As many are shown whole as it took in that
+    view.
     """
-    return Augmentation(flip=0.5 if "flip" in recipe.views else 0.0)
+    views = recipe.views
+    return Augmentation(flip=0.5 if FLIP in views else 0.0, whole=1 / len(views) if FULL in views else 0.0)
 
 
 def centred(frames: Tensor) -> Tensor:
-    """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): the network's own transform, to the last bit."""
-    edge = (RESIZE - CROP) // 2
+    """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): the network's own transform, to the last bit. Of
+    (b, t, 224, 224, 3) all is taken.
+    """
+    edge = (frames.shape[2] - CROP) // 2
     inner = frames[:, :, edge : edge + CROP, edge : edge + CROP].flatten(0, 1).permute(0, 3, 1, 2)
     with _exact(frames):
         return normalise(inner.to(torch.float32, memory_format=torch.channels_last)).unflatten(0, frames.shape[:2])

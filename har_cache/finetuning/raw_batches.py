@@ -1,6 +1,6 @@
 """Raw clips as batches, as `batches` has them of a cache: the same frames of the same clips, decoded when needed."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..cache.reader import FeatureCache
 from ..data.index import ClipIndex
-from ..encoder.transform import RESIZE, crop
+from ..encoder.transform import RESIZE, Square
 from ..errors import ClipError, HarCacheError
 from ..progress import Progress
 from ..settings import TuneSettings
@@ -46,52 +46,60 @@ class RawClips:
         self._paths = [paths.get(key, index.root / key) for key in cache.keys]
         self._progress = progress
 
-    def decode(self, clips: np.ndarray, frames: Iterable[Tensor], stats: LoaderStats) -> Iterator[np.ndarray | None]:
-        """Of each of the clips with these indices the frames of these numbers, ascending, as the prefetcher gives them,
-        for `resized`: good until the next are asked for; None where a clip fails, now or before.
+    def decode(
+        self, clips: np.ndarray, frames: Iterable[Tensor], squares: Sequence[Square], stats: LoaderStats
+    ) -> Iterator[Tensor | None]:
+        """Of each of the clips with these indices the frames of these numbers, ascending, made such squares: uint8
+        (n, side, side, 3) on the device, good until the next are asked for; None where a clip fails, now or before.
         """
         good = [self.keys[i] not in self.failures for i in clips]
-        wanted = zip(clips, frames, good, strict=True)
-        arrays = self.prefetcher.read(((self._paths[i], numbers.tolist()) for i, numbers, ok in wanted if ok), stats)
-        for i, ok in zip(clips, good, strict=True):
+        wanted = zip(clips, frames, squares, good, strict=True)
+        requests = ((self._paths[i], numbers.tolist(), square) for i, numbers, square, ok in wanted if ok)
+        arrays = self.prefetcher.read(requests, stats)
+        for i, square, ok in zip(clips, squares, good, strict=True):
             array = next(arrays) if ok else None
             if isinstance(array, ClipError):
+                if self.keys[i] not in self.failures:
+                    self._progress.say(f"Skipped: {self.keys[i]}: {array}")
                 self.failures[self.keys[i]] = str(array)
-                self._progress.say(f"Skipped: {self.keys[i]}: {array}")
-                array = None
-            yield array
+            yield square.of(self._uploaded(array)) if isinstance(array, np.ndarray) else None
 
-    def resized(self, frames: np.ndarray) -> Tensor:
-        """uint8 (n, height, width, 3) -> uint8 (n, 256, 256, 3) on the device, where frames of another size are resized
-        and cut as workers do it. On the CPU it may be the same memory.
-        """
+    def _uploaded(self, frames: np.ndarray) -> Tensor:
+        """On the device; on the CPU it is the same memory."""
         there = torch.from_numpy(frames)
         if self.device.type == "cuda":
             pinned = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=True)  # torch's until it is uploaded
             np.copyto(pinned.numpy(), frames)
             there = pinned.to(self.device, non_blocking=True)
-        if frames.shape[1:3] == (RESIZE, RESIZE):
-            return there
-        return crop(there, RESIZE).permute(0, 2, 3, 1).to(torch.uint8)
+        return there
 
     def batches(
-        self, clips: Tensor, frames: int, places: Tensor, batch_size: int, stats: LoaderStats
+        self,
+        clips: Tensor,
+        frames: int,
+        places: Tensor,
+        batch_size: int,
+        stats: LoaderStats,
+        whole: Sequence[bool] | None = None,
     ) -> Iterator[Batch]:
-        """The clips with these indices (n) in batches, their frames as `draw_frames` takes them from these `places`.
+        """The clips with these indices (n) in batches, their frames as `draw_frames` takes them from these `places`;
+        `whole`: which clips' frames come whole, else it is their middle.
 
         Inputs are uint8 (clips, t, 256, 256, 3) on the device; what stands where the mask is false is the clip's first
         frame again. A clip that fails is missing from its batch, which is shorter then, or empty. Raises HarCacheError
         where all of them fail.
         """
         steps, mask = draw_frames(self.lengths[clips], frames, places)
-        arrays = self.decode(clips.numpy(), (row[here] for row, here in zip(steps, mask, strict=True)), stats)
+        numbers = (row[here] for row, here in zip(steps, mask, strict=True))
+        squares = [Square(RESIZE, shown) for shown in whole or [False] * len(clips)]
+        decoded = self.decode(clips.numpy(), numbers, squares, stats)
         found = 0
         for part in torch.arange(len(clips)).split(batch_size):
             inputs = torch.empty(len(part), frames, RESIZE, RESIZE, 3, dtype=torch.uint8, device=self.device)
             kept: list[int] = []
-            for i, array in zip(part.tolist(), islice(arrays, len(part)), strict=True):
-                if array is not None:
-                    clip, row = self.resized(array), inputs[len(kept)]
+            for i, clip in zip(part.tolist(), islice(decoded, len(part)), strict=True):
+                if clip is not None:
+                    row = inputs[len(kept)]
                     row[: len(clip)] = clip
                     row[len(clip) :] = clip[:1]
                     kept.append(i)
@@ -117,6 +125,7 @@ class RawTrainBatches:
     ) -> None:
         self._raw, self._clips, self._settings = raw, torch.from_numpy(clips), settings
         self._transform = partial(augmented, how=how) if settings.augment else centred
+        self._whole = how.whole if settings.augment else 0.0
         self.stopwatch = Stopwatch(raw.prefetcher.workers, raw.device)
         self.epoch = 0
 
@@ -128,7 +137,8 @@ class RawTrainBatches:
         generator = torch.Generator().manual_seed(derive_seed(settings.seed, self.epoch))
         order = self._clips[torch.randperm(n, generator=generator)]
         jitter = torch.rand(n, settings.frames, generator=generator)
-        batches = self._raw.batches(order, settings.frames, jitter, settings.batch_size, self.stopwatch.loader)
+        whole = (torch.rand(n, generator=generator) < self._whole).tolist()
+        batches = self._raw.batches(order, settings.frames, jitter, settings.batch_size, self.stopwatch.loader, whole)
         return (_transformed(batch, self._transform) for batch in self.stopwatch.timed(batches))
 
 

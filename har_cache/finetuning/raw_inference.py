@@ -1,18 +1,25 @@
 """Class probabilities of clips, from raw frames."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..encoder.encoder import view
 from ..encoder.fp32 import true_fp32
+from ..encoder.transform import CROP, Square
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
+from ..settings import CENTER, FLIP, FULL
 from ..training.batches import PLACES, draw_frames
 from ..workers.prefetch import LoaderStats
 from .augment import centred
 from .raw_batches import RawClips
+
+# What views are made from.
+_SQUARES = {Square(): (CENTER, FLIP), Square(CROP, whole=True): (FULL,)}
 
 
 def raw_probabilities(
@@ -20,13 +27,13 @@ def raw_probabilities(
     raw: RawClips,
     clips: np.ndarray,
     frames: int,
-    views: int,
+    views: Sequence[str],
     progress: Progress = Progress(),
 ) -> dict[int, np.ndarray]:
     """Class probabilities, float32 (classes), by the index of the clip; those of clips that fail are not there.
 
-    Averaged as `probabilities` does, over mirrored frames too where `views` is 2. A frame is decoded and embedded once
-    for all ways to take it.
+    Averaged as `probabilities` does, over the `views`. A frame is embedded once for all ways to take it, and decoded
+    once too, or twice where `full` is a view: what workers hand over is either the middle of a frame or all of it.
     """
     found = probabilities_of_all([(network, frames)], raw, clips, views, progress)
     return {clip: of_networks[0] for clip, of_networks in found.items()}
@@ -36,36 +43,50 @@ def probabilities_of_all(
     networks: Sequence[tuple[CNNBidirectionalRNN, int]],
     raw: RawClips,
     clips: np.ndarray,
-    views: int,
+    views: Sequence[str],
     progress: Progress = Progress(),
 ) -> dict[int, np.ndarray]:
     """As `raw_probabilities`, float32 (networks, classes), of several networks, each with its number of frames a clip:
-    a clip is decoded once for all of them.
+    a clip is decoded no more often for all of them.
     """
     ready = [network.to(raw.device).eval() for network, _ in networks]
     lengths = raw.lengths[torch.from_numpy(clips)]
     ways = [[draw_frames(lengths, frames, torch.tensor(place)) for place in PLACES] for _, frames in networks]
     every = [way for of_network in ways for way in of_network]
     chosen = [torch.cat([steps[i][mask[i]] for steps, mask in every]).unique() for i in range(len(clips))]
-    found = {}
+    seen = [(square, shown) for square, known in _SQUARES.items() if (shown := [v for v in views if v in known])]
+    squares = [square for square, _ in seen] * len(clips)
+    found: dict[int, np.ndarray] = {}
     with torch.inference_mode(), true_fp32(raw.device):
-        for i, array in enumerate(raw.decode(clips, chosen, LoaderStats())):
+        again = np.repeat(clips, len(seen))
+        decoded = raw.decode(again, (numbers for numbers in chosen for _ in seen), squares, LoaderStats())
+        for i in range(len(clips)):
+            taken = [_taken(of_network, chosen[i], i, raw.device) for of_network in ways]
+            sums = [
+                torch.stack([_summed(*of_network, pixels, shown) for of_network in zip(ready, taken, strict=True)])
+                for pixels, (_, shown) in zip(islice(decoded, len(seen)), seen, strict=True)
+                if pixels is not None
+            ]
             progress.advance()
-            if array is None:
-                continue
-            images, rows = centred(raw.resized(array)[None])[0], []
-            for network, of_network in zip(ready, ways, strict=True):
-                steps = torch.stack([torch.searchsorted(chosen[i], steps[i]) for steps, _ in of_network])
-                mask = torch.stack([mask[i] for _, mask in of_network])
-                rows.append(_of_clip(network, images, steps.to(raw.device), mask.to(raw.device), views))
-            found[int(clips[i])] = torch.stack(rows).cpu().numpy()
+            if len(sums) == len(seen):
+                found[int(clips[i])] = (torch.stack(sums).sum(0) / len(views)).cpu().numpy()
     return found
 
 
-def _of_clip(network: CNNBidirectionalRNN, images: Tensor, steps: Tensor, mask: Tensor, views: int) -> Tensor:
-    """Normalised (n, 3, 224, 224), and which of them are taken, int64 and bool (ways, t) -> probabilities (classes)."""
-    total = torch.zeros((), device=images.device)
-    for view in range(views):
-        embeddings = network.encoder(images.flip(-1) if view else images)
+_Taken = tuple[Tensor, Tensor]  # which frames are, int64 and bool (ways, t)
+
+
+def _taken(ways: Sequence[_Taken], chosen: Tensor, clip: int, device: torch.device) -> _Taken:
+    """The ways to take frames of one clip, of those that were chosen of it, from the ways for all clips."""
+    steps = torch.stack([torch.searchsorted(chosen, steps[clip]) for steps, _ in ways])
+    return steps.to(device), torch.stack([mask[clip] for _, mask in ways]).to(device)
+
+
+def _summed(network: CNNBidirectionalRNN, taken: _Taken, pixels: Tensor, views: Sequence[str]) -> Tensor:
+    """uint8 (n, side, side, 3) -> probabilities (classes), the sum of those in each of these views."""
+    images, (steps, mask) = centred(pixels[None])[0], taken
+    total = torch.zeros((), device=pixels.device)
+    for name in views:
+        embeddings = network.encoder(view(name, images, images))
         total = total + network.head(embeddings[steps], mask).float().softmax(1).mean(0)
-    return total / views
+    return total

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..encoder.transform import RESIZE
+from ..encoder.transform import RESIZE, Square
 from ..errors import ClipError
 from .pool import WorkerPool
 from .ring import Ring
@@ -21,7 +21,7 @@ _RESIZED_BYTES = RESIZE * RESIZE * 3
 _AS_DECODED_BYTES = 2 * _RESIZED_BYTES  # 240 lines of up to 546 pixels
 
 T = TypeVar("T")
-Request = tuple[Path, Sequence[int]]  # a clip, and the numbers of its frames, ascending
+Request = tuple[Path, Sequence[int], Square]  # a clip, the numbers of its frames, ascending, and what becomes of them
 
 
 @dataclass
@@ -34,7 +34,7 @@ class LoaderStats:
 
 
 class FramePrefetcher:
-    """A pool of worker processes that decode sampled frames, at most `ahead` clips before they are asked for.
+    """A pool of worker processes that decode sampled frames, at most `ahead` requests before they are asked for.
 
     `frames`: the most that are taken from a clip. With `as_decoded` they come in their own size, as far as that is not
     large, for somebody who resizes them faster than workers do. A context manager. One iteration of `read` at a time.
@@ -57,12 +57,12 @@ class FramePrefetcher:
         self._stack.__exit__(*error)
 
     def read(self, requests: Iterable[Request], stats: LoaderStats) -> Iterator[np.ndarray | ClipError]:
-        """Yield what each request gave, in their order: uint8 (n, 256, 256, 3), or (n, height, width, 3) of the clip's
-        own size where that may be, or why it gave nothing.
+        """Yield what each request gave, in their order: uint8 (n, side, side, 3), squares as it says, or (n, height,
+        width, 3) of the clip's own size where that may be, or why it gave nothing.
 
         The frames are good until the next ones are asked for.
         """
-        calls = ((len(numbers), (path, numbers, self._most)) for path, numbers in requests)
+        calls = ((len(numbers), (path, numbers, square, self._most)) for path, numbers, square in requests)
         with closing(decode_ahead(self._pool, pick, calls, self._rings)) as decodings:
             for decoding in decodings:
                 yield self._result(decoding, stats)

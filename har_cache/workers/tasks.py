@@ -17,8 +17,9 @@ from torch import Tensor
 from ..cache.record import ClipRecord, source_sha256
 from ..encoder.encoder import CPU_BATCH, Encoder
 from ..encoder.folded import FoldedEncoder
-from ..encoder.transform import RESIZE, crop
+from ..encoder.transform import Square, crop, pictures
 from ..errors import ClipError
+from ..settings import CENTER
 from ..video.decode import VideoReader, read_frames, spread
 from ..video.pixels import Pixels, Tables, store_rgb
 from ..video.thumbnails import Thumbnails
@@ -40,7 +41,7 @@ class Job(Sandbox):
     decoder: str
     encoder: FoldedEncoder | None = None
     precision: str = "fp32"
-    views: tuple[str, ...] = ("center",)
+    views: tuple[str, ...] = (CENTER,)
     rings: tuple[str, ...] = ()
     tables: tuple[tuple[Pixels, str], ...] = ()
     nice: int = 0
@@ -69,8 +70,8 @@ def embed(key: str, path: Path, thumbnails: Thumbnails | None = None) -> ClipRec
     parts = []
     with bounded(), open_video(path) as video:
         frames = thumbnails.watch(chunks(video)) if thumbnails else chunks(video)
-        for crops in batches(frames, timer):
-            parts.append(encoder()(crops).to(torch.float16).numpy())
+        for seen in batches(frames, timer, _job.views):
+            parts.append(encoder()(*seen).to(torch.float16).numpy())
             timer.record("encode")
     embeddings = np.concatenate(parts, axis=1)
     check_finite(embeddings)
@@ -100,17 +101,15 @@ def decode(key: str, path: Path, ring: str) -> ClipRecord:
     return _record(key, path, video, frames, timer)
 
 
-def pick(path: Path, numbers: Sequence[int], most: int, ring: str) -> float:
+def pick(path: Path, numbers: Sequence[int], square: Square, most: int, ring: str) -> float:
     """Hand over the frames of a clip with these numbers through the ring of that name, as decoded where each takes
-    `most` bytes at most, else resized and cut to 256x256; gives the seconds that took. Raises ClipError or dies as
-    `embed` does.
+    `most` bytes at most, else made squares; gives the seconds that took. Raises ClipError or dies as `embed` does.
     """
     begun = time.perf_counter()
     with bounded():
         for frame in read_frames(path, numbers[_rings[ring].written :], rearm):
             if frame.nbytes > most:
-                side = crop(torch.from_numpy(frame[None]), RESIZE)
-                frame = side[0].permute(1, 2, 0).to(torch.uint8).numpy()
+                frame = square.of(torch.from_numpy(frame[None]))[0].numpy()
             _rings[ring].write(store_rgb(frame), rearm)
     return time.perf_counter() - begun
 
@@ -142,19 +141,25 @@ def chunks(video: VideoReader) -> Iterator[np.ndarray]:
     return video.chunks(_chunk_size(video.info.width * video.info.height * 3))
 
 
-def batches(chunks: Iterator[np.ndarray], timer: "StageTimer") -> Iterator[Tensor]:
-    """Crops in batches of CPU_BATCH, the clip's last one smaller: the same batches whatever the chunks."""
-    waiting: list[Tensor] = []
+def batches(
+    chunks: Iterator[np.ndarray], timer: "StageTimer", views: Sequence[str] = (CENTER,)
+) -> Iterator[list[Tensor]]:
+    """Pictures for these views in batches of CPU_BATCH, the clip's last one smaller: the same whatever the chunks."""
+    waiting: list[list[Tensor]] = []
     for chunk in chunks:
         timer.record("decode")
-        waiting.append(crop(torch.from_numpy(chunk)))
+        waiting.append(list(pictures(torch.from_numpy(chunk), views)))
         timer.record("transform")
         if len(waiting) * len(chunk) >= CPU_BATCH:
-            yield waiting[0] if len(waiting) == 1 else torch.cat(waiting)  # a copy costs 0.1 ms a frame
+            yield waiting[0] if len(waiting) == 1 else _joined(waiting)  # a copy costs 0.1 ms a frame
             waiting = []
     timer.record("decode")
     if waiting:
-        yield torch.cat(waiting)
+        yield _joined(waiting)
+
+
+def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
+    return [torch.cat(row) for row in zip(*parts, strict=True)]
 
 
 def encoder() -> Encoder:

@@ -71,6 +71,16 @@ def test_the_flip_view_is_the_embedding_of_the_flipped_frame(folded, fp32):
     assert (center - flip).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("views", [("center", "full"), ("center", "flip", "full")])
+def test_the_full_view_is_the_embedding_of_the_whole_frame(folded, fp32, views):
+    crops, whole = picture_crops()[:9], picture_crops()[20:29]
+    embeddings = Encoder(folded, views=views)(crops, whole)
+    assert len(embeddings) == len(views)
+    seen = {"center": crops, "flip": crops.flip(-1), "full": whole}
+    for name, found in zip(views, embeddings, strict=True):
+        torch.testing.assert_close(found, fp32(seen[name])[0], rtol=1e-5, atol=1e-5)
+
+
 def test_the_projection_is_applied_to_the_pooled_features(folded, fp32):
     features = fp32.features(picture_crops()[:6])
     assert features.shape == (6, 1280)

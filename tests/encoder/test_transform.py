@@ -8,7 +8,7 @@ from torchvision.models import MNASNet0_5_Weights
 from torchvision.transforms import functional as official
 
 from har_cache.encoder import transform
-from har_cache.encoder.transform import CROP, MEAN, STD, crop, normalise
+from har_cache.encoder.transform import CROP, MEAN, STD, TRANSFORM, Square, crop, described, normalise, squash
 
 from ..helpers.fake_cuda import fake_cuda
 from ..helpers.networks import pictures
@@ -57,6 +57,57 @@ def test_every_size_gives_the_official_pixels_bit_for_bit(height, width):
 def test_the_sizes_of_real_clips_give_the_official_pixels_bit_for_bit(width, height):
     assert_official(noise(height, width))
     assert_official(pictures(1, height, width))
+
+
+def official_whole(frames, side=CROP):
+    planes = frames.permute(0, 3, 1, 2).contiguous()
+    return official.resize(planes, [side, side], OFFICIAL.interpolation, antialias=OFFICIAL.antialias).float()
+
+
+@given(SIZES, SIZES, st.sampled_from([CROP, 256]))
+@example(1, 700, CROP)
+@example(700, 1, CROP)
+@example(240, 320, CROP)
+@example(224, 224, CROP)
+@example(224, 320, CROP)
+@example(100, 300, CROP)
+@settings(max_examples=80)
+def test_whole_frames_of_every_size_are_those_of_the_official_resize_bit_for_bit(height, width, side):
+    frames = noise(height, width)
+    before = frames.clone()
+    whole = squash(frames, side)
+    assert whole.shape == (2, 3, side, side) and whole.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(whole, official_whole(frames, side))
+    assert torch.equal(frames, before)
+
+
+def test_whole_frames_show_what_crops_leave_out():
+    frames = torch.zeros(1, 240, 320, 3, dtype=torch.uint8)
+    frames[:, :, :40] = 255
+    center, full = transform.pictures(frames, ("center", "flip", "full"))
+    assert center.max() == 0 and torch.equal(center, crop(frames))
+    assert full[..., :27].min() == 255 and torch.equal(full, squash(frames))
+    assert [torch.equal(picture, center) for picture in transform.pictures(frames, ("center", "flip"))] == [True]
+
+
+def test_only_the_full_view_is_told_beside_the_official_transform():
+    assert described(("center",)) == described(("center", "flip")) == TRANSFORM
+    assert described(("center", "flip", "full")) == described(("center", "full"))
+    assert described(("center", "full")) == f"{TRANSFORM}; full: all of the frame, resize 224x224 bilinear antialias"
+
+
+@pytest.mark.parametrize(("square", "same"), [(Square(), (256, 256)), (Square(CROP, whole=True), (CROP, CROP))])
+def test_squares_are_the_same_pixels_and_once_made_stay(square, same):
+    frames = noise(240, 320)
+    made = square.of(frames)
+    assert made.dtype == torch.uint8 and made.shape == (2, *same, 3)
+    assert torch.equal(made.permute(0, 3, 1, 2), (squash(frames) if square.whole else crop(frames, 256)).byte())
+    assert square.of(made) is made
+
+
+def test_frames_as_large_as_a_crop_are_cropped_nevertheless():
+    frames = noise(CROP, CROP)
+    assert torch.equal(Square(CROP).of(frames).permute(0, 3, 1, 2), crop(frames).byte())
 
 
 def test_constants_are_the_official_ones():
@@ -166,11 +217,13 @@ def test_pictures_that_shrink_give_the_same_however_many_are_resized_at_once(mon
     crops = crop(frames)
     assert torch.equal(crops, expected)
     assert crops.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(squash(frames), official_whole(frames))
+    assert squash(frames).is_contiguous(memory_format=torch.channels_last)
 
 
-def on_fake_cuda(count, height, width):
+def on_fake_cuda(count, height, width, made=crop):
     with fake_cuda() as asked:
-        crops = crop(torch.empty(count, height, width, 3, dtype=torch.uint8, device="cuda"))
+        crops = made(torch.empty(count, height, width, 3, dtype=torch.uint8, device="cuda"))
     assert crops.shape == (count, 3, CROP, CROP)
     assert crops.is_contiguous(memory_format=torch.channels_last)
     assert crops.device.type == "cuda"
@@ -197,6 +250,15 @@ def test_on_cuda_as_many_frames_of_a_batch_are_resized_at_once_as_fit_the_bound(
     assert max(made.bytes for each in asked for made in each.made if made.dtype == torch.float32) <= 256 << 20
     assert asked.count("_upsample_bilinear2d_aa") == resizes
     assert asked.count("mm") == 0
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "resizes"), [(240, 320, 1), (720, 1280, 11), (64, 8192, 7), (112, 112, 1)]
+)
+def test_on_cuda_whole_frames_keep_to_the_bound_too(height, width, resizes):
+    asked = on_fake_cuda(256, height, width, squash)
+    assert asked.largest <= max(256 << 20, 256 * height * width * 3)
+    assert asked.count("_upsample_bilinear2d_aa") == resizes
 
 
 @pytest.mark.parametrize(("height", "width"), [(8192, 1), (1, 8192), (16, 8192), (8192, 23)])

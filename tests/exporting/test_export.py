@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from har_cache.encoder.transform import normalise
+from har_cache.encoder.transform import TRANSFORM, normalise
 from har_cache.errors import HarCacheError
 from har_cache.exporting import export as exporting
 from har_cache.exporting.export import METADATA, FramesToLogits, Runner, export
@@ -39,6 +39,7 @@ def agrees(network: CNNBidirectionalRNN, runner: Runner) -> None:
 def about(metadata: dict[str, str]) -> None:
     assert json.loads(metadata["classes"]) == ["a", "b"] and metadata["frames"] == "8"
     assert json.loads(metadata["mean"]) == [0.485, 0.456, 0.406] and json.loads(metadata["std"])[0] == 0.229
+    assert metadata["views"] == "center" and metadata["transform"] == TRANSFORM
     assert metadata["fingerprint"] == "f" * 64 and metadata["stage"] == "head"
 
 

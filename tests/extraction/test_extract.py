@@ -127,7 +127,7 @@ def test_odd_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path, enco
         data=tmp_path / "data",
         cache=tmp_path / "cache",
         weights=str(encoder),
-        views=("center", "flip"),
+        views=("center", "flip", "full"),
         precision="fp32",
         decoder=decoder,
         workers=2,
@@ -138,9 +138,9 @@ def test_odd_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path, enco
     cache, model = FeatureCache(settings.cache), plain_model(settings.cache / "encoder.safetensors")
     assert cache.classes == ("a[1]", "b & c")
     assert {key: cache[key].shape[1] for key in cache} == {key: 15 + i for i, key in enumerate(ODD_CLIPS)}
-    for view in (0, 1):
-        reference = {key: plain_embeddings(settings.data / key, model, flip=view == 1) for key in ODD_CLIPS}
-        assert least_faithful(cache, reference, view) >= 0.9999
+    for number, view in enumerate(cache.views):
+        reference = {key: plain_embeddings(settings.data / key, model, view) for key in ODD_CLIPS}
+        assert least_faithful(cache, reference, number) >= 0.9999
     assert verify(settings.cache, settings.data) == []
 
 

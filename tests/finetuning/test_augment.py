@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from har_cache.encoder.transform import crop, normalise
+from har_cache.encoder.transform import crop, normalise, squash
 from har_cache.finetuning import augment
 from har_cache.finetuning.augment import Augmentation, augmentation_for, augmented, centred
 
@@ -23,6 +23,8 @@ def clips(b: int = 2, t: int = 3) -> torch.Tensor:
 
 def test_what_is_evaluated_is_the_transform_to_the_last_bit() -> None:
     assert torch.equal(centred(clips())[:, 0], normalise(crop(pictures(2))))
+    whole = squash(pictures(2))
+    assert torch.equal(centred(whole.permute(0, 2, 3, 1).to(torch.uint8)[:, None])[:, 0], normalise(whole))
 
 
 def test_without_change_the_whole_picture_is_seen() -> None:
@@ -55,11 +57,21 @@ def test_a_flip_mirrors() -> None:
     torch.testing.assert_close(mirrored, plain.flip(-1), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("views", "flip"), [(("center",), 0.0), (("center", "flip"), 0.5)])
-def test_clips_are_mirrored_only_where_stage_two_saw_mirrored_ones(views: tuple[str, ...], flip: float) -> None:
+@pytest.mark.parametrize(
+    ("views", "flip", "whole"),
+    [
+        (("center",), 0.0, 0.0),
+        (("center", "flip"), 0.5, 0.0),
+        (("center", "full"), 0.0, 1 / 2),
+        (("center", "flip", "full"), 0.5, 1 / 3),
+    ],
+)
+def test_clips_are_mirrored_and_shown_whole_only_where_stage_two_saw_such_ones(
+    views: tuple[str, ...], flip: float, whole: float
+) -> None:
     """Of 64 clips all alike: none, or about half."""
     how = augmentation_for(make_recipe(views=views))
-    assert how == replace(Augmentation(), flip=flip)
+    assert how == replace(Augmentation(), flip=flip, whole=whole)
     torch.manual_seed(0)
     windows = augment._windows(64, how, torch.device("cpu"))
     mirrored = int((windows[:, 0, 0] < 0).sum())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -502,6 +503,31 @@ def test_only_training_changes_the_frames(before: Before, augment: bool, monkeyp
     assert all(torch.equal(centred(frames), images) for frames, images in zip(raw, seen, strict=True))
     pairs = list(zip(drawn, changed, strict=True))
     assert all(torch.equal(centred(frames), images) is not augment for frames, images in pairs)
+
+
+@pytest.mark.parametrize(
+    ("share", "augment", "least", "most"), [(0.0, True, 0, 0), (0.5, True, 8, 24), (0.5, False, 0, 0)]
+)
+def test_some_clips_of_every_epoch_are_shown_whole(share: float, augment: bool, least: int, most: int) -> None:
+    """As many as the augmentation says; the order of clips and their frames are the same as without."""
+    asked: list[tuple[list[int], np.ndarray, list[bool]]] = []
+
+    def batches(clips: Any, frames: int, places: Any, size: int, stats: Any, whole: list[bool]) -> Iterator[Batch]:
+        asked.append((clips.tolist(), places.numpy(), whole))
+        return iter(())
+
+    raw: Any = SimpleNamespace(prefetcher=SimpleNamespace(workers=1), device=torch.device("cpu"), batches=batches)
+    settings = replace(QUICK, augment=augment)
+    for how in (Augmentation(), Augmentation(whole=share)):
+        drawn = RawTrainBatches(raw, np.arange(32), settings, how)
+        for drawn.epoch in (0, 1):
+            assert not list(drawn)
+    plain, again = asked[:2], asked[2:]
+    assert not any(any(whole) for *_, whole in plain)
+    assert all(least <= sum(whole) <= most and len(whole) == 32 for *_, whole in again)
+    assert (again[0][2] != again[1][2]) is (most > 0)
+    for (order, places, _), (same, equal, _) in zip(plain, again, strict=True):
+        assert order == same and np.array_equal(places, equal)
 
 
 # -------------------------------------------------------------------------------------------------- evaluation

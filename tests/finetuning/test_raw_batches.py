@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from har_cache.encoder.transform import Square
 from har_cache.finetuning.raw_batches import RawClips
 from har_cache.training.batches import Batch
 from har_cache.workers.prefetch import FramePrefetcher, LoaderStats
 
 from ..helpers.moves import cuda_in_name
-from ..helpers.videos import moving_frames, write_video
+from ..helpers.videos import moving_frames, reference_frames, write_video
 
 SIZES = [(320, 240), (176, 240), (360, 288), (256, 256), (640, 360), (640, 64), (240, 320)]
 FRAMES = 3
@@ -26,7 +27,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [*files[:3], folder / "none.avi", *files[3:]]
 
 
-def batches(files: list[Path], as_decoded: bool, device: str = "cpu") -> tuple[list[Batch], dict[str, str]]:
+def batches(
+    files: list[Path], as_decoded: bool, device: str = "cpu", whole: list[bool] | None = None
+) -> tuple[list[Batch], dict[str, str]]:
     keys = [f"a/{file.name}" for file in files]
     cache: Any = SimpleNamespace(keys=keys, frames=np.array([2, 3, 4, 5, 5, 6, 7, 8]))
     index: Any = SimpleNamespace(
@@ -35,7 +38,7 @@ def batches(files: list[Path], as_decoded: bool, device: str = "cpu") -> tuple[l
     with FramePrefetcher(FRAMES, workers=1, ahead=3, as_decoded=as_decoded) as prefetcher:
         raw = RawClips(cache, np.arange(len(files)), index, prefetcher, device)
         clips, place = torch.arange(len(files)), torch.tensor(0.5)
-        return list(raw.batches(clips, FRAMES, place, 3, LoaderStats())), raw.failures
+        return list(raw.batches(clips, FRAMES, place, 3, LoaderStats(), whole)), raw.failures
 
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
@@ -55,3 +58,16 @@ def test_frames_that_the_device_resizes_are_those_that_workers_resize(
     with cuda_in_name(monkeypatch) as cuda:
         assert same(batches(files, as_decoded=True, device="cuda:1")[0], by_workers)
     assert "cuda:1" in cuda.places
+
+
+@pytest.mark.parametrize("as_decoded", [False, True])
+def test_clips_are_shown_whole_one_by_one(files: list[Path], as_decoded: bool) -> None:
+    every = [batches(files, as_decoded, whole=[shown] * len(files))[0] for shown in (False, True)]
+    middles, wholes = (torch.cat([batch.inputs for batch in found]) for found in every)
+    assert wholes.shape == middles.shape and wholes.dtype == torch.uint8
+    frames = torch.from_numpy(reference_frames(files[1])[[0, 1, 2]])
+    assert torch.equal(wholes[1], Square(whole=True).of(frames)) and not torch.equal(wholes[1], middles[1])
+    drawn = [False, True, True, False, True, False, False, True]
+    mixed = torch.cat([batch.inputs for batch in batches(files, as_decoded, whole=drawn)[0]])
+    del drawn[3]  # of the clip that fails
+    assert torch.equal(mixed, torch.stack([(wholes if shown else middles)[i] for i, shown in enumerate(drawn)]))

@@ -1,6 +1,8 @@
 """Class probabilities from raw frames: the same as from a cache."""
 
 import copy
+import itertools
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +25,14 @@ from har_cache.training.inference import probabilities
 from har_cache.workers.prefetch import FramePrefetcher
 
 from ..helpers.moves import JUDGING, cuda_in_name
+from ..helpers.progress import Lines
+
+VIEWS = ("center", "flip", "full")
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """A data set, its cache of both views, and a network of the cache's encoder and an untrained head."""
+    """A data set, its cache of all views, and a network of the cache's encoder and an untrained head."""
 
     data: Path
     cache: FeatureCache
@@ -36,12 +41,8 @@ class Extracted:
 
 @pytest.fixture(scope="module")
 def extracted(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Extracted:
-    folder = tmp_path_factory.mktemp("both views") / "cache"
-    extract(
-        ExtractSettings(
-            data=sample_data, cache=folder, weights="random", precision="fp32", views=("center", "flip"), workers=1
-        )
-    )
+    folder = tmp_path_factory.mktemp("all views") / "cache"
+    extract(ExtractSettings(data=sample_data, cache=folder, weights="random", precision="fp32", views=VIEWS, workers=1))
     torch.manual_seed(0)
     head = Head(2, HeadSettings(hidden=16, width=16))
     encoder = load_encoder((folder / "encoder.safetensors").read_bytes())
@@ -51,18 +52,33 @@ def extracted(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Ex
 def test_raw_predictions_are_those_of_the_cache(extracted: Extracted) -> None:
     cache, network = extracted.cache, extracted.network
     clips = np.flatnonzero(cache.subsets[:, 0] == TEST)
-    both = Sequences.from_cache(cache)
-    expected = {
-        1: probabilities(network.head, replace(both, embeddings=both.embeddings[:1]), clips, 8),
-        2: probabilities(network.head, both, clips, 8),
-    }
-    assert np.abs(expected[1] - expected[2]).max() > 1e-3  # mirrored frames are others
+    every = Sequences.from_cache(cache)
+
+    def expected(views: tuple[str, ...]) -> np.ndarray:
+        rows = [VIEWS.index(name) for name in views]
+        return probabilities(network.head, replace(every, embeddings=every.embeddings[rows]), clips, 8)
+
+    alone = [expected((name,)) for name in VIEWS]
+    assert min(np.abs(a - b).max() for a, b in itertools.combinations(alone, 2)) > 1e-3  # the views differ
     with FramePrefetcher(8 * len(PLACES), 1, 2) as prefetcher:
         raw = RawClips(cache, cache.labels, read_index(extracted.data), prefetcher, "cpu")
-        for views in (1, 2):
+        for views in (VIEWS[:1], VIEWS[:2], VIEWS, ("center", "full")):
             found = raw_probabilities(network, raw, clips, 8, views)
             assert list(found) == clips.tolist() and not raw.failures
-            np.testing.assert_allclose(np.stack(list(found.values())), expected[views], atol=2e-4)
+            np.testing.assert_allclose(np.stack(list(found.values())), expected(views), atol=2e-4)
+
+
+def test_a_clip_that_fails_has_no_probabilities_and_is_told_once(extracted: Extracted, tmp_path: Path) -> None:
+    cache, told = extracted.cache, Lines()
+    data = shutil.copytree(extracted.data, tmp_path / "data")
+    (bad,) = data.glob(f"**/{cache.keys[1].partition('/')[2]}")
+    bad.write_bytes(b"no video")
+    with FramePrefetcher(4 * len(PLACES), 1, 2) as prefetcher:
+        raw = RawClips(cache, cache.labels, read_index(data), prefetcher, "cpu", told)
+        found = raw_probabilities(extracted.network, raw, np.arange(3), 4, VIEWS)
+        alone = raw_probabilities(extracted.network, raw, np.arange(2, 3), 4, VIEWS)
+    assert list(found) == [0, 2] and list(raw.failures) == [cache.keys[1]] and len(told.said) == 1
+    np.testing.assert_array_equal(found[2], alone[2])
 
 
 def test_several_networks_see_what_each_alone_sees(extracted: Extracted) -> None:
@@ -95,7 +111,7 @@ def test_on_cuda_all_is_computed_in_fp32_and_what_was_moved_there_can_learn(
         np.testing.assert_array_equal(probabilities(network.head, sequences, clips, 8), plain)
         assert cuda.products == {JUDGING} and device in cuda.places
         raw = RawClips(cache, cache.labels, read_index(extracted.data), prefetcher, device)
-        found = raw_probabilities(network, raw, clips, 8, views=2)
+        found = raw_probabilities(network, raw, clips, 8, VIEWS)
         assert cuda.products == {JUDGING}
         np.testing.assert_allclose(np.stack(list(found.values())), plain, atol=2e-4)
         frames = torch.rand(1, 2, 3, 224, 224, device=device)

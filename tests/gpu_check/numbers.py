@@ -73,7 +73,7 @@ def encoder(crops, device):
         cosine[name] = float(centred_cosine(reference, here(crops.to(device))[0].cpu()).min())
         once = here(batch)[0]
         with BatchEncoder(folded, name, ("center",), device) as encoding:
-            encoding._crops.copy_(batch)
+            encoding._pictures[0].copy_(batch)
             graph = encoding.forward()[0].clone()
         rows[name] = {
             "again": _differ(once, here(batch)[0]),

@@ -257,7 +257,7 @@ def late_cuda(late, batch, tables, memories):
             "BATCH": batch,
             "Encoder": lambda folded, precision, views, device: FakeEncoder(late),
             "to_rgb": lambda stored, layout, tables: (stored.tensor, layout, tables),
-            "crop": lambda found: lambda: _crop(*found),
+            "pictures": lambda found, views: [lambda: _crop(*found)],
         },
         uploads: {"torch": late},
     }

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torchvision.models import MNASNet, MNASNet0_5_Weights, mnasnet0_5
+from torchvision.transforms.functional import resize
 
 from har_cache import FeatureCache
 
@@ -26,13 +27,16 @@ def plain_model(encoder: Path) -> MNASNet:
 
 
 @torch.inference_mode()
-def plain_embeddings(video: Path, model: MNASNet, flip: bool = False) -> Tensor:
+def plain_embeddings(video: Path, model: MNASNet, view: str = "center") -> Tensor:
     """One row for each frame that PyAV decodes, one after another: float32 (frames, 256)."""
     transform = MNASNet0_5_Weights.IMAGENET1K_V1.transforms()
     with av.open(str(video.absolute()), metadata_errors="replace") as container:
         frames = [torch.from_numpy(f.to_ndarray(format="rgb24")).permute(2, 0, 1) for f in container.decode(video=0)]
+    if view == "full":
+        frames = [resize(frame, [224, 224], antialias=True) for frame in frames]
+        transform.resize_size = [224]  # which leaves them as they are
     crops = torch.stack([transform(frame) for frame in frames])
-    return torch.cat([model(batch) for batch in (crops.flip(-1) if flip else crops).split(_BATCH)])
+    return torch.cat([model(batch) for batch in (crops.flip(-1) if view == "flip" else crops).split(_BATCH)])
 
 
 def least_faithful(cache: FeatureCache, reference: dict[str, Tensor], view: int = 0) -> float:

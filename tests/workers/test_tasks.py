@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from har_cache.cache.record import ClipRecord, source_sha256
 from har_cache.encoder.encoder import CPU_BATCH, Encoder
 from har_cache.encoder.folded import fold
+from har_cache.encoder.transform import pictures
 from har_cache.errors import ClipError
 from har_cache.workers import tasks as worker
 from har_cache.workers.tasks import embed, embed_with_thumbnails, features, sample
 
 from ..helpers.networks import calibrated_model
-from ..helpers.videos import moving_frames, probe, reference_crops, write_video
+from ..helpers.videos import moving_frames, probe, reference_crops, reference_frames, write_video
+
+VIEWS = ("center", "flip", "full")
 
 
 def limits() -> tuple[int, int]:
@@ -29,8 +32,9 @@ def test_embedding_covers_every_frame_in_every_view(in_worker: Callable[..., Any
     done = in_worker(embed, "a/1.avi", moving_clip)
     assert isinstance(done, ClipRecord)
     assert (done.key, done.frames) == ("a/1.avi", 37)
-    assert done.embeddings is not None and done.embeddings.dtype == np.float16 and done.embeddings.shape == (2, 37, 256)
-    expected = Encoder(fold(calibrated_model()), "fp32", ("center", "flip"))(reference_crops(moving_clip))
+    assert done.embeddings is not None and done.embeddings.dtype == np.float16 and done.embeddings.shape == (3, 37, 256)
+    frames = torch.from_numpy(reference_frames(moving_clip))
+    expected = Encoder(fold(calibrated_model()), "fp32", VIEWS)(*pictures(frames, VIEWS))
     np.testing.assert_allclose(done.embeddings, expected.numpy(), rtol=2e-3, atol=2e-3)
 
 
@@ -70,9 +74,19 @@ def test_no_file_has_no_sha256(tmp_path: Path) -> None:
 def test_batches_do_not_depend_on_chunks(frames: int, size: int) -> None:
     video = np.broadcast_to(np.arange(frames, dtype=np.uint8)[:, None, None, None], (frames, 256, 256, 3)).copy()
     chunks = iter([video[i : i + size] for i in range(0, frames, size)])
-    batches = [batch[:, 0, 0, 0].tolist() for batch in worker.batches(chunks, worker.StageTimer())]
+    batches = [crops[:, 0, 0, 0].tolist() for [crops] in worker.batches(chunks, worker.StageTimer())]
     assert [len(batch) for batch in batches[:-1]] == [CPU_BATCH] * (len(batches) - 1)
     assert [frame for batch in batches for frame in batch] == list(range(frames))
+
+
+def test_batches_hold_every_picture_of_the_same_frames() -> None:
+    video = np.stack(moving_frames(21))
+    chunks = iter([video[i : i + 2] for i in range(0, 21, 2)])
+    found = list(worker.batches(chunks, worker.StageTimer(), VIEWS))
+    assert [[len(picture) for picture in batch] for batch in found] == [[CPU_BATCH] * 2, [5] * 2]
+    expected = pictures(torch.from_numpy(video), VIEWS)
+    for parts, picture in zip(zip(*found, strict=True), expected, strict=True):
+        assert torch.equal(torch.cat(parts), picture)
 
 
 @given(st.integers(1, 3 * 8192 * 8192))

@@ -18,8 +18,9 @@ from torch import Tensor
 from ...encoder.encoder import Encoder
 from ...encoder.folded import FoldedEncoder
 from ...encoder.pixels import to_rgb
-from ...encoder.transform import CROP, crop
+from ...encoder.transform import CROP, pictures
 from ...errors import ClipError
+from ...settings import FULL
 from ...video.pixels import Layout, Pixels, Tables
 from ...workers.ring import Piece
 from .uploads import Uploads
@@ -89,10 +90,13 @@ class BatchEncoder:
         memories: Sequence[np.ndarray] = (),
     ) -> None:
         """`tables`: for frames that come as planes; `memories`: those that frames are views of, as far as is known."""
-        self._encoder = Encoder(folded, precision, views, device)
+        self._encoder, self._views = Encoder(folded, precision, views, device), tuple(views)
         self._device = self._encoder.device
         self._cuda = self._device.type == "cuda"
-        self._crops = torch.zeros(BATCH, 3, CROP, CROP, device=self._device).to(memory_format=torch.channels_last)
+        self._pictures = [
+            torch.zeros(BATCH, 3, CROP, CROP, device=self._device).to(memory_format=torch.channels_last)
+            for _ in range(2 if FULL in views else 1)
+        ]
         self._tables: Mapping[Pixels, Tensor] = {
             pixels: torch.from_numpy(table.view(np.int32)).to(self._device) for pixels, table in (tables or {}).items()
         }
@@ -122,7 +126,7 @@ class BatchEncoder:
         end = self._filled + len(piece)
         with self.uploads(piece.data, release) as stored:
             begun = self._mark()
-            self._fill(self._crops[self._filled : end], stored, piece.layout, rows)
+            self._fill([places[self._filled : end] for places in self._pictures], stored, piece.layout, rows)
             self._transforms.append((begun, self._mark()))
         self._shares.append((rows, len(piece)))
         rows.sent += len(piece)
@@ -143,7 +147,8 @@ class BatchEncoder:
     def pad(self) -> None:
         """Encode what has been added, in a batch filled up with zeros."""
         if self._filled:
-            self._crops[self._filled :] = 0
+            for places in self._pictures:
+                places[self._filled :] = 0
             self._encode()
 
     def finish(self) -> None:
@@ -151,18 +156,20 @@ class BatchEncoder:
         while self._behind:
             self._behind.popleft().hand_out()
 
-    def _fill(self, crops: Tensor, stored: Tensor, layout: Layout, rows: Rows) -> None:
-        """Put the crops of frames in their places; by halves where memory runs out."""
+    def _fill(self, places: Sequence[Tensor], stored: Tensor, layout: Layout, rows: Rows) -> None:
+        """Put the pictures of frames in their places; by halves where memory runs out."""
         try:
-            crops[:] = crop(to_rgb(stored, layout, self._tables))
+            for place, made in zip(places, pictures(to_rgb(stored, layout, self._tables), self._views), strict=True):
+                place[:] = made
             return
         except torch.OutOfMemoryError:
             pass  # what follows is done when the error no longer holds what was made so far
-        if half := len(crops) // 2:
-            self._fill(crops[:half], stored[:half], layout, rows)
-            self._fill(crops[half:], stored[half:], layout, rows)
+        if half := len(places[0]) // 2:
+            self._fill([place[:half] for place in places], stored[:half], layout, rows)
+            self._fill([place[half:] for place in places], stored[half:], layout, rows)
         else:
-            crops.zero_()
+            for place in places:
+                place.zero_()
             size = f"{layout.width}x{layout.height}"
             rows.error = ClipError(f"{self._device} has not even memory for one of its frames ({size})")
 
@@ -178,11 +185,12 @@ class BatchEncoder:
             self._behind.popleft().hand_out()
 
     def _run(self) -> Tensor:
-        return self._encoder(self._crops).to(torch.float16)
+        return self._encoder(*self._pictures).to(torch.float16)
 
     def _captured(self) -> Callable[[], Tensor]:
-        """`_run` as a CUDA graph: it reads `_crops`, and overwrites its result each time."""
-        self._crops[:] = _noise()  # convolutions are tried on what comes first
+        """`_run` as a CUDA graph: it reads `_pictures`, and overwrites its result each time."""
+        for places in self._pictures:
+            places[:] = _noise()  # convolutions are tried on what comes first
         with torch.cuda.device(self._device):
             here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
             aside.wait_stream(here)

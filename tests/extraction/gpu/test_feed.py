@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from har_cache.encoder import transform
 from har_cache.encoder.encoder import Encoder, centred_cosine
 from har_cache.encoder.folded import fold
-from har_cache.encoder.transform import crop, normalise
+from har_cache.encoder.transform import crop, normalise, pictures
 from har_cache.encoder.weights import calibrate, random_model
 from har_cache.extraction import shard_tasks as local
 from har_cache.extraction.cpu import run_on_cpu
@@ -71,7 +72,7 @@ def tasks(folder):
 def job():
     model = random_model(0)
     calibrate(model, [normalise(crop(torch.from_numpy(np.stack(moving_frames(8)))))])
-    return Job("pyav", fold(model), "fp32", ("center", "flip"))
+    return Job("pyav", fold(model), "fp32", ("center", "flip", "full"))
 
 
 def run(tasks, job, workers=2, device="cpu", on_clip=lambda clip: None):
@@ -166,15 +167,15 @@ def test_embeddings_that_float16_cannot_hold_fail_the_clip(tasks, job):
 
 def test_frames_that_a_device_has_no_memory_for_fail_their_clip_alone(tasks, job, monkeypatch):
     """Larger pieces are taken by halves; where not even one frame fits, the batch goes on without."""
-    whole, crop, sizes = run(tasks[:1], job), batches.crop, []
+    whole, squash, sizes = run(tasks[:1], job), transform.squash, []
 
     def with_little_memory(frames):
         sizes.append(len(frames))
         if len(frames) > 5 or frames.shape[2] == 320:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return crop(frames)
+        return squash(frames)
 
-    monkeypatch.setattr(batches, "crop", with_little_memory)
+    monkeypatch.setattr(transform, "squash", with_little_memory)
     shards = run(tasks[:1], job)
     assert max(sizes) > 5
     for found, wanted in zip(all_results(shards), all_results(whole), strict=True):
@@ -277,10 +278,11 @@ def test_frames_too_large_to_hand_over_fail_the_clip(tasks, job, monkeypatch):
     assert "320x240" in large.reason
 
 
+@pytest.mark.parametrize("views", [("center",), ("center", "full")])
 @pytest.mark.parametrize("pieces", [[32, 32, 9], [1, 31, 20, 12, 9], [9, 20, 3, 32, 9]])
-def test_batches_do_not_depend_on_how_frames_come(job, pieces):
+def test_batches_do_not_depend_on_how_frames_come(job, pieces, views):
     frames = np.stack(moving_frames(sum(pieces)))
-    encoder = batches.BatchEncoder(job.encoder, "fp32", ("center",), "cpu")
+    encoder = batches.BatchEncoder(job.encoder, "fp32", views, "cpu")
     rows, start = batches.Rows(), 0
     for count in pieces:
         encoder.add(Piece(Layout(120, 160), frames[start : start + count].reshape(count, -1)), rows)
@@ -290,8 +292,9 @@ def test_batches_do_not_depend_on_how_frames_come(job, pieces):
     encoder.finish()
     assert rows.complete
 
-    padded = torch.cat([crop(torch.from_numpy(frames)), torch.zeros(23, 3, 224, 224)])
-    expected = Encoder(job.encoder)(padded)[:, : len(frames)].half().numpy()
+    seen = pictures(torch.from_numpy(frames), views)
+    padded = [torch.cat([picture, torch.zeros(23, 3, 224, 224)]) for picture in seen]
+    expected = Encoder(job.encoder, "fp32", views)(*padded)[:, : len(frames)].half().numpy()
     assert np.array_equal(np.concatenate(rows.parts, 1), expected)
 
 
