@@ -17,12 +17,14 @@ import torch
 from har_cache.encoder.encoder import Encoder, centred_cosine, favoured
 from har_cache.encoder.folded import fold
 from har_cache.encoder.projection import fit_pca
-from har_cache.encoder.transform import crop, normalise
+from har_cache.encoder.transform import crop, normalise, pictures
 from har_cache.encoder.weights import build_encoder, calibrate, random_model
 from har_cache.extraction.gpu import batches
 from har_cache.extraction.gpu.batches import BatchEncoder
 from har_cache.video.decode import VideoReader
 from har_cache.workers.ring import Ring
+
+VIEWS = ("center", "full")
 
 
 def frames_of(folder, most):
@@ -47,8 +49,9 @@ def transform(clips, device):
     for clip in clips:
         frames = torch.from_numpy(clip)
         for shown in (frames, frames.repeat_interleave(3, 1).repeat_interleave(3, 2)[:4]):
-            differ = crop(shown.to(device)).cpu() != crop(shown)
-            wrong, total = wrong + int(differ.sum()), total + differ.numel()
+            for there, here in zip(pictures(shown.to(device), VIEWS), pictures(shown, VIEWS), strict=True):
+                differ = there.cpu() != here
+                wrong, total = wrong + int(differ.sum()), total + differ.numel()
     return [wrong, total]
 
 

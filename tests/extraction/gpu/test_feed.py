@@ -121,7 +121,7 @@ def test_gives_what_the_cpu_way_gives_for_any_number_of_workers(tasks, job, on_c
     for result in all_results(shards):
         if result.embeddings is not None:
             assert result.embeddings.dtype == np.float16
-            assert result.embeddings.shape == (2, len(reference_frames(folder / Path(result.key).name)), 256)
+            assert result.embeddings.shape == (3, len(reference_frames(folder / Path(result.key).name)), 256)
     reasons = [result.reason for result in shards[0].results]
     assert reasons[3] == "a text file, not a video"
     assert "truncated" in reasons[4]
