@@ -39,7 +39,13 @@ class Ends:
 
 
 def choose(
-    ends: Ends, share: float, raw: RawClips, clips: np.ndarray, views: int, films: Sequence[str], progress: Progress
+    ends: Ends,
+    share: float,
+    raw: RawClips,
+    clips: np.ndarray,
+    views: Sequence[str],
+    films: Sequence[str],
+    progress: Progress,
 ) -> tuple[CNNBidirectionalRNN, BestEpoch, Choice]:
     """The network that is kept, start or blend, its figures, and why; of all `raw` clips `films` are those. `share`: of
     the tuned weights in the blend; `clips`: indices of those that judge, from raw frames, in all ways that a test

@@ -69,7 +69,7 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     ahead = _AHEAD_BATCHES * training.batch_size + workers
     with inputs.raw(settings, device, max(training.frames, before), workers, ahead, progress) as raw:
         ends, throughput = _train(settings, inputs, raw, config, progress)
-    most, views = len(PLACES) * sum({training.frames, before}), len(config.recipe.views)
+    most, views = len(PLACES) * sum({training.frames, before}), config.recipe.views
     with inputs.raw(settings, device, most, workers, 2 * workers, progress, raw.failures) as raw:
         network, best, choice = choose(ends, training.blend, raw, inputs.clips("val"), views, inputs.films, progress)
     finish(settings.run, dataclasses.replace(config, skipped=raw.failures, choice=choice), network, best)

@@ -219,7 +219,7 @@ def test_start_blend_and_tuned_weights_are_judged_as_a_test_judges(
     clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
     with FramePrefetcher(9, 1, 2) as prefetcher:
         raw = RawClips(cache, labels_for(run, cache), read_index(before.data), prefetcher, "cpu")
-        by_clip = raw_inference.raw_probabilities(load_network(run), raw, clips, 3, len(cache.views))
+        by_clip = raw_inference.raw_probabilities(load_network(run), raw, clips, 3, cache.views)
     true = [by_clip[i][raw.labels[i]] for i in clips]
     assert found.blend.loss == pytest.approx(-np.log(true).mean(), rel=1e-5)
 

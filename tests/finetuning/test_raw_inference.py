@@ -90,8 +90,8 @@ def test_several_networks_see_what_each_alone_sees(extracted: Extracted) -> None
         raw = RawClips(
             cache, cache.labels, read_index(extracted.data), prefetcher, "cpu", failures={cache.keys[0]: "?"}
         )
-        alone = [raw_probabilities(network, raw, clips, frames, views=2) for network, frames in asked]
-        found = probabilities_of_all(asked, raw, np.array([3, 0, 1]), views=2)
+        alone = [raw_probabilities(network, raw, clips, frames, VIEWS) for network, frames in asked]
+        found = probabilities_of_all(asked, raw, np.array([3, 0, 1]), VIEWS)
     assert list(found) == [3, 1] and found[3].shape == (3, 2)  # what failed before is not tried again
     for i in clips:
         np.testing.assert_allclose(found[i], [of_one[i] for of_one in alone], atol=1e-5)
