@@ -252,9 +252,7 @@ def test_on_cuda_as_many_frames_of_a_batch_are_resized_at_once_as_fit_the_bound(
     assert asked.count("mm") == 0
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "resizes"), [(240, 320, 1), (720, 1280, 11), (64, 8192, 7), (112, 112, 1)]
-)
+@pytest.mark.parametrize(("height", "width", "resizes"), [(240, 320, 1), (720, 1280, 11), (64, 8192, 7), (112, 112, 1)])
 def test_on_cuda_whole_frames_keep_to_the_bound_too(height, width, resizes):
     asked = on_fake_cuda(256, height, width, squash)
     assert asked.largest <= max(256 << 20, 256 * height * width * 3)
