@@ -1,5 +1,6 @@
 """What a run's accuracy rests on: the same model and clips, something taken away. Nothing is trained."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,7 +48,9 @@ class Ablation:
     """A run on a test list, as it is and with something taken away, each paired with the run as it is.
 
     `known`: clips that the run was trained or validated on, or whose source; `ways`: how many its probabilities are
-    averaged over; `calibration`: None without validation clips.
+    averaged over; `by_class`: of the run as it is and of each variant the accuracy on each class that is tested, by
+    name, since order may decide between some classes and not between others; `calibration`: None without validation
+    clips.
     """
 
     schema: str
@@ -65,6 +68,7 @@ class Ablation:
     top1: float
     interval: Interval | None
     variants: tuple[Difference, ...]
+    by_class: Mapping[str, Mapping[str, float]]
     calibration: Calibration | None
 
 
@@ -96,9 +100,11 @@ def _ablate(run: Run, cache: FeatureCache, sequences: Sequences, split: int, pro
     with progress.task("Ablating", "variant", len(others)):
         found = whole.probabilities(sequences, test, keys)
         right = _right(found, labels[test])
-        rows = []
+        names = [run.config.classes[i] for i in labels[test]]
+        rows, by_class = [], {whole.name: _by_class(right, names)}
         for variant in others:
             without = _right(variant.probabilities(sequences, test, keys), labels[test])
+            by_class[variant.name] = _by_class(without, names)
             rows.append(difference(whole.name, variant.name, [right], [without], [clips], len(others)))
             progress.advance()
     ablation = Ablation(
@@ -117,6 +123,7 @@ def _ablate(run: Run, cache: FeatureCache, sequences: Sequences, split: int, pro
         top1=float(right.mean()),
         interval=mean_accuracy_interval([(right, clips.films)]),
         variants=tuple(rows),
+        by_class=by_class,
         calibration=_calibration(run, cache, sequences, whole, found, labels, test),
     )
     folder = run.path / EVALUATIONS / f"split{split}"
@@ -159,6 +166,10 @@ def _calibrated(
         error=calibration_error(before, true),
         error_at_temperature=calibration_error(after, true),
     )
+
+
+def _by_class(right: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    return {name: float(right[np.array(names) == name].mean()) for name in sorted(set(names))}
 
 
 def _right(probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:

@@ -56,11 +56,15 @@ def top1(ablation: Ablation, name: str) -> float:
 def test_order_decides_and_the_table_says_so(ablation: Ablation) -> None:
     assert ablation.top1 > 0.9
     assert top1(ablation, "order reversed") <= ablation.chance
+    shares = ablation.by_class["order shuffled"]
+    assert sum(shares.values()) / len(shares) == pytest.approx(top1(ablation, "order shuffled"))
     assert top1(ablation, "order reversed") < top1(ablation, "order shuffled") < ablation.top1
     assert top1(ablation, "one frame, repeated") <= 0.5
     assert top1(ablation, "appearance alone") < 0.75  # the frames that are taken are not exactly around the middle
     assert top1(ablation, "movement alone") > 0.9
     assert top1(ablation, "1 frame") < 0.75 < top1(ablation, "16 frames")
+    assert all(share == 0 for share in ablation.by_class["order reversed"].values())
+    assert ablation.by_class["as it is"].keys() == {f"action{i}" for i in range(4)}
     reverse = ablation.variants[0]
     assert reverse.shown and reverse.level == pytest.approx(1 - 0.05 / len(ablation.variants))
     text = render(ablation_tables(ablation), "text")
