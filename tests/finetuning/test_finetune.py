@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.index import read_index
+from har_cache.data.keys import film_of, source_of
 from har_cache.encoder.transform import crop, normalise
 from har_cache.errors import HarCacheError
 from har_cache.evaluation import evaluate as evaluation
@@ -266,12 +267,26 @@ def test_without_a_shown_gain_the_start_is_kept(
     assert all(torch.equal(tensor, old[name]) for name, tensor in load_network(kept).state_dict().items())
 
 
-def test_what_harms_gains_nothing(tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "mean_by_film", lambda values, films: Mean(float(values.mean()), 0.0, 20))
-    harmful = replace(QUICK, lr=3.0, epochs=1, head_epochs=1, ema=0.0, blend=1.0)
-    found = finetune(replace(tuned[0], run=tmp_path / "run", training=harmful)).run.config.choice
-    assert found is not None and found.gain < 0 and found.kept == 0
-    assert [candidate.blend for candidate in found.candidates] == [0.0, 1.0]
+def test_the_tuned_weights_alone_are_kept_where_their_loss_is_the_lower(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged_by: list[str] = []
+
+    def mean_by_film(values: np.ndarray, films: list[str]) -> Mean:
+        judged_by.extend(films)
+        return Mean(float(values.mean()), 0.0, 20)
+
+    monkeypatch.setattr(choice, "mean_by_film", mean_by_film)
+    alone = replace(QUICK, epochs=1, blend=1.0)
+    run = finetune(replace(tuned[0], run=tmp_path / "run", training=alone)).run
+    found = run.config.choice
+    assert found is not None and [candidate.blend for candidate in found.candidates] == [0.0, 1.0]
+    assert found.gain == pytest.approx(found.start.scaled_loss - found.blend.scaled_loss)
+    assert found.kept == float(found.gain > 0)
+    assert judged_by == [film_of(source_of(key)) for key, subset in run.clips.items() if subset == "val"]
+    ends = load_network(Run.open(tuned[0].start)).state_dict(), load_checkpoint(run.path / "last.ckpt")["state_dict"]
+    kept = load_network(run).state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in ends[found.gain > 0].items())
 
 
 def test_that_one_film_validates_is_told_before_anything_is_learnt(tuned: Tuned) -> None:
