@@ -15,7 +15,9 @@ from . import (
     finetune,
     info,
     predict,
+    protocol,
     report,
+    reproduce,
     sample,
     standin,
     train_head,
@@ -46,6 +48,8 @@ add(app, "finetune", finetune.finetune)
 add(app, "evaluate", evaluate.evaluate)
 add(app, "compare", compare.compare)
 add(app, "ablate", ablate.ablate)
+add(app, "protocol", protocol.protocol)
+add(app, "reproduce", reproduce.reproduce)
 add(app, "predict", predict.predict)
 add(app, "export", export.export)
 add(app, "report", report.report)

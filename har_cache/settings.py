@@ -237,6 +237,41 @@ class EvaluateSettings(Settings):
     device: str = _device()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProtocolSettings(Settings):
+    """Settings of a training by two protocols."""
+
+    cache: Path = option(REQUIRED, "A cache with the three splits.", argument=True)
+    run: Path = option(REQUIRED, "Directory for the runs: RUN/split1 to RUN/split3, and RUN/headline.")
+    training: TrainSettings = field(default_factory=TrainSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    device: str = _device()
+    overwrite: bool = option(False, "Train again what is there.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceSettings(Settings):
+    """Settings of a reproduction: everything, from the download to the table."""
+
+    cache: Path = option(REQUIRED, "Cache directory to make, or a cache that is there.")
+    runs: Path = option(REQUIRED, "Directory for all runs, and for the table: reproduction.md and .json.")
+    data: Path | None = option(None, "HMDB51, or where to put it; without: no step that needs videos.")
+    mirrors: tuple[str, ...] = option((), "Where to get HMDB51, as `har-cache download --from` has it.", flag="from")
+    weights: str = option("imagenet", "As `har-cache extract` has it.")
+    views: tuple[str, ...] = option(("center", "flip"), "As `har-cache extract` has it.", listed=True)
+    seeds: str = option("0-2", "The seeds to train with, on each split.", pattern=SEEDS, expected="0-2 or 0,1,2")
+    folds: int = option(5, "Folds of each training list.", least=2)
+    training: TrainSettings = field(default_factory=TrainSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    finetune: bool = option(True, "Fine-tune a head of each split, end to end.")
+    tune_epochs: int = option(12, "Epochs of fine-tuning.", least=1)
+    unfreeze: int | None = option(None, "Fine-tune the last so many blocks; default: all.", least=0, most=BLOCKS)
+    backbone_lr: float = option(0.1, "Learning rate of the backbone, as `har-cache finetune` has it.", above=0, most=1)
+    device: str = _device()
+    workers: int | None = _workers()
+    plan: bool = option(False, "Only say what would be done, what it costs and what is expected.")
+
+
 def _format() -> Any:
     return option("text", "What tables are printed as.", choices=FORMATS)
 

@@ -1,0 +1,61 @@
+"""Both protocols in one table, and in the sentence that explains it."""
+
+from ..comparison.tables import Table
+from ..evaluation.results import Accuracy
+from ..evaluation.summary import percent
+from ..sample_data.standin import WEIGHTS
+from ..settings import SPLITS
+from .protocol import REPORTED_ON, TRAINED_ON, VALIDATED_ON, Protocol, Row
+
+_GROUPS = {
+    "seen": "it was trained or validated on the clip itself",
+    "sibling": "on another clip of its film and class",
+    "clean": "on neither",
+    "of a known film": "of the clean ones: on another class of its film",
+}
+MADE_UP = "The embeddings are made up: these figures show the leak, and say nothing about the data set"
+
+
+def table(found: Protocol) -> Table:
+    """Trained on x tested on, 3 x 3, and below it the headline's protocol: of all clips, and of each group."""
+    rows = [line for row in (*found.honest, found.headline) for line in _lines(row)]
+    return Table(
+        title=f"Top-1 in percent, and on how many clips; {found.classes} classes, chance {percent(1 / found.classes)}",
+        header=("trained on", *(f"test list {split}" for split in SPLITS), "clips"),
+        rows=tuple(rows),
+        notes=(sentence(found), *([MADE_UP] if found.weights == WEIGHTS else [])),
+    )
+
+
+def sentence(found: Protocol) -> str:
+    """What the headline is made of, and what is left of it."""
+    cell = found.leaked
+    seen, sibling, clean = cell.seen, cell.sibling, cell.clean
+    top1 = cell.all_clips.top1 or 0.0
+    rest = f"of the {clean.clips:,} others it has {_right(clean)}" if clean.clips else "there are no others"
+    return (
+        f"The headline, {percent(top1)} (trained on split {TRAINED_ON}, its epoch picked on the test list of split "
+        f"{VALIDATED_ON}, tested on that of split {REPORTED_ON}), is made of {seen.clips:,} clips of "
+        f"{cell.all_clips.clips:,} that the model was trained or validated on ({_right(seen)}) and {sibling.clips:,} more from films that "
+        f"it knows in that class ({_right(sibling)}); {rest}. With films held out, and each split tested on its own "
+        f"list, the same model has {_right(found.honest_top1)} (mean of three): "
+        f"{100 * (top1 - found.honest_top1):.1f} points of the headline come from the protocol."
+    )
+
+
+def _right(accuracy: Accuracy | float) -> str:
+    return f"{percent(accuracy.top1 if isinstance(accuracy, Accuracy) else accuracy)} right"
+
+
+def _lines(row: Row) -> list[tuple[str, ...]]:
+    name = f"split {row.trained_on}, validated on test list {row.validated_on}" if row.validated_on else ""
+    groups = [[cell.seen, cell.sibling, cell.clean, cell.other_class] for cell in row.cells]
+    by_group = zip(_GROUPS.items(), zip(*groups, strict=True), strict=True)
+    return [
+        (name or f"split {row.trained_on}", *(_cell(cell.all_clips) for cell in row.cells), "all"),
+        *(("", *map(_cell, found), f"{group}: {meaning}") for (group, meaning), found in by_group),
+    ]
+
+
+def _cell(accuracy: Accuracy | None) -> str:
+    return f"{100 * accuracy.top1:.1f} of {accuracy.clips:,}" if accuracy and accuracy.top1 is not None else "-"
