@@ -85,9 +85,9 @@ def _there_back_there(time: Signal, rng: np.random.Generator) -> Signal:
     Changes at t1, t2 and t3 give the mean 1/2 where t2 = t1 + t3, and then no first moment in time where
     t1 t3 = (v - 1) / 2, with v the variance in time of one change.
     """
-    length = rng.uniform(0.15, 0.35)
+    length = rng.uniform(0.08, 0.2)
     level = (1 - length**2 / 20) / 2  # of a change as soft as ours
-    first = rng.uniform(0.62, 0.82)
+    first = rng.uniform(0.65, 0.77)
     third = (level + rng.uniform(-0.05, 0.05)) / first
     second = third - first + rng.uniform(-0.05, 0.05)
     up, down, again = (_soft(np.clip((time - at) / length + 0.5, 0, 1)) for at in (-first, second, third))

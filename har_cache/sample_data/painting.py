@@ -3,6 +3,7 @@
 Lengths are in units of the body's height. Camera axes: x to the right of the picture, y up, z towards the camera.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -67,22 +68,34 @@ def paint(
 
 
 def _capsule(brush: ImageDraw.ImageDraw, part: Part, origin: Vector, unit: float) -> None:
-    a, b = (origin + end[:2] * (unit, -unit) for end in (part.a, part.b))
+    # In plain numbers: arrays of two take twice as long.
+    x, y = origin.tolist()
+    (ax, ay), (bx, by) = ((x + unit * end[0], y - unit * end[1]) for end in (part.a[:2].tolist(), part.b[:2].tolist()))
     ra, rb = part.radius_a * unit, part.radius_b * unit
-    along = b - a
-    across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
+    dx, dy = bx - ax, by - ay
+    length = max(math.hypot(dx, dy), 1e-6)
+    nx, ny = -dy / length, dx / length
 
     def band(start: float, end: float, share: float, grow: float, fill: Rgb) -> None:
         """The limb between two places along it (0 to 1), over a share of its breadth."""
-        p, q = a + along * start, a + along * end
-        wide_p = across * share * (ra + (rb - ra) * start + grow)
-        wide_q = across * share * (ra + (rb - ra) * end + grow)
-        brush.polygon([*(p + wide_p), *(q + wide_q), *(q - wide_q), *(p - wide_p)], fill=fill)
+        px, py, qx, qy = ax + dx * start, ay + dy * start, ax + dx * end, ay + dy * end
+        p, q = (share * (ra + (rb - ra) * place + grow) for place in (start, end))
+        corners = (
+            px + nx * p,
+            py + ny * p,
+            qx + nx * q,
+            qy + ny * q,
+            qx - nx * q,
+            qy - ny * q,
+            px - nx * p,
+            py - ny * p,
+        )
+        brush.polygon(corners, fill=fill)
 
     outline = (part.colour[0] // 3, part.colour[1] // 3, part.colour[2] // 3)
     for grow, fill in ((1.2 * _SCALE, outline), (0.0, part.colour)):
-        for centre, radius in ((a, ra + grow), (b, rb + grow)):
-            brush.ellipse((*(centre - radius), *(centre + radius)), fill=fill)
+        for cx, cy, radius in ((ax, ay, ra + grow), (bx, by, rb + grow)):
+            brush.ellipse((cx - radius, cy - radius, cx + radius, cy + radius), fill=fill)
         band(0, 1, 1, grow, fill)
     if part.stripe is not None:
         for ring in range(part.rings):

@@ -16,6 +16,7 @@ from .painting import HEIGHT, WIDTH, Part, Rgb, Vector, paint, scenery
 
 _YAW = {"fr": 35, "ba": 120, "le": 65, "ri": 65}  # away from facing the camera
 _NOISE = {"goo": 0.8, "med": 1.5, "bad": 2.5}  # standard deviation, grey levels
+_TINT = 0.2  # saturation of a room that goes with the class
 _HARDER = 4  # times that, in a hard sample
 
 
@@ -55,10 +56,10 @@ def draw_look(view: str, rng: np.random.Generator, hard: bool = False) -> Look:
         grain=_NOISE[quality] * (_HARDER if hard else 1),
         yaw=side * (_YAW[view] + rng.uniform(-12, 12)),
         pitch=rng.uniform(8, 14),
-        height=rng.uniform(200, 212),
+        height=rng.uniform(188, 200),
         girth=rng.uniform(1.3, 1.6),
-        wall=_colour(hue, rng.uniform(0.15, 0.3), rng.uniform(0.8, 0.92)),
-        floor=_colour(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.15, 0.3), rng.uniform(0.58, 0.68)),
+        wall=_colour(hue, rng.uniform(0.05, 0.15), rng.uniform(0.8, 0.92)),
+        floor=_colour(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.08, 0.18), rng.uniform(0.58, 0.68)),
         pouf=_colour(rng.uniform(0.05, 0.1), 0.45, rng.uniform(0.3, 0.5)),
         skin=_colour(rng.uniform(0.05, 0.08), rng.uniform(0.35, 0.5), rng.uniform(0.35, 0.95)),
         hair=_colour(rng.uniform(0.03, 0.12), rng.uniform(0.2, 0.6), rng.uniform(0.1, 0.4)),
@@ -69,7 +70,7 @@ def draw_look(view: str, rng: np.random.Generator, hard: bool = False) -> Look:
 
 
 def with_room(look: Look, hue: float) -> Look:
-    """The look with a wall and a floor of this hue, as light and as strong as they were."""
+    """The look with a wall and a floor of this hue, as light as they were, and stronger than others."""
     return replace(look, wall=_hued(look.wall, hue), floor=_hued(look.floor, hue))
 
 
@@ -97,7 +98,7 @@ def draw_frames(
         picture = paint(parts, room, _turn(shot.look), shot.look.height, shot.place, camera[t])
         top, left = rng.integers(0, 64, 2)
         noisy = picture + grain[top : top + HEIGHT, left : left + WIDTH]
-        yield np.clip(noisy, 0, 255).astype(np.uint8)
+        yield noisy.clip(0, 255, out=noisy).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -203,5 +204,4 @@ def _colour(hue: float, saturation: float, value: float) -> Rgb:
 
 
 def _hued(colour: Rgb, hue: float) -> Rgb:
-    _, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
-    return _colour(hue, saturation, value)
+    return _colour(hue, _TINT, max(colour) / 255)

@@ -20,16 +20,17 @@ def seen(poses: list[Pose], backwards: bool) -> NDArray[np.float64]:
     return np.array(rows[::-1] if backwards else rows).ravel()
 
 
-@pytest.mark.parametrize("seed", [0, 7])
-def test_the_joints_say_which_class_it_is(seed: int) -> None:
-    """The ceiling: nearest of performances by others is right for every clip, of all classes that there are."""
+def test_the_joints_say_which_class_it_is() -> None:
+    """The ceiling: whoever saw the joints would be right about every clip, of all classes there are, by looking for
+    the nearest of performances that are not in the sample.
+    """
     rng = np.random.default_rng(99)
-    actions = [action for pair in PAIRS for action in pair for _ in range(200)]
+    actions = [action for pair in PAIRS for action in pair for _ in range(120)]
     known = np.stack(
-        [seen(perform(a.movement, int(rng.integers(18, 100)), rng), a.backwards) for a in actions], dtype=np.float32
+        [seen(perform(a.movement, int(rng.integers(18, 33)), rng), a.backwards) for a in actions], dtype=np.float32
     )
     for pair in range(len(PAIRS)):
-        for performance in plan(pair, 40, seed):
+        for performance in plan(pair, 32, seed=0):
             poses = performance.poses()
             for name in performance.names:
                 it = seen(poses, name == performance.backwards)
