@@ -4,7 +4,7 @@ They come in pairs that look alike: what tells the two classes of a pair apart i
 in all pairs but those of one simple change it is in neither the mean of the frames nor in their slope.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ PAIRS = (
     (Action("sit", "sit"), Action("stand", "sit", backwards=True)),
     (Action("raise_lower_raise", "raise_thrice"), Action("lower_raise_lower", "raise_thrice", backwards=True)),
     (Action("squat_slowly", "squat_slowly"), Action("squat_quickly", "squat_quickly")),
-    (Action("reach_then_bow", "reach_and_bow"), Action("bow_then_reach", "reach_and_bow", backwards=True)),
+    (Action("come_then_raise", "come_and_raise"), Action("raise_then_come", "come_and_raise", backwards=True)),
     (Action("approach", "approach"), Action("leave", "approach", backwards=True)),
     (Action("bend", "bend"), Action("straighten", "bend", backwards=True)),
     (Action("raise_arms", "raise"), Action("lower_arms", "raise", backwards=True)),
@@ -64,7 +64,7 @@ def move(movement: str, frames: int, rng: np.random.Generator) -> tuple[Signal, 
     if movement in ("squat_slowly", "squat_quickly"):
         phase = _phase(time, _SLOW if movement == "squat_slowly" else _FAST, rng)
         return (1 + np.cos(phase)) / 2, np.zeros(frames)
-    if movement == "reach_and_bow":
+    if movement == "come_and_raise":
         phase = _phase(time, _ROUND, rng)
         return (1 + np.cos(phase)) / 2, (1 + np.sin(phase)) / 2
     return _once(time, rng), np.zeros(frames)
@@ -118,13 +118,19 @@ def _pose(movement: str, done: float, other: float, swing: float, steps: float) 
         return Pose(arms=(left + 145 * done, right + 145 * done), spread=70)
     if movement in ("squat_slowly", "squat_quickly"):
         return Pose(35 * done, (80 * done, 80 * done), (-45 * done, -45 * done), arms)
-    if movement == "reach_and_bow":
-        return Pose(80 * other, arms=(left + 150 * done, right + 150 * done), spread=30)
     if movement == "approach":
-        thigh, knee = 24 * np.sin(2 * np.pi * steps * done), 14 * np.cos(2 * np.pi * steps * done)
-        shins = (thigh - max(0, knee), -thigh - max(0, -knee))
-        return Pose(4, (thigh, -thigh), shins, (left - thigh, right + thigh), 20, 10, 0.42 + 0.95 * done**1.5)
+        return replace(_walk(steps * done, (left, right)), nearness=0.42 + 0.95 * done**1.5)
+    if movement == "come_and_raise":
+        raised = (left + 145 * other, right + 145 * other)
+        return replace(_walk(steps * done, (0, 0)), arms=raised, spread=70, nearness=0.5 + 0.5 * done)
     if movement == "bend":
         leg, reach = 12 * done, 14 * done
         return Pose(104 * done, (leg, leg), (-leg, -leg), (left + reach, right + reach), 12 - 8 * done)
     raise ValueError(f"no such movement: {movement}")
+
+
+def _walk(steps: float, arms: tuple[float, float]) -> Pose:
+    """After so many steps, with the arms swinging around these angles."""
+    thigh, knee = 24 * np.sin(2 * np.pi * steps), 14 * np.cos(2 * np.pi * steps)
+    shins = (thigh - max(0, knee), -thigh - max(0, -knee))
+    return Pose(4, (thigh, -thigh), shins, (arms[0] - thigh, arms[1] + thigh), 20, 10)

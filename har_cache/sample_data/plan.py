@@ -21,7 +21,7 @@ from .splits import deal
 MIN_CLIPS = 8  # a class with fewer cannot be dealt into three splits that differ
 SHORTEST, LONGEST = 18, 400  # frames
 
-_CLIPS_PER_SOURCE = 3  # as in HMDB51, where it is a little less
+_CLIPS_PER_SOURCE = 2.5  # about as in HMDB51
 _MEDIAN, _SPREAD = 17, 1.0  # of what clips have beyond the shortest: frames, log-normal
 _MOVING = 0.4  # share of clips in which the camera moves
 _MOVEMENT, _PICTURES = 2, 3  # what a generator of random numbers is for
