@@ -81,8 +81,9 @@ def test_fine_tuning_is_said_to_differ_only_where_the_interval_says_so(p: Any, i
 
 
 def test_where_the_best_epoch_was_picked_is_said() -> None:
-    assert "; best epoch picked on 8 more, held out by source; " in protocol(METRICS)
-    line = protocol(replace(METRICS, validated_on=2))
+    assert "; what was kept decided on 8 more, held out by source; " in protocol(METRICS)  # which is a fine-tuned run
+    assert "; best epoch picked on 8 more, held out by source; " in protocol(replace(METRICS, stage="head"))
+    line = protocol(replace(METRICS, stage="head", validated_on=2))
     assert "; best epoch picked on the test list of split 2, nothing held out; " in line and "held out by" not in line
 
 
