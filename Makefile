@@ -74,6 +74,17 @@ shown: train-head
 	figures=$$($(HAR_CACHE) evaluate $(RUN)) && page=$$($(HAR_CACHE) report $(RUN) --data $(DATA)) && \
 	echo && echo "$$figures" | sed -n 1,4p && echo "Report, to be opened in a browser: $$page"
 
+# Each step is a command that does only what is not done yet, so that it goes on where it was interrupted. With the CACHE
+# of another data set, or one that is made up (`har-cache standin`), DATA is not taken by default.
+RUNS ?= data/runs/$(if $(REPRODUCED),$(NAME),$(notdir $(patsubst %/,%,$(CACHE))))-reproduction
+REPRODUCED := $(if $(and $(filter command line environment,$(origin CACHE)),$(filter file,$(origin DATA))),,$(DATA))
+OF_SAMPLE_ARGS := --hidden 64 --frames 16 --epochs 128 --tune-epochs 8 --unfreeze 8 --backbone-lr 0.3
+REPRODUCE_ARGS ?= $(if $(filter $(SAMPLE),$(REPRODUCED)),$(OF_SAMPLE_ARGS))
+
+reproduce: $(INSTALLED) $(if $(filter $(SAMPLE),$(REPRODUCED)),$(SAMPLE)/sample.json) ## Everything with DATA=HMDB51, from its download to the table
+	$(HAR_CACHE) reproduce $(if $(REPRODUCED),--data $(REPRODUCED)) --cache $(CACHE) --runs $(RUNS) --weights $(WEIGHTS) \
+		--views $(VIEWS) $(REPRODUCE_ARGS) $(ARGS)
+
 test: $(INSTALLED) ## Run the tests
 	$(VENV)/bin/python -m pytest -n auto $(ARGS)
 
@@ -90,4 +101,4 @@ clean: ## Remove the sample, caches, runs and build leftovers (not the environme
 	rm -rf $(SAMPLE) data/caches data/runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find har_cache cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sample extract train-head evaluate finetune demo shown test gpu-check lint clean
+.PHONY: help setup sample extract train-head evaluate finetune demo shown reproduce test gpu-check lint clean

@@ -33,14 +33,18 @@ def sentence(found: Protocol) -> str:
     seen, sibling, clean = cell.seen, cell.sibling, cell.clean
     top1 = cell.all_clips.top1 or 0.0
     rest = f"of the {clean.clips:,} others it has {_right(clean)}" if clean.clips else "there are no others"
-    return (
+    headline = (
         f"The headline, {percent(top1)} (trained on split {TRAINED_ON}, its epoch picked on the test list of split "
         f"{VALIDATED_ON}, tested on that of split {REPORTED_ON}), is made of {seen.clips:,} clips of "
-        f"{cell.all_clips.clips:,} that the model was trained or validated on ({_right(seen)}) and {sibling.clips:,} more from films that "
-        f"it knows in that class ({_right(sibling)}); {rest}. With films held out, and each split tested on its own "
-        f"list, the same model has {_right(found.honest_top1)} (mean of three): "
-        f"{100 * (top1 - found.honest_top1):.1f} points of the headline come from the protocol."
+        f"{cell.all_clips.clips:,} that the model was trained or validated on ({_right(seen)}) and {sibling.clips:,} "
+        f"more from films that it knows in that class ({_right(sibling)}); {rest}."
     )
+    honest = (
+        "With films held out, and each split tested on its own list, the same model has "
+        f"{_right(found.honest_top1)} (mean of three): {100 * (top1 - found.honest_top1):.1f} points of the headline "
+        "come from the protocol."
+    )
+    return f"{headline} {honest}"
 
 
 def _right(accuracy: Accuracy | float) -> str:

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,8 +121,16 @@ def _found(settings: ReproduceSettings, planned: Sequence[Step], progress: Progr
         figures=tuple(_figures(settings, planned, by_seed, both, progress)),
         deviation=seeds and seeds["standard_deviation"],
         explained=sentence(both),
-        skipped=tuple(f"{step.command} ({step.skipped})" for step in planned if step.skipped),
+        skipped=tuple(_skipped(planned)),
     )
+
+
+def _skipped(planned: Sequence[Step]) -> Iterator[str]:
+    """Which steps were left out, in a line for each reason."""
+    for reason in dict.fromkeys(step.skipped for step in planned if step.skipped):
+        names = Counter(step.name for step in planned if step.skipped == reason)
+        listed = ", ".join(name if count == 1 else f"{name} ({count} times)" for name, count in names.items())
+        yield f"{listed}: {reason}"
 
 
 def _figures(

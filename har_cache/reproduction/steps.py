@@ -53,6 +53,11 @@ class Step:
     skipped: str = ""
     tuned: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the command: `extract`, and the like."""
+        return self.command.split()[1]
+
 
 def steps(settings: ReproduceSettings) -> list[Step]:
     """All steps, in order. Raises HarCacheError where the cache or the data set is there and cannot be read."""
