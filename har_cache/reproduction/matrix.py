@@ -33,11 +33,12 @@ def sentence(found: Protocol) -> str:
     seen, sibling, clean = cell.seen, cell.sibling, cell.clean
     top1 = cell.all_clips.top1 or 0.0
     rest = f"of the {clean.clips:,} others it has {_right(clean)}" if clean.clips else "there are no others"
+    siblings = f" and {sibling.clips:,} more from films that it knows in that class ({_right(sibling)})"
     headline = (
         f"The headline, {percent(top1)} (trained on split {TRAINED_ON}, its epoch picked on the test list of split "
         f"{VALIDATED_ON}, tested on that of split {REPORTED_ON}), is made of {seen.clips:,} clips of "
-        f"{cell.all_clips.clips:,} that the model was trained or validated on ({_right(seen)}) and {sibling.clips:,} "
-        f"more from films that it knows in that class ({_right(sibling)}); {rest}."
+        f"{cell.all_clips.clips:,} that the model was trained or validated on ({_right(seen)})"
+        f"{siblings if sibling.clips else ''}; {rest}."
     )
     honest = (
         "With films held out, and each split tested on its own list, the same model has "
