@@ -32,24 +32,24 @@ def sentence(found: Protocol) -> str:
     cell = found.leaked
     seen, sibling, clean = cell.seen, cell.sibling, cell.clean
     top1 = cell.all_clips.top1 or 0.0
-    rest = f"of the {clean.clips:,} others it has {_right(clean)}" if clean.clips else "there are no others"
-    siblings = f" and {sibling.clips:,} more from films that it knows in that class ({_right(sibling)})"
+    points = 100 * (top1 - found.honest_top1)
+    rest = f"of the {clean.clips:,} others it has {percent(clean.top1)} right" if clean.clips else "there are no others"
     headline = (
         f"The headline, {percent(top1)} (trained on split {TRAINED_ON}, its epoch picked on the test list of split "
         f"{VALIDATED_ON}, tested on that of split {REPORTED_ON}), is made of {seen.clips:,} clips of "
-        f"{cell.all_clips.clips:,} that the model was trained or validated on ({_right(seen)})"
-        f"{siblings if sibling.clips else ''}; {rest}."
+        f"{cell.all_clips.clips:,} that the model was trained or validated on{_right(seen)} and {sibling.clips:,} "
+        f"more from films that it knows in that class{_right(sibling)}; {rest}."
     )
     honest = (
         "With films held out, and each split tested on its own list, the same model has "
-        f"{_right(found.honest_top1)} (mean of three): {100 * (top1 - found.honest_top1):.1f} points of the headline "
-        "come from the protocol."
+        f"{percent(found.honest_top1)} right (mean of three): "
+        + (f"{points:.1f} points of the headline come from the protocol." if points > 0 else "here, no less.")
     )
     return f"{headline} {honest}"
 
 
-def _right(accuracy: Accuracy | float) -> str:
-    return f"{percent(accuracy.top1 if isinstance(accuracy, Accuracy) else accuracy)} right"
+def _right(accuracy: Accuracy) -> str:
+    return f" ({percent(accuracy.top1)} right)" if accuracy.clips else ""
 
 
 def _lines(row: Row) -> list[tuple[str, ...]]:

@@ -122,6 +122,16 @@ def test_the_sentence_has_the_figures(done: Done, found: Protocol) -> None:
     assert MADE_UP in table(found).notes
 
 
+def test_the_sentence_is_right_where_nothing_leaks(done: Done, found: Protocol) -> None:
+    """Small samples have no sibling, or a headline that is no higher."""
+    nobody = replace(found.leaked.seen, clips=0, top1=None, share=0.0)
+    low = replace(found.leaked.all_clips, top1=0.0)
+    cells = (*found.headline.cells[:2], replace(found.leaked, all_clips=low, sibling=nobody, clean=nobody))
+    said = sentence(replace(found, headline=replace(found.headline, cells=cells)))
+    assert "and 0 more from films that it knows in that class; there are no others." in said
+    assert said.endswith("right (mean of three): here, no less.") and "points of the headline" not in said
+
+
 def test_the_command_prints_one_table_or_one_object(done: Done, found: Protocol) -> None:
     settings = done.training
     command = ["protocol", str(settings.cache), "--run", str(settings.run), "--device", "cpu"]
