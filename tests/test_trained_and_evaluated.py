@@ -6,7 +6,9 @@ import statistics
 import numpy as np
 import pytest
 
+from har_cache.evaluation import evaluate as evaluating
 from har_cache.evaluation.evaluate import evaluate
+from har_cache.evaluation.linear_probe import linear_probe
 from har_cache.evaluation.report import report
 from har_cache.evaluation.results import read_evaluation
 from har_cache.evaluation.summary import text
@@ -44,7 +46,9 @@ def _counts(path):
     return (subsets == "train").sum(), (subsets == "val").sum()
 
 
-def test_seeds_and_folds_are_evaluated_together_and_say_what_they_are(tmp_path):
+def test_seeds_and_folds_are_evaluated_together_and_say_what_they_are(tmp_path, monkeypatch):
+    fitted = []
+    monkeypatch.setattr(evaluating, "linear_probe", lambda *given: fitted.append(1) or linear_probe(*given))
     caches.write_cache(tmp_path / "cache", caches.action_embeddings(sources=9), shard_clips=24)
     train_head(
         Settings(
@@ -59,6 +63,7 @@ def test_seeds_and_folds_are_evaluated_together_and_say_what_they_are(tmp_path):
 
     evaluations = evaluate(EvaluateSettings(run=tmp_path / "run", device="cpu"))
     assert [evaluation.metrics.seed for evaluation in evaluations] == [0, 1]
+    assert len(fitted) == 2  # on the mean, and on both moments: the seeds have the same clips
     for evaluation in evaluations:
         metrics = evaluation.metrics
         assert (metrics.train_clips, metrics.val_clips, metrics.heads) == (48, 0, 3)

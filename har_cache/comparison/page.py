@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
-
-from ..evaluation.summary import percent
+from ..evaluation.pages import render_page
 from ..files import write_file
 from ..statistics.intervals import Interval
 from . import summary, words
@@ -47,17 +44,16 @@ class Group:
 
 def write_page(comparison: Comparison, path: Path) -> None:
     """Write the page of a comparison. Raises FileError where it cannot be written."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = percent
-    template = environment.from_string(files("har_cache.comparison").joinpath("page.html").read_text("utf-8"))
     parts = [("", comparison.all_clips)] + ([("Clean clips alone", comparison.clean)] if comparison.clean else [])
-    page = template.render(
+    page = render_page(
+        "har_cache.comparison",
+        "page.html",
         comparison=comparison,
         warnings=summary.warnings(comparison),
         parts=[(title, summary.where(comparison, on), on, groups(on)) for title, on in parts],
         words=words,
     )
-    write_file(path, page.encode())
+    write_file(path, page)
 
 
 def groups(on: OnClips) -> list[Group]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,16 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
 
 @dataclass(frozen=True)
 class _TestLists:
-    """The test lists of a cache: its embeddings on the device, and the moments of each clip's, float32 (clips, 512)."""
+    """The test lists of a cache: its embeddings on the device, the moments of each clip's, float32 (clips, 512), and
+    the linear probes so far, by the classes and clips that they were fitted and tested on.
+    """
 
     cache: FeatureCache
     sequences: Sequences
     moments: np.ndarray
     settings: EvaluateSettings
     progress: Progress
+    probes: dict[tuple[Any, ...], list[ProbeOutcome | None]] = field(default_factory=dict)
 
     def evaluate(self, run: Run) -> Evaluation:
         """Score a run on those clips of the list that the cache holds, and write the files."""
@@ -159,16 +162,19 @@ class _TestLists:
         return np.array(list(found)), np.stack(list(found.values())), raw.failures
 
     def _linear_probes(self, run: Run, labels: np.ndarray, test: np.ndarray) -> list[ProbeOutcome | None]:
-        """Those on the mean, and on the mean and the first moment in time."""
+        """Those on the mean, and on the mean and the first moment in time: fitted once for runs of the same clips."""
         subset = np.array([run.clips.get(key, "") for key in self.cache.keys])
         # Several heads have seen all clips: so do the probes, whose strength the first fold decides.
         several = bool(run.config.heads)
         val = np.flatnonzero(subset == (fold_subset(0) if several else VALIDATES))
         train = np.setdiff1d(np.flatnonzero(subset != ""), val)
-        return [
-            linear_probe(features, labels, train, val, test, several, self.progress)
-            for features in (self.moments[:, :EMBEDDING], self.moments)
-        ]
+        same = run.config.classes, several, *(clips.tobytes() for clips in (train, val, test))
+        if same not in self.probes:
+            self.probes[same] = [
+                linear_probe(features, labels, train, val, test, several, self.progress)
+                for features in (self.moments[:, :EMBEDDING], self.moments)
+            ]
+        return self.probes[same]
 
 
 def _missing(cache: FeatureCache, split: int) -> dict[str, str]:

@@ -3,12 +3,10 @@
 import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from ..data.index import read_index
@@ -20,6 +18,7 @@ from ..progress import Progress
 from ..video.decode import read_frames, spread
 from . import summary
 from .evaluate import CONFUSION
+from .pages import render_page
 from .results import METRICS, Evaluation, Metrics, read_evaluation, summarise
 from .tables import PER_CLASS, PER_CLASS_HEADER, read_rows
 
@@ -39,10 +38,9 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
     runs = [Run.open(path) for path in find_runs(run_path)]
     evaluations = [_evaluations(run) for run in runs]
     own = [found[0] for found in evaluations]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = summary.percent
-    template = environment.from_string(files("har_cache.evaluation").joinpath("report.html").read_text("utf-8"))
-    page = template.render(
+    page = render_page(
+        "har_cache.evaluation",
+        "report.html",
         name=run_path.resolve().name,
         summary=summary,
         with_videos=videos is not None,
@@ -51,7 +49,7 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
         runs=[_run(run, found, videos, progress) for run, found in zip(runs, evaluations, strict=True)],
     )
     out = run_path / REPORT
-    write_file(out, page.encode())
+    write_file(out, page)
     return out
 
 

@@ -13,7 +13,7 @@ from ..errors import HarCacheError
 from ..model.config import BestEpoch, Candidate, Choice
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
-from ..statistics.calibration import fit_temperature, tempered
+from ..statistics.calibration import fit_temperature, losses, mean_loss, tempered
 from ..statistics.jackknife import mean_by_film
 from .blend import blend_weights
 from .raw_batches import RawClips
@@ -24,7 +24,6 @@ NOT_SHOWN = "the gain does not exceed its standard error"
 ONE_FILM = "clips of one film cannot tell a gain from chance"
 
 _ONE_ERROR = 0.8413447460685429  # of a normal distribution that lies below its mean and one standard error
-_LEAST = np.finfo(np.float32).tiny  # of a probability, whose logarithm is to be finite
 
 
 @dataclass(frozen=True)
@@ -122,15 +121,10 @@ def in_words(choice: Choice) -> str:
 def _judge(blend: float, probabilities: np.ndarray, labels: np.ndarray) -> tuple[Candidate, np.ndarray]:
     """A candidate, and its scaled loss on each clip, float64 (clips)."""
     temperature = fit_temperature(probabilities, labels)
-    scaled = _losses(tempered(probabilities, temperature), labels)
+    scaled = losses(tempered(probabilities, temperature), labels)
     right = float((probabilities.argmax(1) == labels).mean())
-    loss = float(_losses(probabilities, labels).mean())
+    loss = mean_loss(probabilities, labels)
     return Candidate(blend, loss, float(scaled.mean()), right, temperature), scaled
-
-
-def _losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return -np.log(np.maximum(true, _LEAST))
 
 
 def _name(candidate: Candidate) -> str:

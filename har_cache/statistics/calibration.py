@@ -33,9 +33,14 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return _softmax(_logs(probabilities) / temperature)
 
 
+def losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The negative log-probability, in nats, of the true class of each clip, float64 (clips); `labels`: the classes."""
+    return -_logs(probabilities)[np.arange(len(labels)), labels]
+
+
 def mean_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The mean negative log-probability, in nats, of the true classes, `labels` (clips)."""
-    return float(-_logs(probabilities)[np.arange(len(labels)), labels].mean())
+    """The mean of `losses`."""
+    return float(losses(probabilities, labels).mean())
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:

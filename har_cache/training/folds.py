@@ -16,7 +16,7 @@ from ..model.config import BestEpoch, OutOfFold
 from ..model.ensemble import HeadEnsemble
 from ..model.run import OUT_OF_FOLD, TRAINS, Run, begin, fold_path, fold_subset
 from ..progress import Progress
-from ..statistics.calibration import calibration_error, fit_temperature, tempered
+from ..statistics.calibration import calibration_error, fit_temperature, mean_loss, tempered
 from .checkpoints import finish, read_metrics, write_metrics
 from .heads import Plan, Trained, plan_head, train_one
 from .inference import probabilities
@@ -94,16 +94,12 @@ def _judge(found: np.ndarray, labels: np.ndarray) -> OutOfFold:
     return OutOfFold(
         clips=len(labels),
         accuracy=float((found.argmax(1) == labels).mean()),
-        loss=_loss(found, labels),
-        loss_scaled=_loss(scaled, labels),
+        loss=mean_loss(found, labels),
+        loss_scaled=mean_loss(scaled, labels),
         temperature=temperature,
         calibration_error=calibration_error(found, labels),
         calibration_error_scaled=calibration_error(scaled, labels),
     )
-
-
-def _loss(found: np.ndarray, labels: np.ndarray) -> float:
-    return float(-np.log(np.maximum(found[np.arange(len(labels)), labels], np.finfo(np.float32).tiny)).mean())
 
 
 def _rows(
