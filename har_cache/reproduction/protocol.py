@@ -5,6 +5,7 @@ on all three test lists.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import FileError, RunError
 from ..evaluation.evaluate import evaluate
@@ -13,7 +14,7 @@ from ..files import make_directory, read_json, to_json, write_file
 from ..model.run import EVALUATIONS, Run, find_runs
 from ..parsing import parse, to_json_types
 from ..progress import Progress
-from ..settings import ALL, SPLITS, EvaluateSettings, ProtocolSettings, TrainHeadSettings
+from ..settings import ALL, SPLITS, EvaluateSettings, ProtocolSettings, ReproduceSettings, TrainHeadSettings
 from ..training.train_head import train_head
 
 SCHEMA = "har-protocol/1"
@@ -85,8 +86,11 @@ def protocol(settings: ProtocolSettings, progress: Progress = Progress()) -> Pro
     """
     settings.check()
     headline = settings.run / HEADLINE
-    honest = train_head(_training(settings, settings.run, split=ALL), progress)
-    leaking = train_head(_training(settings, headline, split=str(TRAINED_ON), validate_on=VALIDATED_ON), progress)
+    how = {"resume": not settings.overwrite, "overwrite": settings.overwrite}
+    honest = train_head(head_settings(settings, settings.run, split=ALL, **how), progress)
+    leaking = train_head(
+        head_settings(settings, headline, split=str(TRAINED_ON), validate_on=VALIDATED_ON, **how), progress
+    )
     rows = _rows(settings, settings.run, honest, progress) + _rows(settings, headline, leaking, progress)
     config = honest[0].config
     found = Protocol(
@@ -119,17 +123,15 @@ def evaluated(settings: EvaluateSettings, progress: Progress = Progress()) -> li
     return [each for each in found if each] if all(found) else evaluate(settings, progress)
 
 
-def _training(settings: ProtocolSettings, run: Path, split: str, validate_on: int | None = None) -> TrainHeadSettings:
+def head_settings(settings: ProtocolSettings | ReproduceSettings, run: Path, **more: Any) -> TrainHeadSettings:
+    """The training of heads in `run` on the same cache, in the same way; `more`: what else is to be set."""
     return TrainHeadSettings(
         cache=settings.cache,
         run=run,
-        split=split,
-        validate_on=validate_on,
         training=settings.training,
         head=settings.head,
         device=settings.device,
-        resume=not settings.overwrite,
-        overwrite=settings.overwrite,
+        **more,
     )
 
 

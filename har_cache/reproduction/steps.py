@@ -36,7 +36,7 @@ from ..settings import (
 from ..training.train_head import train_head
 from .commands import command_line
 from .costs import Cost, Costs
-from .protocol import evaluated, protocol
+from .protocol import evaluated, head_settings, protocol
 
 SEEDS, FOLDS, PROTOCOL, TUNED, COMPARED = "seeds", "folds", "protocol", "finetuned", "comparison.md"
 
@@ -140,17 +140,7 @@ def _tuned(settings: ReproduceSettings, costs: Costs, no_videos: str) -> Iterato
 def _head_settings(
     settings: ReproduceSettings, name: str, seeds: str | None = None, folds: int | None = None
 ) -> TrainHeadSettings:
-    return TrainHeadSettings(
-        cache=settings.cache,
-        run=settings.runs / name,
-        split=ALL,
-        seeds=seeds,
-        folds=folds,
-        training=settings.training,
-        head=settings.head,
-        device=settings.device,
-        resume=True,
-    )
+    return head_settings(settings, settings.runs / name, split=ALL, seeds=seeds, folds=folds, resume=True)
 
 
 def _evaluation(settings: ReproduceSettings, run: Path, cost: Cost) -> Step:
