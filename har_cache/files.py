@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import FileError
+from .failpoints import failpoint
 
 _TEMPORARY = ".tmp-"
 _SEAL = "sha256"
@@ -48,6 +49,7 @@ def write_file(path: Path, data: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
         try:
             with os.fdopen(descriptor, "wb") as file:
+                failpoint(f"opened:{path.name}")
                 file.write(data)
                 place(file, Path(temporary), path)
         except BaseException:
@@ -61,9 +63,12 @@ def write_file(path: Path, data: bytes) -> None:
 def place(file: IO[bytes], temporary: Path, path: Path) -> None:
     """Move the open file at `temporary` to `path`: its content is on the disk before its name is. Raises OSError."""
     file.flush()
+    failpoint(f"written:{path.name}")
     os.fchmod(file.fileno(), 0o644)
     os.fsync(file.fileno())
+    failpoint(f"synced:{path.name}")
     temporary.replace(path)
+    failpoint(f"renamed:{path.name}")
 
 
 def sync_directory(path: Path) -> None:
