@@ -1,6 +1,6 @@
-"""Named steps at which a trial can have this process fail, as a kill or a full disk would: nothing without the variable
-`HAR_CACHE_FAILPOINT`, `<pattern>[@<n>]=<signal or error>`. `renamed:0000?.json@2=SIGKILL` kills the process at the second
-step that the pattern fits; the name of an error, `written:*=ENOSPC`, has the step raise OSError.
+"""Named steps at which a trial can have this process fail, as a kill or a full disk would: nothing without the
+variable `HAR_CACHE_FAILPOINT`, `<pattern>[@<n>]=<signal or error>`. `renamed:0000?.json@2=SIGKILL` kills the process at
+the second step that the pattern fits; the name of an error, `written:*=ENOSPC`, has the step raise OSError.
 
 Steps of a file that is put in its place: `opened`, `written`, `synced`, `renamed`, each followed by `:` and its name.
 """

@@ -55,7 +55,7 @@ def test_a_file_that_cannot_be_put_in_its_place_leaves_the_old_one_alone(monkeyp
 def test_a_process_that_is_killed_in_the_middle_leaves_the_old_file_or_the_new_one(monkeypatch, tmp_path, step, left):
     (tmp_path / "a").write_bytes(b"old")
     monkeypatch.setenv(VARIABLE, f"{step}:a=SIGKILL")
-    code = "import sys; from pathlib import Path; from har_cache.files import write_file; write_file(Path(sys.argv[1]), b'new')"
+    code = "import pathlib, sys; from har_cache.files import write_file; write_file(pathlib.Path(sys.argv[1]), b'new')"
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "a"])
     assert run.returncode == -signal.SIGKILL
     assert (tmp_path / "a").read_bytes() == left
