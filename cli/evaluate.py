@@ -10,8 +10,8 @@ from .options import Json
 
 def evaluate(settings: EvaluateSettings, as_json: Json = False) -> None:
     """Score a run on a test list, and say how much of that list the model knew before."""
+    from har_cache.evaluation.averages import summarise
     from har_cache.evaluation.evaluate import evaluate as score
-    from har_cache.evaluation.results import summarise
     from har_cache.evaluation.summary import text
 
     evaluations = score(settings, Bar())

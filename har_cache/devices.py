@@ -113,6 +113,9 @@ def use_device(device: str) -> None:
     torch.cuda.set_device(device)
 
 
+MACHINE_VERSIONS = ("torch", "gpu", "compute_capability", "driver", "cuda", "cudnn", "torch_kernels")
+
+
 def device_versions(*devices: str) -> dict[str, str]:
     """What decides, beside packages, on the bits that GPUs compute: their names and compute capabilities, the driver,
     CUDA, cuDNN, and what torch has kernels for; without a GPU among `devices` nothing.

@@ -1,8 +1,7 @@
-"""Files that are whole or absent, JSON that shows any flipped bit, CSV, locks of directories."""
+"""Files that are whole or absent, JSON that shows any flipped bit, CSV."""
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -20,6 +19,7 @@ from .errors import FileError
 from .failpoints import failpoint
 
 _TEMPORARY = ".tmp-"
+_ABANDONED_S = 3600.0
 _SEAL = "sha256"
 # At the top level alone a key stands behind one space, and no string holds a line break.
 _SEAL_LINE = re.compile(rb'\n "sha256": "(?P<sha256>[0-9a-f]{64})"(?P<comma>,?)')
@@ -104,29 +104,42 @@ def remove_file(path: Path) -> None:
         raise FileError(f"{path}: cannot be removed: {error.strerror}") from error
 
 
-def remove_stale_temporaries(directory: Path, older_than_s: float = 3600) -> None:
-    """Remove what killed writers left behind, but not what another one may be writing now."""
+def remove_temporaries(directory: Path, alone: bool = False) -> None:
+    """Remove what killed writers left behind, but not, unless this one is `alone`, what another may be writing now."""
     for path in directory.glob(f"{_TEMPORARY}*"):
-        with contextlib.suppress(FileNotFoundError):  # another writer was faster
-            if time.time() - path.stat().st_mtime > older_than_s:
+        with contextlib.suppress(OSError):  # another writer was faster
+            if alone or time.time() - path.stat().st_mtime > _ABANDONED_S:
                 path.unlink()
 
 
-def seal(content: Mapping[str, Any]) -> bytes:
-    """`content`, which is not empty, as JSON with its own sha256 in it: canonical, so that every byte is checked."""
+def seal(content: Mapping[str, Any], in_order: bool = False) -> bytes:
+    """`content`, which is not empty, as JSON with its own sha256 in it, so that every byte is checked: canonical, or,
+    for people, in the order of its keys.
+    """
     body = {key: value for key, value in content.items() if key != _SEAL}
-    return _canonical({**body, _SEAL: sha256(_canonical(body))})
+    return _canonical({**body, _SEAL: sha256(_canonical(body, in_order))}, in_order)
 
 
 def unseal(data: bytes, path: Path) -> dict[str, Any]:
     """The content that `seal` wrote. Raises FileError, naming `path`, if a single bit of it has changed."""
     try:
         content = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not (isinstance(content, dict) and _is_intact(data)):
-        raise FileError(f"{path}: damaged (its content does not match its own sha256)")
+        raise FileError(f"{path}: damaged or edited (its content does not match its own sha256)")
     return content
+
+
+def read_sealed_json(path: Path, unsealed: str) -> dict[str, Any]:
+    """The object in a JSON file that `seal` wrote, or one of the schema `unsealed`, of before such files had a seal.
+
+    Raises FileError where it cannot be read, or was changed.
+    """
+    content = read_json(path)
+    if content.get("schema") == unsealed and _SEAL not in content:
+        return content
+    return unseal(read_file(path), path)
 
 
 def _is_intact(data: bytes) -> bool:
@@ -180,24 +193,6 @@ def read_csv(path: Path) -> list[list[str]]:
 
 
 @contextmanager
-def locked(folder: Path, whose: str) -> Iterator[None]:
-    """Keep other processes out of a folder; the lock goes with the process, however it ends. `whose`: `download`, say.
-
-    Raises FileError where another one is at work, or nothing can be locked.
-    """
-    path = folder / ".lock"
-    try:
-        file = path.open("w")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FileError(f"{folder}: another {whose} is at work here; wait for it, or end it") from None
-    except OSError as error:
-        raise FileError(f"{path}: cannot be locked: {error.strerror}; choose another folder") from error
-    with file:
-        yield
-
-
-@contextmanager
 def scratch(path: Path) -> Iterator[Path]:
     """An empty folder, gone at the end, or cleared by the next run where this one is killed."""
     try:
@@ -208,5 +203,5 @@ def scratch(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _canonical(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()
+def _canonical(content: Mapping[str, Any], in_order: bool = False) -> bytes:
+    return (json.dumps(content, sort_keys=not in_order, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()

@@ -16,7 +16,7 @@ from har_cache.files import (
     make_directory,
     read_file,
     remove_file,
-    remove_stale_temporaries,
+    remove_temporaries,
     seal,
     sha256,
     unseal,
@@ -169,13 +169,13 @@ def test_only_old_temporaries_are_removed(tmp_path):
         path.write_bytes(b"")
     for path in (old, other):
         os.utime(path, (time.time() - 7200,) * 2)
-    remove_stale_temporaries(tmp_path)
+    remove_temporaries(tmp_path)
     assert sorted(tmp_path.iterdir()) == [new, other]
 
 
 def test_a_temporary_that_vanishes_meanwhile_does_no_harm(tmp_path):
     (tmp_path / ".tmp-gone").symlink_to(tmp_path / "nowhere")  # listed, but cannot be looked at
-    remove_stale_temporaries(tmp_path)
+    remove_temporaries(tmp_path)
 
 
 def test_make_directory_makes_those_above_too_and_names_what_is_in_the_way(tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,8 @@ from .recipe import SCHEMA, Recipe
 from .record import check_key
 
 MANIFEST, ENCODER, PLAN, FAILURES = "manifest.json", "encoder.safetensors", "plan.json", "failures.csv"
+SHARDS = "shards"
+SHARD_FILE = re.compile(r"[0-9]{5,}\.(h5|json)")  # a shard and its record
 _MACHINE = "machine"
 
 

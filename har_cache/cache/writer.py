@@ -1,10 +1,10 @@
 """The writing side of a cache directory: the protocol that commits shards, records, plan and manifest."""
 
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -17,18 +17,21 @@ from ..files import (
     make_directory,
     read_file,
     remove_file,
-    remove_stale_temporaries,
+    remove_temporaries,
     seal,
     sha256,
     to_csv,
     write_file,
 )
+from ..locks import locked
 from ..parsing import to_json_types
 from .manifest import (
     ENCODER,
     FAILURES,
     MANIFEST,
     PLAN,
+    SHARD_FILE,
+    SHARDS,
     Counts,
     Failure,
     Manifest,
@@ -42,13 +45,11 @@ from .recipe import Recipe
 from .record import ClipRecord, ShardRecord, read_record, standing_failures
 from .shard import Shard, to_image
 
-SHARDS = "shards"
 _WAITING = 2  # shards that may wait for the one that is being committed: each is held in memory
-_SHARD_FILE = re.compile(r"[0-9]{5,}\.(h5|json)")
 
 
 class Store:
-    """A cache directory, for writing. Nothing here holds a lock: every file is whole or absent."""
+    """A cache directory, for writing. Every file is whole or absent; `alone` keeps other writers out."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -57,16 +58,31 @@ class Store:
         """Make the directory. Raises HarCacheError where that is not possible, or it holds other things."""
         make_directory(self.root)
         foreign = foreign_names(self.root, (MANIFEST, ENCODER, PLAN, FAILURES, SHARDS))
-        if foreign and not (self.root / PLAN).exists():
+        if foreign and not any((self.root / name).exists() for name in (PLAN, MANIFEST)):
             raise CacheError(f"{self.root}: holds other files ({min(foreign)}, ...); choose an empty directory")
         make_directory(self.root / SHARDS)
-        for directory in (self.root, self.root / SHARDS):
-            remove_stale_temporaries(directory)
+
+    @contextmanager
+    def alone(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Keep other extractions out of the directory, and remove what killed ones left. Raises CacheError where one
+        is at work there.
+        """
+        with ExitStack() as stack:
+            try:
+                is_locked = stack.enter_context(locked(self.root, "extraction", say))
+            except FileError as error:
+                raise CacheError(str(error)) from error
+            for directory in (self.root, self.root / SHARDS):
+                remove_temporaries(directory, is_locked)
+            yield
 
     def clear(self) -> None:
-        """Remove the cache in this directory, manifest first; files that are not a cache's stay."""
-        shards = sorted(path for path in (self.root / SHARDS).glob("*") if _SHARD_FILE.fullmatch(path.name))
-        for path in [*(self.root / name for name in (MANIFEST, PLAN, FAILURES, ENCODER)), *shards]:
+        """Remove the cache in this directory; files that are not a cache's stay. The manifest first, so that it is no
+        finished cache any more, and the plan last: until then it is one of its recipe.
+        """
+        shards = sorted(path for path in (self.root / SHARDS).glob("*") if SHARD_FILE.fullmatch(path.name))
+        paths = [self.root / name for name in (MANIFEST, FAILURES, ENCODER, PLAN)]
+        for path in [paths[0], *shards, *paths[1:]]:
             remove_file(path)
 
     def shard_path(self, index: int) -> Path:

@@ -75,7 +75,7 @@ def read_folds(path: Path, name: str) -> Competitor:
     runs = [Run.open(each) for each in find_runs(path)]
     by_list: dict[int, list[Mapping[str, float]]] = {}
     for run in runs:
-        right = {key: float(correct) for key, correct in read_out_of_fold(run.path).items()}
+        right = {key: float(correct) for key, correct in read_out_of_fold(run).items()}
         by_list.setdefault(run.config.split, []).append(right)
     return Competitor(
         name=name,

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from ..data.hmdb51 import OFFICIAL, Archive, Release
 from ..errors import DownloadError
-from ..files import file_sha256, locked, make_directory, remove_file, scratch, write_file
+from ..files import file_sha256, make_directory, remove_file, scratch, write_file
+from ..locks import locked
 from ..progress import Progress
 from ..settings import DownloadSettings
 from .fetch import RemoteFile, RetryPolicy, fetch
@@ -59,7 +60,7 @@ def download(settings: DownloadSettings, progress: Progress = Progress(), means:
     if not inventory.missing_lists() and not inventory.missing_clips():
         return _report(inventory)
     make_directory(settings.out)
-    with locked(settings.out, "download"), scratch(settings.out / _STAGING) as staging:
+    with locked(settings.out, "download", progress.say), scratch(settings.out / _STAGING) as staging:
         try:
             return _Download(settings, progress, means, staging).run()
         except OSError as error:

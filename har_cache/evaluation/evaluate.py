@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from ..finetuning.raw_inference import raw_probabilities
 from ..model.config import FINETUNED, Start
 from ..model.load import is_encoder_of, labels_for, listed_clips, load_network, open_cache
 from ..model.network import CNNBidirectionalRNN
-from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset
+from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset, writing
 from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
@@ -30,9 +31,10 @@ from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.inference import probabilities
 from ..workers.prefetch import FramePrefetcher
+from .averages import summarise
 from .linear_probe import ProbeOutcome, linear_probe, moments
 from .metrics import ScoredClips, per_class
-from .results import METRICS, Evaluation, Metrics, NotCompared, StartComparison, summarise
+from .results import Evaluation, Metrics, NotCompared, StartComparison, write_evaluation
 from .tables import LINEAR, LINEAR_HEADER, PER_CLASS, PER_CLASS_HEADER, PREDICTIONS, PREDICTIONS_HEADER, ClipPrediction
 
 CONFUSION = "confusion.png"
@@ -47,7 +49,16 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
     without a clip in the cache.
     """
     settings.check()
-    runs = [Run.open(path) for path in find_runs(settings.run)]
+    paths = find_runs(settings.run)
+    with ExitStack() as stack:
+        for path in {*paths, settings.run}:
+            if path.is_dir():
+                stack.enter_context(writing(path, progress.say))
+        return _evaluate(settings, paths, progress)
+
+
+def _evaluate(settings: EvaluateSettings, paths: list[Path], progress: Progress) -> list[Evaluation]:
+    runs = [Run.open(path) for path in paths]
     cache = open_cache(runs, settings.cache)
     sequences = Sequences.from_cache(cache, resolve_device(settings.device, progress.say))
     test_lists = _TestLists(cache, sequences, moments(sequences), settings, progress)
@@ -229,14 +240,16 @@ def _write(
     linear: Sequence[ProbeOutcome | None],
 ) -> None:
     make_directory(folder)
-    write_file(folder / PREDICTIONS, to_csv(PREDICTIONS_HEADER, [prediction.row() for prediction in predictions]))
-    by_probe = [[scored.classes[i] for i in probe.predicted] if probe else [""] * len(predictions) for probe in linear]
-    write_file(folder / LINEAR, to_csv(LINEAR_HEADER, zip(scored.keys, *by_probe, strict=True)))
-    classes = per_class(scored.confusions, scored.classes)
-    write_file(folder / PER_CLASS, to_csv(PER_CLASS_HEADER, map(astuple, classes)))
     title = f"Test list of split {metrics.split}: {metrics.clips:,} clips, {metrics.top1:.1%} right"
     plot_confusion(scored.confusions, scored.classes, folder / CONFUSION, title)
-    write_file(folder / METRICS, _json(metrics.to_dict()))
+    by_probe = [[scored.classes[i] for i in probe.predicted] if probe else [""] * len(predictions) for probe in linear]
+    classes = per_class(scored.confusions, scored.classes)
+    tables = {
+        PREDICTIONS: to_csv(PREDICTIONS_HEADER, [prediction.row() for prediction in predictions]),
+        LINEAR: to_csv(LINEAR_HEADER, zip(scored.keys, *by_probe, strict=True)),
+        PER_CLASS: to_csv(PER_CLASS_HEADER, map(astuple, classes)),
+    }
+    write_evaluation(folder, metrics, tables)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

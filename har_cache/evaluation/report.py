@@ -13,13 +13,14 @@ from ..data.index import read_index
 from ..data.leakage import GROUPS
 from ..errors import ClipError, FileError, HarCacheError, RunError
 from ..files import read_file, write_file
-from ..model.run import CURVES, EVALUATIONS, REPORT, Run, find_runs
+from ..model.run import CURVES, EVALUATIONS, REPORT, Run, find_runs, writing
 from ..progress import Progress
 from ..video.decode import read_frames, spread
 from . import summary
+from .averages import summarise
 from .evaluate import CONFUSION
 from .pages import render_page
-from .results import METRICS, Evaluation, Metrics, read_evaluation, summarise
+from .results import METRICS, Evaluation, Metrics, read_evaluation
 from .tables import PER_CLASS, PER_CLASS_HEADER, read_rows
 
 _MISTAKES = 12
@@ -49,7 +50,8 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
         runs=[_run(run, found, videos, progress) for run, found in zip(runs, evaluations, strict=True)],
     )
     out = run_path / REPORT
-    write_file(out, page)
+    with writing(run_path, progress.say):
+        write_file(out, page)
     return out
 
 

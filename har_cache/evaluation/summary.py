@@ -6,7 +6,8 @@ from typing import Any
 from ..data.leakage import GROUPS
 from ..model.config import FINETUNED
 from ..statistics.intervals import LEAST_FILMS, Interval
-from .results import Accuracy, Evaluation, Metrics, NotCompared, summarise
+from .averages import summarise
+from .results import Accuracy, Evaluation, Metrics, NotCompared
 
 CONFOUNDED = (
     "A mark goes with the class as well (some classes are filmed from the front, others not): what differs between its "

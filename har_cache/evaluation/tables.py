@@ -10,7 +10,7 @@ from ..data.keys import film_of, source_of
 from ..errors import FileError
 from ..files import read_csv
 
-PREDICTIONS, LINEAR, PER_CLASS = "predictions.csv", "linear.csv", "per_class.csv"
+TABLES = PREDICTIONS, LINEAR, PER_CLASS = "predictions.csv", "linear.csv", "per_class.csv"
 LINEAR_HEADER = ("key", "linear_on_mean", "linear_on_moments")  # the class that each probe predicts, or nothing
 PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
 _KINDS: dict[str, Callable[[str], Any]] = {  # of the columns that hold no texts

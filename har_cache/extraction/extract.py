@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from .. import system
-from ..cache.manifest import Manifest, Plan, Splits
+from ..cache.manifest import PLAN, Manifest, Plan, Splits
 from ..cache.record import ClipRecord, ShardRecord, source_sha256, standing_failures
+from ..cache.recovery import recover_plan
 from ..cache.writer import CommitThread, Store
 from ..data.index import ClipIndex, read_index
 from ..data.keys import class_of
@@ -98,8 +99,12 @@ class _Extraction:
         self._devices: list[str] = []  # that make them, once they are needed
 
     def run(self) -> ExtractReport:
-        """Do it all."""
+        """Do it all, alone in the directory."""
         self._store.create()
+        with self._store.alone(self._progress.say):
+            return self._run()
+
+    def _run(self) -> ExtractReport:
         plan = self._existing_plan()
         self._plan = self._new_plan() if plan is None else self._same_plan(plan)
         self._read_records()
@@ -115,10 +120,23 @@ class _Extraction:
         return self._report
 
     def _existing_plan(self) -> Plan | None:
+        """The plan of the cache that is there, from the rest of it where its file is lost; None where none is."""
+        if self._settings.overwrite:
+            return None
+        lost = f"{self._store.root / PLAN}: lost"
         try:
-            return None if self._settings.overwrite else self._store.read_plan()
+            if plan := self._store.read_plan():
+                return plan
         except CacheError as error:
-            raise CacheError(f"{error}; start over with --overwrite") from error
+            lost = str(error)
+        try:
+            plan = recover_plan(self._store.root)
+        except CacheError as error:
+            raise CacheError(f"{error}, or start over with --overwrite") from error
+        if plan:
+            self._store.write_plan(plan)
+            self._progress.say(f"NOTE: {lost}; written anew by the cache's manifest and records")
+        return plan
 
     def _new_plan(self) -> Plan:
         """An empty plan of the recipe that is asked for, its encoder written."""

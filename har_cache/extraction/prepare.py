@@ -27,7 +27,7 @@ from ..model.load import run_weights
 from ..progress import Progress
 from ..settings import IMAGENET_OR_RANDOM, NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
 from ..system import one_thread
-from ..workers.pool import WorkerPool
+from ..workers.pool import WorkerKilledError, WorkerPool
 from ..workers.tasks import Job, features, sample
 
 _PROBE_FRAMES, _PROBE_CLIPS = 128, 64
@@ -159,14 +159,23 @@ class _Preparation:
     def _gather(
         self, what: str, function: Callable[[Path, int], np.ndarray], clips: Sequence[Clip], count: int, job: Job
     ) -> list[np.ndarray]:
-        """`function(path, count)` of each clip, in the clips' order; clips that fail are left out."""
+        """`function(path, count)` of each clip, in the clips' order; clips that fail are left out, which is told.
+
+        Raises HarCacheError where none is left, or workers are killed from outside: without those clips it would be
+        another encoder.
+        """
         with WorkerPool(job, self._workers) as pool, self._progress.task(what, "clip", len(clips)):
             calls: list[tuple[int, tuple[Any, ...]]] = [(i, (clip.path, count)) for i, clip in enumerate(clips)]
             outcomes = dict(_counted(pool.run(function, calls), self._progress))
-        arrays = [outcomes[i] for i in range(len(clips)) if not isinstance(outcomes[i], ClipError)]
-        if not arrays:
+        failed = [(clip.key, outcomes[i]) for i, clip in enumerate(clips) if isinstance(outcomes[i], ClipError)]
+        for key, reason in failed:
+            if isinstance(reason, WorkerKilledError):
+                raise HarCacheError(f"{what} stopped at {key}: {reason}")
+        if len(failed) == len(clips):
             raise HarCacheError(f"none of the {len(clips)} clips tried can be decoded; {clips[0].key}: {outcomes[0]}")
-        return arrays
+        if failed:
+            self._progress.say(f"{what}: {len(failed)} of {len(clips)} clips left out; {failed[0][0]}: {failed[0][1]}")
+        return [outcome for _, outcome in sorted(outcomes.items()) if not isinstance(outcome, ClipError)]
 
 
 def find(wanted: str, seed: int) -> Weights:

@@ -20,7 +20,7 @@ from .. import system
 from ..cache.record import ClipRecord
 from ..errors import ClipError, HarCacheError
 from ..system import uninterrupted
-from ..workers.pool import STRIKES, WorkerPool
+from ..workers.pool import STRIKES, WorkerKilledError, WorkerPool
 from ..workers.tasks import Job, embed
 from .shard_tasks import OnClip, Place, ShardResult, ShardTask, calls, gather
 
@@ -143,7 +143,7 @@ class _Actors:
             if lost[key] < STRIKES:
                 waiting.appendleft(call)
             else:
-                yield place, ClipError("the node that decodes it is lost (tried twice)")
+                yield place, WorkerKilledError("the node that decodes it is lost (tried twice)")
 
     def _give(self, actor: Any, waiting: deque[_Call]) -> None:
         """Have the actor do the next clip. Where there is none it goes, and its CPU is free for others."""

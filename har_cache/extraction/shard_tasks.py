@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..cache.record import ClipRecord, source_sha256
 from ..errors import ClipError
+from ..workers.pool import WorkerKilledError
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ def gather(outcomes: Iterable[tuple[Place, ClipRecord | ClipError]], on_clip: On
 
 
 def to_record(clip: tuple[str, Path], outcome: ClipRecord | ClipError) -> ClipRecord:
-    """The clip's record from what its worker gave."""
+    """The clip's record from what its worker gave. One whose file is not to blame is of no file: it is tried again."""
     key, path = clip
     if isinstance(outcome, ClipError):
-        return ClipRecord(key, source_sha256=source_sha256(path), reason=str(outcome) or type(outcome).__name__)
+        of_file = "" if isinstance(outcome, WorkerKilledError) else source_sha256(path)
+        return ClipRecord(key, source_sha256=of_file, reason=str(outcome) or type(outcome).__name__)
     return outcome
 
 

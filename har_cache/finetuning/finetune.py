@@ -20,7 +20,7 @@ from ..errors import CacheError, DataError, RunError
 from ..model.config import FINETUNED, RunConfig, Start
 from ..model.load import labels_for, load_network, open_cache
 from ..model.network import Backbone, CNNBidirectionalRNN
-from ..model.run import Run, begin, fold_path
+from ..model.run import Run, begin, fold_path, writing
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers
@@ -61,7 +61,12 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     training = _with_frames(settings.training, inputs.start, progress.say)
     settings = dataclasses.replace(settings, training=training)
     config = _config(settings, inputs, device)
-    clips = inputs.start.clips
+    with writing(settings.run, progress.say):
+        return _finetune(settings, inputs, config, progress)
+
+
+def _finetune(settings: FinetuneSettings, inputs: "_Inputs", config: RunConfig, progress: Progress) -> Finetuned:
+    device, training, clips = config.device, settings.training, inputs.start.clips
     if not begin(settings.run, config, clips, settings.resume, settings.overwrite, say=progress.say):
         return Finetuned(Run.open(settings.run), None, {})
     system.limit_threads()

@@ -16,6 +16,7 @@ from ..errors import ClipError, HarCacheError
 from ..progress import Progress
 from ..settings import TuneSettings
 from ..training.batches import CENTRED, Batch, derive_seed, draw_frames
+from ..workers.pool import WorkerKilledError
 from ..workers.prefetch import FramePrefetcher, LoaderStats
 from .augment import Augmentation, augmented, centred
 from .throughput import Stopwatch
@@ -58,6 +59,8 @@ class RawClips:
         arrays = self.prefetcher.read(requests, stats)
         for i, square, ok in zip(clips, squares, good, strict=True):
             array = next(arrays) if ok else None
+            if isinstance(array, WorkerKilledError):
+                raise HarCacheError(f"{self.keys[i]}: {array} (a training goes on with --resume)")
             if isinstance(array, ClipError):
                 if self.keys[i] not in self.failures:
                     self._progress.say(f"Skipped: {self.keys[i]}: {array}")

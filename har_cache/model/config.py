@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..cache.recipe import Recipe
-from ..errors import RunError, SettingError
-from ..files import read_json, to_json, write_file
+from ..errors import FileError, RunError, SettingError
+from ..files import read_sealed_json, seal, write_file
 from ..options import Settings
 from ..parsing import parse, to_json_types
 from ..settings import HeadSettings, TrainSettings, TuneSettings
 
-SCHEMA = "har-run/1"
+SCHEMA, SCHEMA_1 = "har-run/2", "har-run/1"  # the first one had no seal
 CONFIG = "config.json"
 HEAD, FINETUNED = "head", "finetune"  # stages
 
@@ -104,6 +104,7 @@ class RunConfig:
     `fold`: which clips of the training list validate, None where the seed drew them, as it once did; `folds`: into how
     many parts the list is divided, with a head for each: `fold` is one of them, or None in the run that is their mean,
     which alone has `out_of_fold`; `validate_on`: of which split the whole test list validates, with none held out.
+    `files`: sha256 of the run's tables by name, of those that are written for good; none in runs of before.
     `recipe`: of the embeddings that stage two learnt from; `data`, `started_from`, `skipped` (reason by key) and, once
     it is finished, `choice`: of a fine-tuned run alone. Runs of an earlier version have no `choice`, and kept the tuned
     weights as they were, or the start.
@@ -124,6 +125,7 @@ class RunConfig:
     device: str = ""
     projection_fit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
     data: str | None = None
     started_from: Start | None = None
     skipped: Mapping[str, str] | None = None
@@ -144,12 +146,12 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types, without what there is not."""
         values = {"schema": SCHEMA, **to_json_types(vars(self))}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None and (name, value) != ("files", {})}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: object) -> "RunConfig":
         """The reverse of `to_dict`. Raises RunError where a value is missing or makes no sense."""
-        if values.get("schema") != SCHEMA:
+        if values.get("schema") not in (SCHEMA, SCHEMA_1):
             raise RunError(f"{where}: is no {SCHEMA} config; choose another --run directory")
         if "recipe" not in values and "stage" in values:
             raise RunError(f"{where}: is of an older har-cache, without its encoder; train again with --overwrite")
@@ -171,12 +173,18 @@ class RunConfig:
 def read_config(run: Path) -> RunConfig | None:
     """The config of the run in this directory, finished or not; None where there is none. Raises HarCacheError."""
     file = run / CONFIG
-    return RunConfig.from_dict(read_json(file), file) if file.exists() else None
+    if not file.exists():
+        return None
+    try:
+        values = read_sealed_json(file, SCHEMA_1)
+    except FileError as error:
+        raise RunError(f"{error}; train again with --overwrite") from error
+    return RunConfig.from_dict(values, file)
 
 
 def write_config(run: Path, config: RunConfig) -> None:
     """Commit config.json."""
-    write_file(run / CONFIG, to_json(config.to_dict()))
+    write_file(run / CONFIG, seal(config.to_dict(), in_order=True))
 
 
 def _blend_of_earlier(values: Mapping[str, Any], where: object) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors
@@ -12,7 +13,19 @@ from torch import Tensor, nn
 
 from ..devices import Say, changed_versions, kind_of, warn
 from ..errors import FileError, RunError
-from ..files import foreign_names, make_directory, read_csv, read_file, remove_file, sha256, to_csv, write_file
+from ..files import (
+    file_sha256,
+    foreign_names,
+    make_directory,
+    read_csv,
+    read_file,
+    remove_file,
+    remove_temporaries,
+    sha256,
+    to_csv,
+    write_file,
+)
+from ..locks import locked
 from .config import CONFIG, HEAD, RunConfig, read_config, write_config
 from .ensemble import HeadEnsemble
 from .head import Head
@@ -49,7 +62,7 @@ class Run:
             raise RunError(f"{path}: {kind}; make one with `har-cache train-head --run {path}`")
         if not config.finished:
             raise RunError(f"{path}: training is not finished; go on with `har-cache train-head --resume`")
-        return cls(path, config, read_clips(path))
+        return cls(path, config, read_clips(path, config))
 
     @property
     def model_sha256(self) -> str:
@@ -117,6 +130,28 @@ def fold_subset(fold: int) -> str:
     return f"fold{fold}"
 
 
+@contextmanager
+def writing(path: Path, say: Say) -> Iterator[None]:
+    """Keep other writers out of a run's directory, which is made where there is none, and remove what killed ones left
+    in it. Raises RunError where one is at work there.
+    """
+    made = not path.exists()
+    make_directory(path)
+    try:
+        with ExitStack() as stack:
+            try:
+                is_locked = stack.enter_context(locked(path, "training or evaluation", say))
+            except FileError as error:
+                raise RunError(str(error)) from error
+            for directory in (path, *path.glob(f"{EVALUATIONS}/*"), *path.glob(f"{FOLDS}/*")):
+                remove_temporaries(directory, is_locked)
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # it holds a run now
+                path.rmdir()
+
+
 def check_free(path: Path, resume: bool, overwrite: bool) -> None:
     """Raise RunError where a run is in the way."""
     if overwrite or resume or not (config := read_config(path)):
@@ -150,13 +185,13 @@ def begin(
     begun = read_config(path)
     if begun is None:
         clear(path)
-        write_clips(path, dict(sorted(clips.items())))
+        digest = write_clips(path, dict(sorted(clips.items())))
         if encoder is not None:
             write_file(path / ENCODER, encoder)
-        write_config(path, config)
+        write_config(path, replace(config, files={CLIPS: digest}))
         return True
     changed = _differences(begun, config)
-    changed += [_of_clips(begun, config)] if read_clips(path) != clips else []
+    changed += [_of_clips(begun, config)] if read_clips(path, begun) != clips else []
     if changed:
         raise RunError(f"{path}: was begun with other settings ({'; '.join(changed)}); give the same, or --overwrite")
     if begun.finished:
@@ -193,10 +228,11 @@ def _of_clips(old: RunConfig, new: RunConfig) -> str:
     return f"fold {'drawn by the seed' if old.fold is None else old.fold}, now {new.fold}"
 
 
-def read_clips(path: Path) -> dict[str, str]:
+def read_clips(path: Path, config: RunConfig) -> dict[str, str]:
     """The subset of each clip, by key. Raises HarCacheError."""
     file = path / CLIPS
     try:
+        check_table(file, config)
         rows = read_csv(file)
     except FileError as error:
         raise RunError(f"{error}; train again with --overwrite") from error
@@ -206,9 +242,18 @@ def read_clips(path: Path) -> dict[str, str]:
     return dict(rows)
 
 
-def write_clips(path: Path, clips: Mapping[str, str]) -> None:
-    """Commit clips.csv."""
-    write_file(path / CLIPS, to_csv(("key", "subset"), clips.items()))
+def write_clips(path: Path, clips: Mapping[str, str]) -> str:
+    """Commit clips.csv; gives its sha256."""
+    data = to_csv(("key", "subset"), clips.items())
+    write_file(path / CLIPS, data)
+    return sha256(data)
+
+
+def check_table(file: Path, config: RunConfig) -> None:
+    """Raise FileError where a table of the run is not the one that its config knows, if it knows one."""
+    expected = config.files.get(file.name)
+    if expected and file_sha256(file) != expected:
+        raise FileError(f"{file}: damaged or edited (its sha256 is not that of {CONFIG})")
 
 
 def save_model(model: nn.Module, path: Path) -> str:

@@ -10,14 +10,14 @@ from typing import Any
 from ..errors import FileError, RunError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.results import METRICS, Accuracy, Evaluation, Leakage, Metrics, read_evaluation
-from ..files import make_directory, read_json, to_json, write_file
+from ..files import make_directory, read_sealed_json, seal, write_file
 from ..model.run import EVALUATIONS, Run, find_runs
 from ..parsing import parse, to_json_types
 from ..progress import Progress
 from ..settings import ALL, SPLITS, EvaluateSettings, ProtocolSettings, ReproduceSettings, TrainHeadSettings
 from ..training.train_head import train_head
 
-SCHEMA = "har-protocol/1"
+SCHEMA, SCHEMA_1 = "har-protocol/2", "har-protocol/1"  # the first one had no seal
 CONTENT = "protocol.json"
 HEADLINE = "headline"
 # Trained on the list of split 1, the epoch picked on the test list of split 2, reported on that of split 3.
@@ -103,7 +103,7 @@ def protocol(settings: ProtocolSettings, progress: Progress = Progress()) -> Pro
         headline=rows[-1],
     )
     make_directory(settings.run)
-    write_file(settings.run / CONTENT, to_json(to_json_types(found)))
+    write_file(settings.run / CONTENT, seal(to_json_types(found), in_order=True))
     return found
 
 
@@ -111,7 +111,7 @@ def read_protocol(run: Path) -> Protocol:
     """What is written there. Raises RunError where that cannot be read."""
     path = run / CONTENT
     try:
-        return parse(Protocol, read_json(path), path, error=RunError)
+        return parse(Protocol, read_sealed_json(path, SCHEMA_1), path, error=RunError)
     except FileError as error:
         raise RunError(f"{error}; run `har-cache protocol` again") from error
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from ..cache.manifest import read_manifest
 from ..comparison.tables import Table, markdown
 from ..data.hmdb51 import CLASS_NAMES
-from ..evaluation.results import Evaluation, LinearProbe, Metrics, summarise
+from ..evaluation.averages import summarise
+from ..evaluation.results import Evaluation, LinearProbe, Metrics
 from ..files import make_directory, to_json, write_file
 from ..parsing import to_json_types
 from ..progress import Progress

@@ -16,7 +16,7 @@ import av
 from ..data.hmdb51 import list_name
 from ..data.keys import class_of
 from ..errors import ClipError, HarCacheError
-from ..files import make_directory, remove_file, remove_stale_temporaries, to_json, write_file
+from ..files import make_directory, remove_file, remove_temporaries, to_json, write_file
 from ..progress import Progress
 from ..settings import SPLITS, SampleSettings
 from ..system import cores
@@ -97,7 +97,7 @@ def _write_splits(folder: Path, performances: Iterable[Performance]) -> None:
 def _write_clips(videos: Path, performances: Sequence[Performance], workers: int, progress: Progress) -> None:
     for folder in {videos / Path(name).parent for p in performances for name in p.names}:
         make_directory(folder)
-        remove_stale_temporaries(folder)
+        remove_temporaries(folder)
     todo = [p for p in performances if not all((videos / name).is_file() for name in p.names)]
     clips, left = (sum(len(p.names) for p in some) for some in (performances, todo))
     workers = min(workers, len(todo))

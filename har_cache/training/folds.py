@@ -4,7 +4,6 @@ not seen it, and the mean of the heads as the model.
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from ..errors import RunError
 from ..files import read_csv, to_csv, write_file
 from ..model.config import BestEpoch, OutOfFold
 from ..model.ensemble import HeadEnsemble
-from ..model.run import OUT_OF_FOLD, TRAINS, Run, begin, fold_path, fold_subset
+from ..model.run import OUT_OF_FOLD, TRAINS, Run, begin, check_table, fold_path, fold_subset
 from ..progress import Progress
 from ..statistics.calibration import calibration_error, fit_temperature, mean_loss, tempered
 from .checkpoints import finish, read_metrics, write_metrics
@@ -74,13 +73,14 @@ def train_folds(
     return Run.open(whole.path)
 
 
-def read_out_of_fold(run: Path) -> dict[str, bool]:
+def read_out_of_fold(run: Run) -> dict[str, bool]:
     """Whether each clip, by key, is right by the head that has not seen its film. Raises RunError where the run is not
     the mean of several heads, or the file is damaged.
     """
-    path = run / OUT_OF_FOLD
+    path = run.path / OUT_OF_FOLD
     if not path.exists():
-        raise RunError(f"{run}: has no predictions out of fold; train it with --folds")
+        raise RunError(f"{run.path}: has no predictions out of fold; train it with --folds")
+    check_table(path, run.config)
     header, *rows = read_csv(path) or [[]]
     if tuple(header) != _HEADER or any(len(row) != len(_HEADER) for row in rows):
         raise RunError(f"{path}: damaged (expected {','.join(_HEADER)}); train again with --overwrite")
@@ -112,7 +112,7 @@ def _rows(
 
 def _mean_metrics(runs: list[Run]) -> list[dict[str, float]]:
     """Of each epoch the mean over the heads, and all of their seconds."""
-    tables = [read_metrics(run.path) for run in runs]
+    tables = [read_metrics(run) for run in runs]
     means = [
         {name: float(np.mean([row[name] for row in same])) for name in same[0]} for same in zip(*tables, strict=True)
     ]

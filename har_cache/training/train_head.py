@@ -1,6 +1,7 @@
 """Stage two: a cache -> trained heads, each in a run directory."""
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..devices import resolve_device
 from ..errors import CacheError, RunError
 from ..files import sha256
 from ..model.config import read_config
-from ..model.run import Run, check_free, seed_path, split_path
+from ..model.run import Run, check_free, seed_path, split_path, writing
 from ..progress import Progress
 from ..settings import ALL, SPLITS, TrainHeadSettings
 from .batches import Sequences
@@ -31,11 +32,17 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
     settings.check()
     settings = dataclasses.replace(settings, device=resolve_device(settings.device, progress.say))
     wanted = _wanted(settings)
-    for path, _, _ in wanted:
-        check_free(path, settings.resume, settings.overwrite)
-        for above in _groups(path, settings.run):
-            if read_config(above):
-                raise RunError(f"{above}: holds a run; choose another --run directory for several splits or seeds")
+    with ExitStack() as stack:
+        for path, _, _ in wanted:
+            stack.enter_context(writing(path, progress.say))
+            check_free(path, settings.resume, settings.overwrite)
+            for above in _groups(path, settings.run):
+                if read_config(above):
+                    raise RunError(f"{above}: holds a run; choose another --run directory for several splits or seeds")
+        return _train(settings, wanted, progress)
+
+
+def _train(settings: TrainHeadSettings, wanted: list[tuple[Path, int, int]], progress: Progress) -> list[Run]:
     cache = FeatureCache(settings.cache)
     plans = [_plan(settings, path, cache, split, seed) for path, split, seed in wanted]
     encoder = _encoder_of(cache)

@@ -24,12 +24,21 @@ from ..system import uninterrupted
 from .watchdog import Sandbox
 
 T = TypeVar("T")
+_KILLED = (
+    "its worker process was killed from outside (SIGKILL), again and again: by the system for want of memory, it may "
+    "be; run again, with fewer --workers"
+)
 STRIKES = 2
+_KILLS = 5  # from outside, before a call is given up
 _CALLS_A_PROCESS = 500  # a fresh process now and then bounds what a decoder leaks
 
 
 class WorkerDiedError(ClipError):
     """The worker process died on this clip."""
+
+
+class WorkerKilledError(WorkerDiedError):
+    """Worker processes were killed from outside while they were at this clip, which is not its fault."""
 
 
 def fork_server() -> ForkServerContext:
@@ -72,7 +81,7 @@ class WorkerPool:
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run `function(*args)` in a worker; `outcome` reads the future's result. A call that kills its worker is
-        tried once more, in a new one.
+        tried once more, in a new one, and one whose worker is killed from outside a few times.
         """
         return self._threads.submit(self._call, function, args)
 
@@ -101,8 +110,8 @@ class WorkerPool:
         return error.with_traceback(None) if isinstance(error, ClipError) else future.result()
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        status = 0
-        for _ in range(STRIKES):
+        died = killed = 0
+        while True:
             worker: _Worker | None = getattr(self._own, "worker", None)
             if worker is None or worker.calls >= _CALLS_A_PROCESS or self._is_dead(worker):
                 self._stop(worker)
@@ -112,11 +121,17 @@ class WorkerPool:
             except (EOFError, OSError):
                 self._own.worker = None
                 status = self._stop(worker)
+                # By nothing that a decoder does: its bounds end it with other statuses.
+                outside = status == -signal.SIGKILL
+                died, killed = died + (not outside), killed + outside
+                if died == STRIKES:
+                    raise WorkerDiedError(self._sandbox.cause_of_death(status)) from None
+                if killed == _KILLS:
+                    raise WorkerKilledError(_KILLED) from None
                 continue
             if isinstance(outcome, ClipError):
                 raise outcome
             return outcome
-        raise WorkerDiedError(self._sandbox.cause_of_death(status))
 
     def _start(self) -> "_Worker":
         with self._starting:  # multiprocessing's bookkeeping of children takes one thread at a time

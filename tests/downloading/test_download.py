@@ -11,7 +11,7 @@ from har_cache.downloading.download import DownloadReport, Means, download
 from har_cache.downloading.fetch import RetryPolicy
 from har_cache.downloading.unpack import Limits, NoExtractorError
 from har_cache.errors import DownloadError, FileError
-from har_cache.files import locked
+from har_cache.locks import locked
 from har_cache.settings import DownloadSettings
 
 from ..helpers.rars import RAR5, SYMLINK, Member, compressed, write_rar
@@ -350,7 +350,7 @@ def test_an_empty_file_left_by_a_crash_of_the_machine_is_brought_again(copy: Cop
 def test_two_at_once_do_not_mix(copy: Copy) -> None:
     out = copy.folder.parent / "out"
     out.mkdir()
-    with locked(out, "download"), pytest.raises(FileError, match="another download is at work"):
+    with locked(out, "download", print), pytest.raises(FileError, match="another download is at work"):
         get(copy, copy.folder)
     assert complete(copy, get(copy, copy.folder))
 

@@ -11,9 +11,10 @@ from har_cache.cache.reader import FeatureCache
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation import evaluate as module
+from har_cache.evaluation.averages import summarise
 from har_cache.evaluation.evaluate import compare_with_start
 from har_cache.evaluation.metrics import ScoredClips
-from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, read_evaluation, summarise
+from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, read_evaluation
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
 from har_cache.evaluation.tables import read_linear
 from har_cache.model.config import Start
