@@ -1,6 +1,6 @@
 """Verification of a cache: whether it is exactly what was written, and still that of its clips' files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ from ..errors import CacheError, FileError
 from ..files import file_sha256, read_file, sha256
 from ..progress import Progress
 from .manifest import PLAN, Manifest, ShardEntry, read_manifest
+from .recipe import Recipe
 from .record import ShardRecord, read_record, standing_failures
 from .shard import ShardImage
 from .writer import Store
@@ -33,7 +34,7 @@ def verify(cache: Path, data: Path | None = None, progress: Progress = Progress(
     records = []
     with progress.task("Verifying", "shard", len(manifest.shards)):
         for index, entry in enumerate(manifest.shards):
-            records += _check_shard(store, index, entry, manifest.fingerprint, problems)
+            records += _check_shard(store, index, entry, manifest.recipe, problems)
             progress.advance()
     if not problems:
         problems += _check_whole(store, manifest, records)
@@ -53,11 +54,9 @@ def _check_files(cache: Path, files: Mapping[str, str]) -> Iterator[str]:
             yield str(error)
 
 
-def _check_shard(
-    store: Store, index: int, entry: ShardEntry, fingerprint: str, problems: list[str]
-) -> list[ShardRecord]:
+def _check_shard(store: Store, index: int, entry: ShardEntry, recipe: Recipe, problems: list[str]) -> list[ShardRecord]:
     """The shard's record, where it can be read; adds what is wrong to `problems`."""
-    path, records = store.shard_path(index), []
+    path, records, fingerprint = store.shard_path(index), [], recipe.fingerprint
     with _added_to(problems):
         record = read_record(store.record_path(index), fingerprint)
         records.append(record)
@@ -72,6 +71,10 @@ def _check_shard(
         counted = list(zip(shard.keys, np.diff(shard.offsets).tolist(), strict=True))
         if shard.fingerprint != fingerprint:
             problems.append(f"{path}: belongs to another recipe")
+        views, _, dim = shard.embeddings.shape
+        if (views, dim) != (len(recipe.views), recipe.dim):
+            expected = f"{len(recipe.views)} views of {recipe.dim} dimensions"
+            problems.append(f"{path}: holds {views} views of {dim} dimensions, its recipe says {expected}")
         if records and counted != [(clip.key, clip.frames) for clip in records[0].clips]:
             problems.append(f"{path}: its clips and frames are not those of its record")
     return records
@@ -97,9 +100,21 @@ def _check_whole(store: Store, manifest: Manifest, records: list[ShardRecord]) -
     if {failure.key: failure.reason for failure in manifest.failures} != standing_failures(records):
         yield f"{store.root}: the manifest's failures are not those of the records"
     plan = store.read_plan()
-    planned = len(plan.shards) if plan else 0
-    if planned != len(records):
-        yield f"{store.root}: {planned} shards are planned, {len(records)} are finished: run extract again"
+    shards = list(plan.shards) if plan else []
+    if plan and plan.recipe != manifest.recipe:
+        yield f"{store.root / PLAN}: its recipe is not the manifest's"
+    if len(shards) != len(records):
+        yield f"{store.root}: {len(shards)} shards are planned, {len(records)} are finished: run extract again"
+    for index, (planned, record) in enumerate(zip(shards, records, strict=False)):
+        if not _as_planned(planned, record):
+            yield f"{store.record_path(index)}: its clips are not those of the plan"
+
+
+def _as_planned(keys: Sequence[str], record: ShardRecord) -> bool:
+    """Whether a shard holds the clips that are planned for it, in this order, each once."""
+    good = {clip.key for clip in record.clips}
+    found = [clip.key for clip in (*record.clips, *record.failures)]
+    return sorted(found) == sorted(keys) and [key for key in keys if key in good] == found[: len(good)]
 
 
 def _check_files_of_clips(data: Path, records: list[ShardRecord], progress: Progress) -> list[str]:

@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import RunError
 from ..files import file_sha256, read_csv, read_file, sha256, to_csv, write_file
 from ..model.config import BestEpoch, RunConfig, read_config, write_config
-from ..model.run import CURVES, METRICS, OUT_OF_FOLD, Run, check_table, save_model
+from ..model.run import CURVES, METRICS, OUT_OF_FOLD, save_model
 from ..plots import plot_curves
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
@@ -33,10 +33,9 @@ def write_metrics(run: Path, rows: Sequence[Row]) -> None:
     write_file(run / METRICS, to_csv(COLUMNS, ([_figure(row[name]) for name in COLUMNS] for row in rows)))
 
 
-def read_metrics(run: Run) -> list[Row]:
-    """The epochs of a finished run's metrics.csv. Raises HarCacheError where it is not there, or damaged."""
-    path = run.path / METRICS
-    check_table(path, run.config)
+def read_metrics(run: Path) -> list[Row]:
+    """The epochs of a run's metrics.csv. Raises HarCacheError where it is not there, or damaged."""
+    path = run / METRICS
     header, *rows = read_csv(path) or [[]]
     if tuple(header) != COLUMNS:
         raise RunError(f"{path}: damaged (expected {','.join(COLUMNS)}); train again with --overwrite")
@@ -50,14 +49,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Commit a checkpoint: `state`, which holds tensors and plain values."""
     file = io.BytesIO()
     torch.save({"schema": _SCHEMA, **state}, file)
-    write_file(path, _sealed(file.getvalue()))
+    write_file(path, sealed(file.getvalue()))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's state, on the CPU. Raises RunError on one that is damaged, or holds code: it is not run."""
     data = read_file(path)
     if not _is_intact(data):
-        raise RunError(f"{path}: damaged, or of another version of har-cache; start over with --overwrite")
+        raise RunError(f"{path}: damaged, or not written by this version of har-cache; start over with --overwrite")
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -73,7 +72,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def _sealed(archive: bytes) -> bytes:
+def sealed(archive: bytes) -> bytes:
     """A zip archive without a comment, as torch writes it, with its sha256 as its comment: torch reads it as before."""
     return archive[:-2] + _COMMENT_LENGTH + sha256(archive).encode()
 
@@ -87,9 +86,10 @@ def finish(run: Path, config: RunConfig, model: nn.Module, best: BestEpoch) -> N
     """Commit the weights, the curves and, last, what makes the run a finished one."""
     digest = save_model(model, run)
     plot_curves(run / METRICS, run / CURVES, best.epoch)
-    begun = read_config(run)
-    tables = {name: file_sha256(run / name) for name in (METRICS, OUT_OF_FOLD) if (run / name).exists()}
-    files = {**(begun.files if begun else {}), **tables}
+    begun, out_of_fold = read_config(run), run / OUT_OF_FOLD
+    files = {**begun.files} if begun else {}
+    if out_of_fold.exists():
+        files[OUT_OF_FOLD] = file_sha256(out_of_fold)
     write_config(run, dataclasses.replace(config, files=files, model_sha256=digest, best=best))
 
 

@@ -112,7 +112,7 @@ def _rows(
 
 def _mean_metrics(runs: list[Run]) -> list[dict[str, float]]:
     """Of each epoch the mean over the heads, and all of their seconds."""
-    tables = [read_metrics(run) for run in runs]
+    tables = [read_metrics(run.path) for run in runs]
     means = [
         {name: float(np.mean([row[name] for row in same])) for name in same[0]} for same in zip(*tables, strict=True)
     ]

@@ -1,5 +1,6 @@
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import strategies as st
 
 from har_cache.cache.manifest import Plan, Splits
 from har_cache.cache.record import ClipRecord
+from har_cache.cache.shard import ShardImage, to_image
 from har_cache.cache.verify import verify
 from har_cache.cache.writer import Store
 from har_cache.errors import DataError
-from har_cache.files import read_file, seal, unseal
+from har_cache.files import file_sha256, read_file, seal, sha256, unseal
 
 from ..conftest import Finished
 from ..helpers.caches import ENCODER, embedded, make_recipe, random_embeddings
@@ -146,6 +148,56 @@ def test_an_extension_that_was_not_finished_is_found(own: Finished) -> None:
     store.write_plan(plan.extended(["sit/new.avi"], 2))
     assert "plan.json" in only_problem(own.cache)
     assert "extraction was started" in only_problem(own.cache)
+
+
+def resealed(path: Path, **changes: object) -> str:
+    """Change a JSON file of a cache, its seal made right; gives its sha256."""
+    data = seal({**unseal(read_file(path), path), **changes})
+    path.write_bytes(data)
+    return sha256(data)
+
+
+def test_a_shard_of_another_recipe_is_found_whatever_the_seals_say(own: Finished, finished: Finished) -> None:
+    """Its embeddings are as many as its record says, and all sha256 are right."""
+    store, path = Store(own.cache), own.cache / "shards" / "00001.h5"
+    other = ShardImage(read_file(path), "")
+    with other:
+        shard = replace(other.read(), fingerprint="0" * 64)
+    path.write_bytes(to_image(shard))
+    record = resealed(store.record_path(1), shard_sha256=file_sha256(path))
+    entries = unseal(read_file(own.cache / "manifest.json"), path)["shards"]
+    entries[1].update(sha256=file_sha256(path), record_sha256=record)
+    resealed(own.cache / "manifest.json", shards=entries)
+    assert only_problem(own.cache) == f"{path}: belongs to another recipe"
+
+
+def replan(cache: Path, shards: object) -> None:
+    """Another plan, which the manifest knows."""
+    digest = resealed(cache / "plan.json", shards=shards)
+    files = unseal(read_file(cache / "manifest.json"), cache)["files"]
+    resealed(cache / "manifest.json", files={**files, "plan.json": digest})
+
+
+@pytest.mark.parametrize("change", ["order", "another", "moved"])
+def test_clips_that_are_not_where_the_plan_says_are_found(own: Finished, change: str) -> None:
+    shards = unseal(read_file(own.cache / "plan.json"), own.cache)["shards"]
+    if change == "order":
+        shards[0].reverse()
+    elif change == "another":
+        shards[0][0] = "sit/another.avi"
+    else:
+        shards[1].append(shards[0].pop())
+    replan(own.cache, shards)
+    problems = verify(own.cache)
+    assert len(problems) == (2 if change == "moved" else 1)
+    assert all(problem.endswith("its clips are not those of the plan") for problem in problems)
+
+
+def test_a_shard_that_is_planned_and_not_there_is_found(own: Finished) -> None:
+    shards = unseal(read_file(own.cache / "plan.json"), own.cache)["shards"]
+    replan(own.cache, [*shards, ["sit/late.avi"]])
+    said = f"{len(shards) + 1} shards are planned, {len(shards)} are finished: run extract again"
+    assert only_problem(own.cache).endswith(said)
 
 
 def test_source_files_that_differ_are_named(own: Finished) -> None:

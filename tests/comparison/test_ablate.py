@@ -29,6 +29,7 @@ from har_cache.training.train_head import train_head
 
 from ..conftest import contents
 from ..helpers import caches
+from ..helpers.sealed import change_sealed
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,8 @@ def test_clips_that_the_run_knows_are_warned_of(trained: Path) -> None:
 
 def test_without_validation_clips_there_is_no_temperature(trained: Path, tmp_path: Path) -> None:
     run = copied(trained, tmp_path)
-    write_clips(run, {})
+    digest = write_clips(run, {})
+    change_sealed(run / "config.json", lambda config: config["files"].update({"clips.csv": digest}))
     (found,) = ablate(AblateSettings(run=run, device="cpu"))
     assert found.calibration is None
     assert len(ablation_tables(found)) == 1

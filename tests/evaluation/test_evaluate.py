@@ -87,6 +87,7 @@ def test_writes_its_files_and_they_agree(run):
     (evaluation,) = evaluate(run)
     assert evaluation.folder == run / "evaluate" / "split1"
     metrics = json.loads((evaluation.folder / "metrics.json").read_text())
+    assert len(metrics.pop("files")) == 3 and metrics.pop("sha256")
     assert metrics == json.loads(json.dumps(evaluation.metrics.to_dict()))
     predictions = rows(evaluation.folder / "predictions.csv")
     assert len(predictions) == metrics["clips"] == 24

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from har_cache.errors import HarCacheError, RunError
 from har_cache.evaluation.report import report
 from har_cache.evaluation.summary import CONFOUNDED
 from har_cache.evaluation.tables import PER_CLASS_HEADER, PREDICTIONS_HEADER
-from har_cache.files import read_csv, to_csv, write_file
+from har_cache.files import read_csv, sha256, to_csv
 from har_cache.plots import plot_curves
 from har_cache.progress import Progress
 
+from ..helpers.sealed import change_sealed, write_sealed
 from ..helpers.synthetic import small_subsets, write_cache, write_run
 from ..helpers.videos import moving_frames, write_video
 from .test_evaluate import evaluate, no_network  # noqa: F401
@@ -139,7 +141,7 @@ def test_an_evaluation_of_the_model_that_was_there_before_does_not_count(run):
 
 def test_a_damaged_evaluation_is_named(run):
     evaluate(run)
-    for content in ("{", "[]", '{"schema": "har-evaluation/0"}'):
+    for content in ("{", "[]", '{"schema": "har-evaluation/1"}', '{"schema": "har-evaluation/0"}'):
         (run / "evaluate" / "split1" / "metrics.json").write_text(content)
         with pytest.raises(HarCacheError, match=r"metrics\.json: .*again"):
             report(run)
@@ -179,10 +181,10 @@ def test_a_clip_that_does_not_decode_is_said_so(tmp_path, run):
 @pytest.mark.parametrize(("frames", "pictures"), [(40, 6), (3, 3), (1, 1)])
 def test_a_film_strip_is_spread_over_the_clip(tmp_path, run, frames, pictures):
     evaluate(run)
-    predictions = run / "evaluate" / "split1" / "predictions.csv"
-    header, first, *_ = read_csv(predictions)
+    folder = run / "evaluate" / "split1"
+    header, first, *_ = read_csv(folder / "predictions.csv")
     key, true = first[:2]
-    write_file(predictions, to_csv(header, [(key, true, "another", "0.9", true, "clean", frames)]))
+    change_tables(folder, {"predictions.csv": to_csv(header, [(key, true, "another", "0.9", true, "clean", frames)])})
     (tmp_path / "data" / true).mkdir(parents=True)
     write_video(tmp_path / "data" / key, moving_frames(frames))
     progress = Counted()
@@ -190,6 +192,15 @@ def test_a_film_strip_is_spread_over_the_clip(tmp_path, run, frames, pictures):
     strip = [image["src"] for image in page.elements["img"] if image["src"].startswith("data:image/jpeg")]
     assert len(set(strip)) == len(strip) == pictures
     assert progress.done == 1
+
+
+def change_tables(folder: Path, tables: Mapping[str, bytes]) -> None:
+    """Replace tables of an evaluation by name, as the seal allows."""
+    digests = {}
+    for name, data in tables.items():
+        (folder / name).write_bytes(data)
+        digests[name] = sha256(data)
+    change_sealed(folder / "metrics.json", lambda metrics: metrics["files"].update(digests))
 
 
 class Counted(Progress):
@@ -208,9 +219,12 @@ def test_hostile_names_stay_text(tmp_path, run):
     content["tags"] = [{"tag": bad, "value": bad, "clips": 1, "top1": 0.5, "interval": None}]
     content["missing"] = {bad: "failed: no frame decodes"}
     content["stage_two"] = {"run": bad, "unknown": bad}
-    (folder / "metrics.json").write_text(json.dumps(content))
-    write_file(folder / "per_class.csv", to_csv(PER_CLASS_HEADER, [(bad, 1, "", "", 0.0, bad)]))
-    write_file(folder / "predictions.csv", to_csv(PREDICTIONS_HEADER, [(f"a/{bad}", bad, "b", 0.5, bad, bad, 9)]))
+    write_sealed(folder / "metrics.json", content)
+    tables = {
+        "per_class.csv": to_csv(PER_CLASS_HEADER, [(bad, 1, "", "", 0.0, bad)]),
+        "predictions.csv": to_csv(PREDICTIONS_HEADER, [(f"a/{bad}", bad, "b", 0.5, bad, bad, 9)]),
+    }
+    change_tables(folder, tables)
     run = run.rename(tmp_path / "<u>run & 'x'")
     folder.rename(run / "evaluate" / "split1")
     (run / "curves.png").unlink()
@@ -224,7 +238,7 @@ def test_hostile_names_stay_text(tmp_path, run):
 def test_tables_tell_numbers_from_text(run):
     evaluate(run)
     rows = [("x", 1200, 0.25, "", 0.5, ""), ("y", 0, "", "", 0.0, "x")]
-    write_file(run / "evaluate" / "split1" / "per_class.csv", to_csv(PER_CLASS_HEADER, rows))
+    change_tables(run / "evaluate" / "split1", {"per_class.csv": to_csv(PER_CLASS_HEADER, rows)})
     page = report(run).read_text("utf-8")
     assert '<td data-value="">-</td>' in page
     assert '<td data-value="1200">1,200</td>' in page

@@ -3,14 +3,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from har_cache.errors import RunError
 from har_cache.evaluation.results import (
     Accuracy,
     ConfusedPair,
-    Evaluation,
     Leakage,
     LinearProbe,
     Metrics,
@@ -18,12 +16,13 @@ from har_cache.evaluation.results import (
     StartComparison,
     TagAccuracy,
     read_evaluation,
-    summarise,
+    write_evaluation,
 )
 from har_cache.evaluation.summary import gain, lines, protocol
 from har_cache.evaluation.tables import PREDICTIONS_HEADER, ClipPrediction
 from har_cache.files import to_csv, write_file
-from har_cache.statistics.intervals import mean_accuracy_interval
+
+from ..helpers.sealed import write_sealed
 
 NOBODY = Accuracy(0, None, None, 0.0)
 METRICS = Metrics(
@@ -96,7 +95,7 @@ def predictions(tmp_path: Path) -> list[ClipPrediction]:
 
 
 def test_predictions_are_read_with_the_figures(tmp_path: Path, predictions: list[ClipPrediction]) -> None:
-    (tmp_path / "metrics.json").write_text(json.dumps(METRICS.to_dict()))
+    write_sealed(tmp_path / "metrics.json", METRICS.to_dict())
     assert read_evaluation(tmp_path).predictions == predictions
     (tmp_path / "predictions.csv").unlink()
     with pytest.raises(RunError, match=r"predictions\.csv: .*; run `har-cache evaluate` again"):
@@ -110,25 +109,13 @@ def test_metrics_come_back_from_json(tmp_path: Path, before: Any, linear: Any) -
     content = metrics.to_dict()
     assert ("stage_two" in content, content["linear_on_mean"] is None) == (before is not None, linear is None)
     for written in (content, {**content, "of a later version": 1}):
-        (tmp_path / "metrics.json").write_text(json.dumps(written))
+        write_sealed(tmp_path / "metrics.json", written)
         assert read_evaluation(tmp_path).metrics == metrics
-
-
-def test_the_mean_of_clean_clips_has_the_interval_of_their_films(tmp_path: Path) -> None:
-    """Two test lists of 12 films each, and of 12 seen ones, all of them right."""
-    clean = [ClipPrediction(f"a/{i}_a_0.avi", "a", "ab"[i % 2], 0.5, "", "clean", 30) for i in range(24)]
-    seen = [ClipPrediction(f"a/{i}_a_0.avi", "a", "a", 0.5, "", "seen", 30) for i in range(24, 48)]
-    lists = [[*clean[part], *seen[part]] for part in (slice(12), slice(12, None))]
-    summary = summarise([Evaluation(tmp_path, METRICS, predictions) for predictions in lists])
-    expected = [(np.arange(12) % 2 == 0, [p.film for p in clean[part]]) for part in (slice(12), slice(12, None))]
-    assert summary["clean_top1"]["interval"] == mean_accuracy_interval(expected)
-    assert summary["top1"]["interval"] != summary["clean_top1"]["interval"]
-    assert summary["top1"]["each"] == [METRICS.top1] * 2
 
 
 def test_the_top5_that_earlier_versions_gave_for_few_classes_is_not_shown(tmp_path: Path) -> None:
     for classes, shown in ((2, False), (51, True)):
-        (tmp_path / "metrics.json").write_text(json.dumps({**METRICS.to_dict(), "top5": 1.0, "classes": classes}))
+        write_sealed(tmp_path / "metrics.json", {**METRICS.to_dict(), "top5": 1.0, "classes": classes})
         assert ("top-5 100.0%" in lines(read_evaluation(tmp_path).metrics)[0]) == shown
 
 
@@ -137,7 +124,7 @@ def test_a_file_of_before_films_were_counted_is_read(tmp_path: Path) -> None:
     for name in ("films", "linear_on_moments"):
         del content[name]
     del content["leakage"]["other_class"], content["stage_two"]["p"], content["stage_two"]["interval"]
-    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    write_sealed(tmp_path / "metrics.json", content)
     metrics = read_evaluation(tmp_path).metrics
     assert (metrics.leakage.other_class, metrics.linear_on_moments) == (None, None)
     assert any(line.endswith("mean embedding 50.0%") for line in lines(metrics))
@@ -166,7 +153,7 @@ def test_a_file_of_before_films_were_counted_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_an_edited_file_is_named_with_what_is_wrong_in_it(tmp_path: Path, change: dict[str, Any], wrong: str) -> None:
-    (tmp_path / "metrics.json").write_text(json.dumps({**METRICS.to_dict(), **change}))
+    write_sealed(tmp_path / "metrics.json", {**METRICS.to_dict(), **change})
     with pytest.raises(RunError) as raised:
         read_evaluation(tmp_path)
     said = str(raised.value)
@@ -180,6 +167,40 @@ def test_a_file_that_lacks_a_figure_is_refused(tmp_path: Path) -> None:
     for name in METRICS.to_dict().keys() - {"schema", *came_later}:
         content = METRICS.to_dict()
         del content[name]
-        (tmp_path / "metrics.json").write_text(json.dumps(content))
+        write_sealed(tmp_path / "metrics.json", content)
         with pytest.raises(RunError, match=rf"metrics\.json: {name} is missing"):
             read_evaluation(tmp_path)
+
+
+def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path, predictions: list[ClipPrediction]) -> None:
+    rows = to_csv(PREDICTIONS_HEADER, [prediction.row() for prediction in predictions])
+    write_evaluation(tmp_path, METRICS, {"predictions.csv": rows, "linear.csv": b"a", "per_class.csv": b"b"})
+    found = read_evaluation(tmp_path)
+    assert (found.metrics, found.predictions) == (METRICS, predictions)
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "linear.csv", "per_class.csv"])
+def test_a_flipped_bit_in_an_evaluation_is_found(tmp_path: Path, name: str) -> None:
+    tables = {"predictions.csv": (tmp_path / "predictions.csv").read_bytes(), "linear.csv": b"a", "per_class.csv": b"b"}
+    write_evaluation(tmp_path, METRICS, tables)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(RunError, match=rf"{name}: damaged .*; run `har-cache evaluate` again"):
+        read_evaluation(tmp_path)
+
+
+def test_an_evaluation_of_before_there_were_seals_is_read(tmp_path: Path) -> None:
+    content = {**METRICS.to_dict(), "schema": "har-evaluation/1"}
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    assert read_evaluation(tmp_path).metrics == METRICS
+    (tmp_path / "metrics.json").write_text(json.dumps({**content, "schema": "har-evaluation/2"}))
+    with pytest.raises(RunError, match="damaged or edited"):
+        read_evaluation(tmp_path)
+
+
+@pytest.mark.parametrize("files", [["predictions.csv"], {"../../passwd": "0" * 64}, {"predictions.csv": 1}])
+def test_tables_that_make_no_sense_are_refused(tmp_path: Path, files: Any) -> None:
+    write_sealed(tmp_path / "metrics.json", {**METRICS.to_dict(), "files": files})
+    with pytest.raises(RunError, match="run `har-cache evaluate` again"):
+        read_evaluation(tmp_path)

@@ -29,11 +29,13 @@ from har_cache.extraction import cpu
 from har_cache.extraction import extract as extraction
 from har_cache.extraction.extract import extract
 from har_cache.files import seal, unseal
+from har_cache.locks import locked
 from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings as Settings
 from har_cache.system import default_workers
 
 from ..conftest import Finished, contents
+from ..helpers import fake_decoders
 from ..helpers.networks import calibrated_model
 from ..helpers.plain import least_faithful, plain_embeddings, plain_model
 from ..helpers.videos import moving_frames, write_audio, write_video
@@ -201,14 +203,76 @@ def test_a_damaged_shard_is_made_again(finished: Finished, tmp_path: Path, damag
     assert contents(own.cache) == contents(finished.cache)
 
 
-@pytest.mark.parametrize("name", ["plan.json", "encoder.safetensors"])
-def test_a_damaged_plan_or_encoder_is_named_with_a_way_out(finished: Finished, tmp_path: Path, name: str) -> None:
+def test_a_damaged_encoder_is_named_with_a_way_out(finished: Finished, tmp_path: Path) -> None:
     own = finished.copy(tmp_path)
-    data = bytearray((own.cache / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (own.cache / name).write_bytes(data)
-    with pytest.raises(CacheError, match=rf"{name}.* damaged.*--overwrite"):
+    flip(own.cache / "encoder.safetensors")
+    with pytest.raises(CacheError, match=r"encoder\.safetensors.* damaged.*--overwrite"):
         extract(own.settings())
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_a_lost_or_damaged_plan_is_recovered_and_never_replaced(
+    finished: Finished, tmp_path: Path, damage: Any
+) -> None:
+    own, said = finished.copy(tmp_path), Listener()
+    damage(own.cache / "plan.json")
+    with pytest.raises(CacheError, match=r"another recipe: .*seed.*--overwrite"):
+        extract(own.settings(seed=1))
+    damage(own.cache / "plan.json")
+    extract(own.settings(), said)
+    assert [line for line in said.said if line.startswith("NOTE: ") and "manifest and records" in line]
+    assert contents(own.cache) == contents(finished.cache)
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_shards_whose_recipe_is_lost_are_refused_with_a_way_out(
+    finished: Finished, tmp_path: Path, damage: Any
+) -> None:
+    own = finished.copy(tmp_path)
+    damage(own.cache / "plan.json")
+    (own.cache / "manifest.json").unlink()
+    before = contents(own.cache)
+    with pytest.raises(CacheError, match=r"plan\.json: lost, and no manifest .*restore one.*or .* --overwrite"):
+        extract(own.settings())
+    assert contents(own.cache) == before
+
+
+def test_a_second_extraction_into_one_cache_is_refused_and_readers_are_not(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    with locked(own.cache, "extraction", print):
+        for changes in ({}, {"seed": 1}, {"overwrite": True}):
+            with pytest.raises(CacheError, match="another extraction is at work here; wait for it, or end it"):
+                extract(own.settings(**changes))
+        assert len(FeatureCache(own.cache).arrays()[1]) > 1 and verify(own.cache) == []
+    assert contents(own.cache) == contents(finished.cache)
+
+
+def test_what_a_killed_extraction_left_is_gone_with_the_next(finished: Finished, tmp_path: Path) -> None:
+    own = finished.copy(tmp_path)
+    for folder in (own.cache, own.cache / "shards"):
+        (folder / ".tmp-abc").write_bytes(b"half")
+    extract(own.settings())
+    assert contents(own.cache) == contents(finished.cache)
+
+
+def test_a_clip_whose_worker_is_killed_from_outside_is_tried_again(
+    small: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(small.data / "a" / "killed.avi", moving_frames(11))
+    monkeypatch.setattr(cpu, "embed", fake_decoders.embed)
+    failed = extract(small).failures
+    assert list(failed) == ["a/killed.avi"] and "killed from outside (SIGKILL)" in failed["a/killed.avi"]
+    assert verify(small.cache, small.data) == []
+    monkeypatch.undo()
+    assert extract(small).failures == {}
+    assert FeatureCache(small.cache)["a/killed.avi"].shape[1] == 11
+    assert verify(small.cache, small.data) == []
 
 
 def test_a_full_disk_keeps_what_was_finished(small: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +342,7 @@ def test_with_nothing_to_do_torch_is_not_imported(finished: Finished, tmp_path: 
 import pickle, sys
 from har_cache.extraction.extract import extract
 from har_cache.files import seal, unseal
+from har_cache.locks import locked
 assert extract(pickle.loads(bytes.fromhex(sys.argv[1]))).clips == 0
 sys.exit(any(name in sys.modules for name in ("torch", "torchvision", "sklearn", "av")))
 """
@@ -298,12 +363,16 @@ def test_without_ray_it_is_said_how_to_get_it(
 
 
 @pytest.mark.parametrize("key", ["../../../etc/passwd", "a", "a/..", "/a", "a/b/c", 7])
-def test_a_plan_that_names_other_files_is_refused(finished: Finished, tmp_path: Path, key: Any) -> None:
+def test_a_plan_that_names_other_files_is_not_followed(finished: Finished, tmp_path: Path, key: Any) -> None:
     own = finished.copy(tmp_path)
     path = own.cache / "plan.json"
     plan = unseal(path.read_bytes(), path)
     plan["shards"][0][0] = key
     path.write_bytes(seal(plan))
+    extract(own.settings())
+    assert contents(own.cache) == contents(finished.cache)
+    path.write_bytes(seal(plan))
+    (own.cache / "manifest.json").unlink()
     with pytest.raises(CacheError, match=r"plan\.json: .*--overwrite"):
         extract(own.settings())
 

@@ -13,12 +13,14 @@ from har_cache.data.splits import TEST, TRAIN, UNUSED
 from har_cache.encoder.projection import random_projection
 from har_cache.encoder.weights import Weights, find_weights, load_encoder, random_model, save_encoder
 from har_cache.errors import HarCacheError, WeightsError
+from har_cache.extraction import prepare as preparation
 from har_cache.extraction.prepare import _spread, prepare
 from har_cache.extraction.recipe_differences import differences
 from har_cache.files import sha256
 from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings
 
+from ..helpers import fake_decoders
 from ..helpers.caches import make_recipe
 from ..helpers.networks import calibrated_model
 from ..helpers.videos import moving_frames, write_video
@@ -145,6 +147,20 @@ def test_bad_clips_that_no_split_tests_on_do_not_stop_the_run(clips: list[Clip],
     recipe, _, said = prepared([tested, bad], weights=str(encoder), projection="pca")
     assert recipe.projection_fit == "12 frames of 1 clips (test clips included)"
     assert [line for line in said if line.startswith("WARNING") and "test clips" in line]
+
+
+def test_a_clip_that_is_left_out_is_named(clips: list[Clip]) -> None:
+    said = prepared(clips)[2]
+    assert [line for line in said if line.startswith("Sampling: 1 of 3 clips left out; a/empty.avi: ")]
+
+
+def test_a_worker_killed_from_outside_makes_no_other_encoder(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "killed.avi", moving_frames(3))
+    monkeypatch.setattr(preparation, "sample", fake_decoders.sample)
+    with pytest.raises(HarCacheError, match=r"Sampling stopped at a/killed\.avi: its worker process was killed"):
+        prepared([*clips[:2], Clip("a/killed.avi", path, 0, "a/killed", (TRAIN,) * 3)])
 
 
 def test_number_of_workers_changes_nothing(clips: list[Clip]) -> None:

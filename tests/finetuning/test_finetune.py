@@ -313,9 +313,10 @@ def without_blend(run: Path) -> None:
     """As an earlier version wrote config.json."""
     file = run / "config.json"
     values = json.loads(file.read_text())
-    values.pop("choice", None)
+    for name in ("choice", "files", "sha256"):
+        values.pop(name, None)
     del values["training"]["blend"]
-    file.write_text(json.dumps(values))
+    file.write_text(json.dumps({**values, "schema": "har-run/1"}))
 
 
 def test_interrupted_it_goes_on_and_ends_as_if_it_had_not_been(tuned: Tuned, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Evaluations written by hand: what a run, and its linear probes, have right."""
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from har_cache.evaluation.tables import LINEAR_HEADER, PREDICTIONS_HEADER, ClipP
 from har_cache.files import to_csv
 
 from ..evaluation.test_results import METRICS
+from .sealed import write_sealed
 
 
 def write_evaluation(
@@ -26,7 +26,7 @@ def write_evaluation(
     folder = run / "evaluate" / f"split{split}"
     folder.mkdir(parents=True, exist_ok=True)
     metrics = replace(METRICS, split=split, model_sha256=model_sha256, splits_from=splits_from)
-    (folder / "metrics.json").write_text(json.dumps(metrics.to_dict()))
+    write_sealed(folder / "metrics.json", metrics.to_dict())
     rows = [
         ClipPrediction(key, name, "another" if key in wrong else name, 0.5, name, _subset(key, known), 30)
         for key in keys

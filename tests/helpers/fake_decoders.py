@@ -1,4 +1,4 @@
-"""Decoders that crash, hang or eat memory, where the name of a clip asks for it."""
+"""Decoders that crash, hang, eat memory or are killed from outside, where the name of a clip asks for it."""
 
 import ctypes
 import os
@@ -12,12 +12,12 @@ import numpy as np
 
 
 def install() -> None:
-    """Break `av.open` in this process for clips that have "segfault", "hang" or "hog" in their names."""
+    """Break `av.open` in this process for clips that have "segfault", "hang", "hog" or "killed" in their names."""
     real = av.open
 
     def fake(file: str, *args: Any, **kwargs: Any) -> Any:
         name = Path(file).name
-        for word, misbehave in (("segfault", segfault), ("hang", hang), ("hog", hog)):
+        for word, misbehave in MISBEHAVIOUR.items():
             if word in name:
                 misbehave()
         return real(file, *args, **kwargs)
@@ -47,6 +47,14 @@ def hog() -> NoReturn:
     while len(hoard) < 1024:
         hoard.append(np.empty(64 << 20, np.uint8))
     raise AssertionError("got 64 GiB")
+
+
+def be_killed() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)  # as the system does for want of memory
+    raise AssertionError("still alive")
+
+
+MISBEHAVIOUR = {"segfault": segfault, "hang": hang, "hog": hog, "killed": be_killed}
 
 
 def sample(path: Path, count: int) -> np.ndarray:

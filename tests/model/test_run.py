@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from har_cache.errors import HarCacheError
+from har_cache.files import seal
 from har_cache.model import run
 from har_cache.model.config import BestEpoch, Candidate, Choice, RunConfig, Start, read_config, write_config
 from har_cache.model.head import Head
@@ -47,6 +48,12 @@ def config(**changes: Any) -> RunConfig:
     return RunConfig(**{**fields, "head": SETTINGS, "training": TrainSettings(), **changes})
 
 
+def read_clips(path: Path) -> dict[str, str]:
+    found = read_config(path)
+    assert found is not None
+    return run.read_clips(path, found)
+
+
 def change(path: Path, **fields: object) -> None:
     file = path / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
@@ -78,7 +85,8 @@ def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
     [
         ("config.json", b"{", "no JSON object"),
         ("config.json", b"[]", "no JSON object"),
-        ("config.json", b'{"schema": "har-run/2"}', "har-run/1"),
+        ("config.json", b'{"schema": "har-run/2"}', "damaged or edited"),
+        ("config.json", seal({"schema": "har-run/3"}), "har-run/2"),
         ("config.json", b'{"schema": "har-run/1", "split": "1"}', "stage is missing"),
         ("clips.csv", b"key,subset\na,b,c\n", "expected rows of key,train"),
         ("clips.csv", b"key,subset\na,test\n", "expected rows of key,train"),
@@ -151,7 +159,7 @@ def test_clearing_leaves_what_is_not_a_run_s(tmp_path: Path) -> None:
 def test_a_run_is_begun_gone_on_with_and_not_mixed_with_another(tmp_path: Path) -> None:
     path = tmp_path / "run"
     assert run.begin(path, config(), CLIPS, encoder=b"encoder")
-    assert run.read_clips(path) == CLIPS and (path / run.ENCODER).read_bytes() == b"encoder"
+    assert read_clips(path) == CLIPS and (path / run.ENCODER).read_bytes() == b"encoder"
     with pytest.raises(HarCacheError, match=r"unfinished run.*--resume"):
         run.begin(path, config(), CLIPS)
     assert run.begin(path, config(), CLIPS, resume=True)
@@ -162,7 +170,7 @@ def test_a_run_is_begun_gone_on_with_and_not_mixed_with_another(tmp_path: Path) 
     assert not run.begin(path, config(), CLIPS, resume=True)
     with pytest.raises(HarCacheError, match=r"finished run.*--overwrite"):
         run.begin(path, config(), CLIPS)
-    assert run.begin(path, other, {}, overwrite=True) and run.read_clips(path) == {}
+    assert run.begin(path, other, {}, overwrite=True) and read_clips(path) == {}
 
 
 def test_a_damaged_run_can_be_overwritten(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import csv
+import io
 import os
 import pickle
 import signal
@@ -13,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.errors import HarCacheError
+from har_cache.errors import HarCacheError, RunError
 from har_cache.model.head import Head
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.training import checkpoints
 from har_cache.training.batches import Batch, Sequences, TrainBatches
-from har_cache.training.checkpoints import COLUMNS, Row, load_checkpoint
+from har_cache.training.checkpoints import COLUMNS, Row, load_checkpoint, save_checkpoint, sealed
 from har_cache.training.heads import head_trainer
 from har_cache.training.loop import Trainer, WarmupCosine, parameter_groups
 
@@ -513,10 +514,28 @@ def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(sequences: Sequence
     if plain:
         file.write_bytes(pickle.dumps({"state_dict": {}, "x": bomb}, protocol=2))
     else:
-        torch.save({"state_dict": {}, "x": bomb}, file)
-    with pytest.raises(HarCacheError, match=r"last\.ckpt: refused"):
+        write_checkpoint(file, {"state_dict": {}, "x": bomb})
+    with pytest.raises(HarCacheError, match=r"last\.ckpt: damaged" if plain else r"last\.ckpt: refused"):
         train(sequences, tmp_path / "run", resume=True)
     assert not (tmp_path / "exploded").exists()
+
+
+def write_checkpoint(path: Path, content: object) -> None:
+    """With the right seal."""
+    data = io.BytesIO()
+    torch.save(content, data)
+    path.write_bytes(sealed(data.getvalue()))
+
+
+def test_a_checkpoint_that_torch_reads_shows_any_flipped_bit(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    save_checkpoint(path, {"state_dict": {"weight": torch.arange(4.0)}})
+    assert torch.load(path, weights_only=True)["state_dict"]["weight"].tolist() == [0, 1, 2, 3]
+    data = path.read_bytes()
+    for i in range(0, len(data), 7):
+        path.write_bytes(data[:i] + bytes([data[i] ^ 1 << i % 8]) + data[i + 1 :])
+        with pytest.raises(RunError, match=r"last\.ckpt: damaged.*--overwrite"):
+            load_checkpoint(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 cut off"])
@@ -539,7 +558,7 @@ def test_a_checkpoint_of_something_else_is_refused(
     sequences: Sequences, tmp_path: Path, content: object, message: str
 ) -> None:
     (tmp_path / "run").mkdir()
-    torch.save(content, tmp_path / "run" / "last.ckpt")
+    write_checkpoint(tmp_path / "run" / "last.ckpt", content)
     with pytest.raises(HarCacheError, match=message):
         train(sequences, tmp_path / "run", resume=True)
 

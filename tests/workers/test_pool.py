@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from har_cache.errors import ClipError, FileError
-from har_cache.workers.pool import WorkerPool
+from har_cache.workers.pool import WorkerKilledError, WorkerPool
 from har_cache.workers.tasks import Job
 from har_cache.workers.watchdog import Sandbox, bounded, rearm
 
@@ -110,6 +110,22 @@ def test_a_surprise_fails_its_own_call_with_one_line(workers: WorkerPool) -> Non
 
 def test_a_call_that_killed_its_worker_once_is_tried_again(workers: WorkerPool, tmp_path: Path) -> None:
     assert only(workers, crash_once, tmp_path / "marker") == "second time lucky"
+
+
+def be_killed(marker: Path, times: int) -> str:
+    """The process is killed from outside at the first `times` calls."""
+    count = int(marker.read_text()) if marker.exists() else 0
+    if count < times:
+        marker.write_text(str(count + 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "in the end"
+
+
+def test_workers_that_are_killed_from_outside_are_replaced_a_few_times(workers: WorkerPool, tmp_path: Path) -> None:
+    assert only(workers, be_killed, tmp_path / "four", 4) == "in the end"
+    outcome = only(workers, be_killed, tmp_path / "more", 99)
+    assert isinstance(outcome, WorkerKilledError) and "killed from outside (SIGKILL)" in str(outcome)
+    assert (tmp_path / "more").read_text() == "5"
 
 
 def test_an_exit_of_the_worker_fails_its_call_with_the_status(workers: WorkerPool) -> None:
