@@ -100,6 +100,23 @@ def test_write_file_makes_and_replaces(tmp_path):
     assert file_sha256(path) == sha256(b"new")
 
 
+def test_content_is_on_the_disk_before_its_name_and_its_name_before_write_file_is_done(tmp_path, monkeypatch):
+    synced, sync, replace = [], os.fsync, Path.replace
+
+    def note_sync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve())
+        sync(descriptor)
+
+    def note_rename(path, target):
+        synced.append("renamed")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_rename)
+    write_file(tmp_path / "file", b"content")
+    assert synced[0].name.startswith(".tmp-") and synced[1:] == ["renamed", tmp_path]
+
+
 @pytest.mark.parametrize("interrupted", ["os.fchmod", "os.fsync", "pathlib.Path.replace"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, interrupted, error):

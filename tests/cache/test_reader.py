@@ -128,6 +128,15 @@ def test_arrays_are_not_held_twice(tmp_path):
     assert peak < 1.5 * rows.nbytes  # the rows, and a shard a thread
 
 
+def test_a_copy_that_fails_fails_the_arrays(cache, monkeypatch):
+    def no_memory(parts):
+        raise MemoryError
+
+    monkeypatch.setattr("har_cache.cache.reader.copy_parts", no_memory)
+    with pytest.raises(MemoryError):
+        cache.arrays()
+
+
 def test_frames_rates_and_sources(cache):
     assert cache.frames.tolist() == list(LENGTHS.values())
     np.testing.assert_allclose(cache.fps, 29.97, rtol=1e-6)

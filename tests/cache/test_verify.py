@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from har_cache.cache.manifest import Plan, Splits
-from har_cache.cache.record import ClipRecord
+from har_cache.cache.recipe import Recipe
+from har_cache.cache.record import ClipRecord, read_record
 from har_cache.cache.shard import ShardImage, to_image
 from har_cache.cache.verify import verify
 from har_cache.cache.writer import Store
@@ -132,6 +133,46 @@ def test_wrong_counts_in_the_manifest_are_found(own: Finished, count: str, chang
     manifest["counts"][count] = changed
     path.write_bytes(seal(manifest))
     assert str(changed) in only_problem(own.cache)
+
+
+def written(root: Path, planned: tuple[tuple[str, ...], ...], shard: tuple[str, ...], changed: Recipe) -> Path:
+    """A cache of one shard, everything sealed; its file holds the clips of `shard` and says it is of `changed`."""
+    store, embeddings = Store(root), random_embeddings({"a/1.avi": 2, "a/2.avi": 3})
+    store.create()
+    store.write_encoder(ENCODER)
+    plan = Plan(make_recipe(), planned)
+    store.write_plan(plan)
+    ours = store.commit(0, plan.recipe, [embedded(key, embeddings[key]) for key in planned[0]])
+    others = Store(root / "other")
+    others.create()
+    theirs = others.commit(0, changed, [embedded(key, embeddings[key]) for key in shard])
+    shutil.copy(others.shard_path(0), store.shard_path(0))
+    record = replace(ours, shard_sha256=theirs.shard_sha256)
+    path = store.record_path(0)
+    path.write_bytes(seal(record.to_dict(plan.recipe.fingerprint)))
+    store.finish(plan, [read_record(path, plan.recipe.fingerprint)], ["a"], Splits("drawn", {}), {})
+    shutil.rmtree(root / "other")
+    return root
+
+
+def test_a_shard_of_another_recipe_is_found_though_all_is_sealed(tmp_path: Path) -> None:
+    same = ("a/1.avi", "a/2.avi")
+    assert verify(written(tmp_path / "right", (same,), same, make_recipe())) == []
+    assert "another recipe" in only_problem(written(tmp_path / "wrong", (same,), same, make_recipe(seed=1)))
+
+
+@pytest.mark.parametrize("shard", [("a/1.avi",), ("a/2.avi", "a/1.avi")])
+def test_a_shard_of_other_clips_than_its_record_is_found_though_all_is_sealed(
+    tmp_path: Path, shard: tuple[str, ...]
+) -> None:
+    assert "not those of its record" in only_problem(written(tmp_path, (("a/1.avi", "a/2.avi"),), shard, make_recipe()))
+
+
+def test_fewer_shards_than_are_planned_are_found_though_all_is_sealed(tmp_path: Path) -> None:
+    first = ("a/1.avi",)
+    assert "2 shards are planned, 1 are finished" in only_problem(
+        written(tmp_path, (first, ("a/2.avi",)), first, make_recipe())
+    )
 
 
 def test_no_cache_and_an_unfinished_one_are_told_apart(own: Finished, tmp_path: Path) -> None:

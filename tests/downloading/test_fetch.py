@@ -63,6 +63,19 @@ def test_a_file_comes_whole(site: Website, tmp_path: Path) -> None:
     assert heard.begun == [("file.rar", "B", len(DATA), 0)] and heard.advanced == len(DATA) and not heard.said
 
 
+def test_a_name_is_on_the_disk_before_the_file_is_said_to_be_there(
+    site: Website, mirror: Website, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, set[str]]] = []
+    monkeypatch.setattr(
+        "har_cache.downloading.fetch.sync_directory",
+        lambda path: synced.append((path, {file.name for file in path.iterdir()})),
+    )
+    site.files[NAME] = b"wrong"
+    get(tmp_path, site, mirror)
+    assert synced == [(tmp_path, {"file.rar.rejected"}), (tmp_path, {"file.rar.rejected", "file.rar"})]
+
+
 def test_a_broken_connection_is_taken_up_where_it_broke(site: Website, tmp_path: Path) -> None:
     site.faults[NAME] = [Fault(breaks_at=1_000_000), Fault(breaks_at=1_700_000)]
     heard = get(tmp_path, site)

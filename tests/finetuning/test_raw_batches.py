@@ -31,7 +31,7 @@ def batches(
     files: list[Path], as_decoded: bool, device: str = "cpu", whole: list[bool] | None = None
 ) -> tuple[list[Batch], dict[str, str]]:
     keys = [f"a/{file.name}" for file in files]
-    cache: Any = SimpleNamespace(keys=keys, frames=np.array([2, 3, 4, 5, 5, 6, 7, 8]))
+    cache: Any = SimpleNamespace(keys=keys, frames=np.array([2, 3, 4, 2, 5, 6, 7, 8]))
     index: Any = SimpleNamespace(
         clips=[SimpleNamespace(key=key, path=file) for key, file in zip(keys, files, strict=True)], root=Path()
     )
@@ -52,6 +52,9 @@ def test_frames_that_the_device_resizes_are_those_that_workers_resize(
     """Clips of all sizes in one batch, and one that fails."""
     by_workers, failures = batches(files, as_decoded=False)
     assert list(failures) == ["a/none.avi"] and [len(batch.labels) for batch in by_workers] == [3, 2, 2]
+    # Each clip has kept its own.
+    assert [batch.labels.tolist() for batch in by_workers] == [[0, 1, 2], [4, 5], [6, 7]]
+    assert [batch.mask.sum(1).tolist() for batch in by_workers] == [[2, 3, 3], [3, 3], [3, 3]]
     assert all(batch.inputs.shape[1:] == (FRAMES, 256, 256, 3) for batch in by_workers)
     assert not by_workers[0].mask[0, 2] and torch.equal(by_workers[0].inputs[0, 2], by_workers[0].inputs[0, 0])
     assert same(batches(files, as_decoded=True)[0], by_workers)

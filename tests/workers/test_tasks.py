@@ -52,6 +52,14 @@ def test_embedding_tells_what_is_known_of_the_file(in_worker: Callable[..., Any]
     assert min(done.seconds.values()) > 0
 
 
+def test_each_frame_puts_the_watchdog_off(moving_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rearmed = []
+    monkeypatch.setattr(worker, "_job", worker.Job("pyav"), raising=False)
+    monkeypatch.setattr(worker, "rearm", lambda: rearmed.append(len(rearmed)))
+    with worker.open_video(moving_clip) as video:
+        assert sum(map(len, worker.chunks(video))) == 37 <= len(rearmed)
+
+
 def test_a_clip_that_cannot_be_decoded_is_a_clip_error(in_worker: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "empty.avi").touch()
     assert isinstance(in_worker(embed, "a/1.avi", tmp_path / "empty.avi"), ClipError)
