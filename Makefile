@@ -88,6 +88,9 @@ reproduce: $(INSTALLED) $(if $(filter $(SAMPLE),$(REPRODUCED)),$(SAMPLE)/sample.
 test: $(INSTALLED) ## Run the tests
 	$(VENV)/bin/python -m pytest -n auto $(ARGS)
 
+mutants: $(INSTALLED) ## Whether the tests notice small faults, 100 of them (an hour)
+	$(VENV)/bin/python -m tests.mutation $(ARGS)
+
 gpu-check: $(INSTALLED) ## Whether the GPU here is right, how fast it is and what bounds it (10 minutes at most)
 	$(VENV)/bin/python -m tests.gpu_check $(ARGS)
 
@@ -101,4 +104,4 @@ clean: ## Remove the sample, caches, runs and build leftovers (not the environme
 	rm -rf $(SAMPLE) data/caches data/runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find har_cache cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sample extract train-head evaluate finetune demo shown reproduce test gpu-check lint clean
+.PHONY: help setup sample extract train-head evaluate finetune demo shown reproduce test mutants gpu-check lint clean

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 if TYPE_CHECKING:
     from .helpers.releases import Copy
@@ -17,6 +17,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The first example of a test may import torch, and machines that run tests are busy: time says nothing.
 settings.register_profile("har-cache", deadline=None)
+settings.register_profile(
+    "mutants", deadline=None, phases=[Phase.explicit, Phase.generate]
+)  # no time for the least case
 settings.load_profile("har-cache")
 
 
