@@ -1,6 +1,7 @@
 """Small faults: where a module can have one, and what the module then is."""
 
 import ast
+import builtins
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def _other_constants(value: Any) -> list[Any]:
 def _changed_call(call: ast.Call) -> Iterator[ast.AST]:
     """A call of the opposite function, with two arguments swapped, or with one left out that has a name."""
     func, args = call.func, call.args
-    if isinstance(func, ast.Name) and func.id in _OTHER_NAME:
+    if isinstance(func, ast.Name) and hasattr(builtins, _OTHER_NAME.get(func.id, "")):
         yield ast.Call(ast.Name(_OTHER_NAME[func.id]), args, call.keywords)
     if isinstance(func, ast.Attribute) and func.attr in _OTHER_NAME:
         yield ast.Call(ast.Attribute(func.value, _OTHER_NAME[func.attr]), args, call.keywords)
