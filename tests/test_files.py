@@ -114,7 +114,7 @@ def test_content_is_on_the_disk_before_its_name_and_its_name_before_write_file_i
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(Path, "replace", note_rename)
     write_file(tmp_path / "file", b"content")
-    assert synced[0].name.startswith(".tmp-") and synced[1:] == ["renamed", tmp_path]
+    assert synced[0].parent == tmp_path and synced[0].name.startswith(".tmp-") and synced[1:] == ["renamed", tmp_path]
 
 
 @pytest.mark.parametrize("interrupted", ["os.fchmod", "os.fsync", "pathlib.Path.replace"])

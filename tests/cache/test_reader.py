@@ -126,6 +126,7 @@ def test_arrays_are_not_held_twice(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.5 * rows.nbytes  # the rows, and a shard a thread
+    assert all(np.array_equal(clip, cache[key][0]) for key, clip in zip(cache, np.split(rows[0], 80), strict=True))
 
 
 def test_a_copy_that_fails_fails_the_arrays(cache, monkeypatch):

@@ -21,6 +21,13 @@ def test_a_linear_classifier_finds_what_the_mean_holds():
     assert linear_probe(means, labels, train[:5], val, test) is None
 
 
+def test_a_probe_learns_from_validation_clips_only_where_it_is_fitted_again():
+    features, labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]], np.array([0, 1, 2, 0, 1, 2])
+    train, val, test = np.array([0, 1]), np.array([2]), np.array([3, 4, 5])
+    assert 2 not in linear_probe(features, labels, train, val, test).predicted
+    assert linear_probe(features, labels, train, val, test, refit=True).predicted.tolist() == [0, 1, 2]
+
+
 def test_moments_done_by_hand(tmp_path):
     """A clip of three frames and two views, and one of a single frame."""
     three = np.array([[1, 2, 6], [3, 0, 0]], np.float16)[..., None].repeat(256, 2)

@@ -86,6 +86,12 @@ def test_where_the_best_epoch_was_picked_is_said() -> None:
     assert "; best epoch picked on the test list of split 2, nothing held out; " in line and "held out by" not in line
 
 
+@pytest.mark.parametrize(("seen", "siblings"), [(0, 0), (1, 0), (0, 1)])
+def test_one_clip_that_the_model_knew_is_a_leak(seen: int, siblings: int) -> None:
+    knew = Leakage(replace(NOBODY, clips=seen), replace(NOBODY, clips=siblings), METRICS.leakage.clean)
+    assert knew.leaks == (seen + siblings > 0)
+
+
 @pytest.fixture(autouse=True)
 def predictions(tmp_path: Path) -> list[ClipPrediction]:
     """Those of the evaluation, in its folder."""

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +9,9 @@ import pytest
 import torch
 
 from har_cache.encoder.transform import Square
-from har_cache.finetuning.raw_batches import RawClips
+from har_cache.finetuning.augment import centred
+from har_cache.finetuning.raw_batches import RawClips, RawEvalBatches
+from har_cache.settings import TuneSettings
 from har_cache.training.batches import Batch
 from har_cache.workers.prefetch import FramePrefetcher, LoaderStats
 
@@ -27,16 +31,21 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [*files[:3], folder / "none.avi", *files[3:]]
 
 
-def batches(
-    files: list[Path], as_decoded: bool, device: str = "cpu", whole: list[bool] | None = None
-) -> tuple[list[Batch], dict[str, str]]:
+@contextmanager
+def opened(files: list[Path], as_decoded: bool, device: str = "cpu") -> Iterator[RawClips]:
     keys = [f"a/{file.name}" for file in files]
     cache: Any = SimpleNamespace(keys=keys, frames=np.array([2, 3, 4, 2, 5, 6, 7, 8]))
     index: Any = SimpleNamespace(
         clips=[SimpleNamespace(key=key, path=file) for key, file in zip(keys, files, strict=True)], root=Path()
     )
     with FramePrefetcher(FRAMES, workers=1, ahead=3, as_decoded=as_decoded) as prefetcher:
-        raw = RawClips(cache, np.arange(len(files)), index, prefetcher, device)
+        yield RawClips(cache, np.arange(len(files)), index, prefetcher, device)
+
+
+def batches(
+    files: list[Path], as_decoded: bool, device: str = "cpu", whole: list[bool] | None = None
+) -> tuple[list[Batch], dict[str, str]]:
+    with opened(files, as_decoded, device) as raw:
         clips, place = torch.arange(len(files)), torch.tensor(0.5)
         return list(raw.batches(clips, FRAMES, place, 3, LoaderStats(), whole)), raw.failures
 
@@ -44,6 +53,15 @@ def batches(
 def same(a: list[Batch], b: list[Batch]) -> bool:
     pairs = [(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)]
     return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
+
+
+def test_validation_takes_the_middles_as_the_network_takes_them_and_leaves_out_what_fails(files: list[Path]) -> None:
+    settings = TuneSettings(frames=FRAMES, batch_size=3)
+    shown, _ = batches(files, as_decoded=False)
+    with opened(files, as_decoded=False) as raw:
+        found = list(RawEvalBatches(raw, np.arange(len(files)), settings))
+    assert [batch.labels.tolist() for batch in found] == [[0, 1, 2], [4, 5], [6, 7]]
+    assert same(found, [batch._replace(inputs=centred(batch.inputs)) for batch in shown])
 
 
 def test_frames_that_the_device_resizes_are_those_that_workers_resize(
