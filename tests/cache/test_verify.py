@@ -198,20 +198,6 @@ def resealed(path: Path, **changes: object) -> str:
     return sha256(data)
 
 
-def test_a_shard_of_another_recipe_is_found_whatever_the_seals_say(own: Finished, finished: Finished) -> None:
-    """Its embeddings are as many as its record says, and all sha256 are right."""
-    store, path = Store(own.cache), own.cache / "shards" / "00001.h5"
-    other = ShardImage(read_file(path), "")
-    with other:
-        shard = replace(other.read(), fingerprint="0" * 64)
-    path.write_bytes(to_image(shard))
-    record = resealed(store.record_path(1), shard_sha256=file_sha256(path))
-    entries = unseal(read_file(own.cache / "manifest.json"), path)["shards"]
-    entries[1].update(sha256=file_sha256(path), record_sha256=record)
-    resealed(own.cache / "manifest.json", shards=entries)
-    assert only_problem(own.cache) == f"{path}: belongs to another recipe"
-
-
 def replan(cache: Path, shards: object) -> None:
     """Another plan, which the manifest knows."""
     digest = resealed(cache / "plan.json", shards=shards)
@@ -232,13 +218,6 @@ def test_clips_that_are_not_where_the_plan_says_are_found(own: Finished, change:
     problems = verify(own.cache)
     assert len(problems) == (2 if change == "moved" else 1)
     assert all(problem.endswith("its clips are not those of the plan") for problem in problems)
-
-
-def test_a_shard_that_is_planned_and_not_there_is_found(own: Finished) -> None:
-    shards = unseal(read_file(own.cache / "plan.json"), own.cache)["shards"]
-    replan(own.cache, [*shards, ["sit/late.avi"]])
-    said = f"{len(shards) + 1} shards are planned, {len(shards)} are finished: run extract again"
-    assert only_problem(own.cache).endswith(said)
 
 
 def test_source_files_that_differ_are_named(own: Finished) -> None:

@@ -57,6 +57,13 @@ def test_a_class_loses_a_seventh_or_as_little_as_its_films_allow(sizes: list[int
     assert all(8 <= part[1] <= 12 and 8 <= part[2] <= 12 for part in lost)
 
 
+def test_a_class_of_two_large_films_validates_beside_a_class_of_few_clips() -> None:
+    pairs = [(0, "0/a")] * 5 + [(0, "0/b")] * 5 + [(1, "1/c"), (1, "1/d")]
+    labels, sources = np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+    held = [hold_out(labels, sources, fold) for fold in range(2)]
+    assert sorted(np.bincount(labels[part], minlength=2).tolist() for part in held) == [[5, 1], [5, 1]]
+
+
 def test_the_evenest_fold_is_the_first() -> None:
     """Of a class of 42 clips one film has 12, and one fold that many."""
     labels = np.repeat([0, 1], [42, 42])

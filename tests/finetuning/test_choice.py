@@ -1,11 +1,16 @@
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from har_cache.finetuning.choice import GAINED, NOT_SHOWN, ONE_FILM, compare, in_words
+from har_cache.finetuning.choice import GAINED, NOT_SHOWN, ONE_FILM, Ends, choose, compare, in_words
 from har_cache.model.config import Candidate, Choice
-from har_cache.statistics.calibration import tempered
+from har_cache.progress import Progress
+from har_cache.statistics.calibration import mean_loss, tempered
 from har_cache.statistics.jackknife import mean_by_film
 
 CLIPS, CLASSES = 60, 4
@@ -142,3 +147,41 @@ def test_in_words_it_says_what_was_kept_and_why(
     assert (f"(standard error {error}0; needed: {error}0)" in said) is (error is not None)
     assert said.count("0.400 and 80.0% right") == len(candidates)
     assert ("the blend (0.5 tuned) 0.400" in said) is (BLEND in candidates)
+
+
+class Known(torch.nn.Module):
+    """Stands for a network: its one weight says which it is."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
+
+
+@pytest.mark.parametrize("start_frames", [8, 16])
+@pytest.mark.parametrize(("share", "evidence"), [(0.5, 2.0), (0.5, 0.2), (1.0, 2.0), (1.0, 0.2)])
+def test_the_start_competes_with_its_own_frames_and_is_told_with_those_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, start_frames: int, share: float, evidence: float
+) -> None:
+    clips = np.arange(40)
+    found = {
+        (0.0, 8): probabilities(1.0),
+        (0.0, 16): probabilities(0.9),
+        (share, 16): probabilities(evidence, 1),
+        (1.0, 16): probabilities(0.8, 2) if share < 1 else probabilities(evidence, 1),
+    }
+
+    def judge(networks: Any, raw: Any, clips: Any, views: Any, progress: Any) -> dict[int, np.ndarray]:
+        each = [found[float(network.weight.detach()), frames] for network, frames in networks]
+        return {int(i): np.stack([of_one[i] for of_one in each]) for i in clips}
+
+    monkeypatch.setattr("har_cache.finetuning.choice.probabilities_of_all", judge)
+    ends: Any = Ends(Known(0.0), Known(1.0), start_frames, 16, epochs=7)
+    raw: Any = SimpleNamespace(labels=torch.from_numpy(LABELS), failures={})
+    network, best, choice = choose(ends, share, raw, clips, ("center",), FILMS, Progress())
+    judged = [found[0.0, start_frames], found[share, 16], *([found[1.0, 16]] if share < 1 else [])]
+    expected = compare([0.0, share, 1.0][: len(judged)], [each[clips] for each in judged], LABELS[clips], FILMS[:40])
+    assert choice == expected and choice.kept == (share if evidence == 2.0 else 0.0)
+    assert float(network.weight.detach()) == choice.kept
+    kept = found[choice.kept, 16][clips]
+    assert best.epoch == (7 if choice.kept else 0) and best.val_loss == pytest.approx(mean_loss(kept, LABELS[clips]))
+    assert best.val_accuracy == (kept.argmax(1) == LABELS[clips]).mean()

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from har_cache.errors import HarCacheError
-from har_cache.files import seal
+from har_cache.files import seal, sha256
 from har_cache.model import run
 from har_cache.model.config import BestEpoch, Candidate, Choice, RunConfig, Start, read_config, write_config
 from har_cache.model.head import Head
@@ -125,6 +126,17 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         Run.open(tmp_path / "run").load_head()
     change(tmp_path / "run", head={"cells": 3})
     with pytest.raises(HarCacheError, match=r"does not know: cells"):
+        Run.open(tmp_path / "run").load_head()
+
+
+@pytest.mark.parametrize("wrong", ["Missing", "Unexpected"])
+def test_weights_with_a_tensor_too_few_or_too_many_are_refused(tmp_path: Path, wrong: str) -> None:
+    state = write_run(tmp_path / "run").state_dict()
+    weights = {**state, "more": torch.zeros(1)} if wrong == "Unexpected" else dict(list(state.items())[1:])
+    saved = safetensors.torch.save(weights)
+    (tmp_path / "run" / "model.safetensors").write_bytes(saved)
+    change(tmp_path / "run", model_sha256=sha256(saved))
+    with pytest.raises(HarCacheError, match=f"does not fit the head .*{wrong} key"):
         Run.open(tmp_path / "run").load_head()
 
 

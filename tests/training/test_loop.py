@@ -200,10 +200,13 @@ def test_resuming_after_the_last_epoch_changes_nothing(sequences: Sequences, tmp
 
 
 def test_sigterm_ends_with_its_own_exit_code_and_keeps_what_was_done(sequences: Sequences, tmp_path: Path) -> None:
-    handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended:
-        train(sequences, tmp_path / "run", Stop(1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is handler
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            train(sequences, tmp_path / "run", Stop(1, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     assert len(load_checkpoint(tmp_path / "run" / "last.ckpt")["rows"]) == len(figures(tmp_path / "run")) == 1
 
 
@@ -315,6 +318,15 @@ def fit_linear(settings: TrainSettings, batches: Few, run: Path, accumulate: int
     curve = WarmupCosine(settings.epochs * -(-len(batches) // accumulate), settings.warmup)
     trainer = Trainer(model, optimizer, [lambda step: settings.lr * curve(step)], settings, accumulate)
     return trainer, trainer.fit(batches, batches, run, Progress(), resume=False)
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_as_a_cosine_to_zero() -> None:
+    curve = WarmupCosine(100, 0.2)
+    assert [curve(step) for step in (0, 9, 19, 20)] == pytest.approx([0.05, 0.5, 1.0, 1.0])
+    assert [curve(step) for step in (40, 60, 80, 100, 120)] == pytest.approx(
+        [0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0, 0]
+    )
+    assert WarmupCosine(1, 0.0)(0) == 1.0
 
 
 def test_figures_are_means_over_clips_and_not_over_batches(tmp_path: Path) -> None:
