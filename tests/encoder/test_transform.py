@@ -10,7 +10,7 @@ from torchvision.transforms import functional as official
 from har_cache.encoder import transform
 from har_cache.encoder.transform import CROP, MEAN, STD, TRANSFORM, Square, crop, described, normalise, squash
 
-from ..helpers.fake_cuda import fake_cuda
+from ..helpers.fake_cuda import fake_cuda, recorded
 from ..helpers.networks import pictures
 
 OFFICIAL = MNASNet0_5_Weights.IMAGENET1K_V1.transforms()
@@ -67,6 +67,8 @@ def official_whole(frames, side=CROP):
 @given(SIZES, SIZES, st.sampled_from([CROP, 256]))
 @example(1, 700, CROP)
 @example(700, 1, CROP)
+@example(4000, 2, CROP)
+@example(8, 8192, 256)
 @example(240, 320, CROP)
 @example(224, 224, CROP)
 @example(224, 320, CROP)
@@ -186,7 +188,7 @@ def test_weights_are_torchs_own_bit_for_bit(length, resized, data):
     assert np.array_equal(found, torchs_weights(length, resized)[first : first + count])
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 1024), (1024, 8), (2, 700), (700, 2), (1, 300)])
+@pytest.mark.parametrize(("height", "width"), [(8, 1024), (1024, 8), (1, 200)])
 def test_thin_frames_give_the_pixels_that_torch_resizes(height, width):
     frames = noise(height, width)
     resized = (256, 256 * width // height) if height < width else (256 * height // width, 256)
@@ -194,7 +196,62 @@ def test_thin_frames_give_the_pixels_that_torch_resizes(height, width):
     assert torch.equal(crop(frames), official.center_crop(whole, CROP).round())
 
 
-@pytest.mark.parametrize(("height", "width"), [(8192, 1), (1, 8192), (16, 4096), (4000, 2)])
+THINNEST = pytest.mark.parametrize(
+    ("height", "width"),
+    [(2, 700), (700, 2), (4000, 2), (2, 4000), (8192, 8), (8, 8192), (8192, 1), (1, 8192), (16, 4096)],
+)
+
+
+EACH = 74  # of the columns that are compared where frames are tall: all of them would take 6 GB
+
+
+def torchs_window(frames):
+    """What torch resizes, one direction after the other, as it does itself, only the window's lines of the first one
+    going on; of tall frames a few columns.
+    """
+    planes = frames.permute(0, 3, 1, 2).float()
+    height, width = planes.shape[2:]
+    resized = (256, 256 * width // height) if height < width else (256 * height // width, 256)
+    wide = middle(F.interpolate(planes, (height, resized[1]), mode="bilinear", antialias=True), 3)
+    wide = wide[..., ::EACH] if height > width else wide
+    tall = F.interpolate(wide, (resized[0], wide.shape[3]), mode="bilinear", antialias=True)
+    return middle(tall, 2).round()
+
+
+def compared(crops, height, width):
+    return crops[..., ::EACH] if height > width else crops
+
+
+def middle(pixels, dim):
+    """The middle 224 of a direction, as `CenterCrop` finds it."""
+    return pixels.narrow(dim, round((pixels.shape[dim] - CROP) / 2.0), CROP)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 400), (400, 8), (300, 17)])
+def test_torch_resizes_one_direction_after_the_other(height, width):
+    frames = noise(height, width)
+    assert torch.equal(torchs_window(frames), compared(official_crop(frames).float(), height, width))
+
+
+@THINNEST
+def test_the_thinnest_frames_give_the_pixels_that_torch_resizes(height, width):
+    frames = noise(height, width, 1)
+    assert torch.equal(compared(crop(frames), height, width), torchs_window(frames))
+
+
+@THINNEST
+def test_the_thinnest_frames_cost_what_their_window_costs(height, width):
+    frames = noise(height, width, 2)
+    crop(frames)  # makes the weights, which stay
+    with recorded() as asked:
+        crop(frames)
+    assert asked.largest <= 2 * CROP * CROP * 3 * 4
+    with recorded() as asked:
+        squash(frames)
+    assert asked.largest <= max(2 * CROP * CROP * 3, frames.numel()) * 4
+
+
+@THINNEST
 def test_the_thinnest_frames_show_their_middle(height, width):
     frames = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     middle = (

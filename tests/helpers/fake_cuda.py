@@ -105,6 +105,14 @@ def fake_cuda() -> Iterator[Recorded]:
         _forget_constants()
 
 
+@contextmanager
+def recorded() -> Iterator[Recorded]:
+    """Gives the list of what is done with tensors within it; they are real ones."""
+    recorded = Recorded()
+    with _Recorder(recorded):
+        yield recorded
+
+
 def _forget_constants() -> None:
     """Constants that are kept from call to call: fake ones must not get out, nor real ones in."""
     for value in vars(transform).values():
