@@ -38,6 +38,16 @@ def test_embedding_covers_every_frame_in_every_view(in_worker: Callable[..., Any
     np.testing.assert_allclose(done.embeddings, expected.numpy(), rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize(("width", "height"), [(2, 4000), (4000, 2), (8192, 8), (8, 8192)])
+def test_the_thinnest_clips_are_embedded_and_pictured(
+    in_worker: Callable[..., Any], tmp_path: Path, width: int, height: int
+) -> None:
+    path = write_video(tmp_path / "clip.avi", moving_frames(3, width, height), "rawvideo")
+    done, jpegs = in_worker(embed_with_thumbnails, "a/1.avi", path, 64, 100)
+    assert done.embeddings.shape == (3, 3, 256)
+    assert len(jpegs) == 3 and max(map(len, jpegs.values())) < 10_000
+
+
 def test_thumbnails_are_of_the_frames_that_are_embedded(in_worker: Callable[..., Any], moving_clip: Path) -> None:
     done, jpegs = in_worker(embed_with_thumbnails, "a/1.avi", moving_clip, 64, 100)
     np.testing.assert_array_equal(done.embeddings, in_worker(embed, "a/1.avi", moving_clip).embeddings)
