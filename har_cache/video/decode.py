@@ -137,14 +137,16 @@ class VideoReader:
     def _decoded(self, convert: Callable[["VideoFrame"], T]) -> Iterator[T | np.ndarray]:
         """All frames: decord's, as RGB, where it is asked for and as long as all is sound; else PyAV's, converted.
 
-        decord rotates as the header asks, scales the colour of interlaced frames by field, and repairs damage as
-        FFmpeg did long ago.
+        decord rotates as the header asks, scales frames to the size that the container says (the codec knows better),
+        scales the colour of interlaced frames by field, and repairs damage as FFmpeg did long ago.
         """
         decord = _decord_frames(self._path) if self._decord and _decord_agrees(self.info) else iter(())
         for frame in self._frames():
             if self._damaged or frame.is_corrupt or frame.interlaced_frame or frame.rotation:
                 decord = iter(())
             array = next(decord, None)
+            if array is not None and array.shape[:2] != (frame.height, frame.width):
+                decord, array = iter(()), None
             yield convert(frame) if array is None else array
 
     def _frames(self) -> Iterator["VideoFrame"]:

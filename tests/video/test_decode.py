@@ -213,6 +213,18 @@ def test_pyav_goes_on_where_decord_fails(tmp_path, monkeypatch, good):
 
 
 @both_decoders
+@pytest.mark.parametrize("name", ["a.webm", "a.mkv"])
+def test_frames_have_the_size_that_the_codec_says_and_not_the_container(tmp_path, decoder, name):
+    path = write_video(tmp_path / name, moving_frames(20, 96, 64), "libvpx" if name == "a.webm" else "libx264")
+    sizes = b"\xb0\x81\x60\xba\x81\x40"  # Matroska's PixelWidth and PixelHeight
+    assert path.read_bytes().count(sizes) == 1
+    path.write_bytes(path.read_bytes().replace(sizes, b"\xb0\x81\x60\xba\x81\x02"))
+    frames = read(path, decoder)
+    assert frames.shape == (20, 64, 96, 3)
+    np.testing.assert_array_equal(frames, reference_frames(path))
+
+
+@both_decoders
 @pytest.mark.parametrize(("name", "codec"), [("a.avi", "mpeg4"), ("a.mkv", "libx264"), ("a.webm", "libvpx-vp9")])
 def test_truncated(tmp_path, decoder, name, codec):
     path = write_video(tmp_path / name, moving_frames(60), codec)
