@@ -21,6 +21,7 @@ from har_cache.workers.watchdog import Sandbox, bounded, rearm
 from ...helpers.plain import plain_model
 
 _BATCH = 16
+_PACKET = 188  # bytes, of MPEG transport streams
 _LARGEST = 64 << 20  # bytes of a frame that torchvision's transform is left to resize whole
 _ALLOWED = 4e-3  # of an embedding's largest value: float16 rounds to 5e-4 of each
 
@@ -94,7 +95,8 @@ class PlainFrames:
     def __iter__(self) -> Iterator[np.ndarray]:
         av.logging.set_level(None)
         try:
-            with av.open(str(self._path.absolute()), metadata_errors="replace") as container:
+            path = self._path.absolute()
+            with av.open(str(path), format=_transport_stream(path), metadata_errors="replace") as container:
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
                 for packet in container.demux(stream):
@@ -110,6 +112,13 @@ class PlainFrames:
         except av.error.InvalidDataError:
             self.clean = False
             return []
+
+
+def _transport_stream(path: Path) -> str | None:
+    """The format of a file that begins as an MPEG transport stream: FFmpeg takes damaged ones for others."""
+    with path.open("rb") as file:
+        head = file.read(4 * _PACKET)
+    return "mpegts" if len(head) == 4 * _PACKET and set(head[::_PACKET]) == {ord("G")} else None
 
 
 def _ours(path: Path) -> Iterator[np.ndarray]:

@@ -22,7 +22,7 @@ _OF_DAMAGE = (
     r"no frame decodes",
     r"no video stream( \(audio only\))?",
     r"unknown video codec",
-    r"cannot be decoded: [\w ',.-]+",
+    r"cannot be decoded: [\w ',./-]+",
 )
 _OF_DEATH = (
     r"decoding it takes more than the 2 GiB of memory a worker may use \(tried twice\)",
@@ -59,6 +59,11 @@ def outcome_of(clip: Clip, reason: str | None, cached: bool, seen: Mapping[str, 
     if seen.get("clean") and seen["frames"]:
         return "lost", f"refused with {reason!r}, and PyAV decodes all of its {seen['frames']} frames"
     return "survived", ""
+
+
+def refused_though_sound(reason: str | None, seen: Mapping[str, Any]) -> str:
+    """The kind of reason that a clip was refused with which PyAV alone decodes whole; nothing for any other clip."""
+    return re.sub(r"\d+", "n", reason) if reason and seen.get("clean") and seen["frames"] else ""
 
 
 def _of_cached(seen: Mapping[str, Any]) -> tuple[Outcome, str]:

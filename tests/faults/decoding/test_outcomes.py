@@ -109,7 +109,8 @@ def batch(tmp_path):
 
 
 def test_a_batch_gives_a_trial_for_itself_and_each_clip_and_keeps_what_did_not_survive(batch, tmp_path):
-    found = list(batch.tried(lambda text: None))
+    said = []
+    found = list(batch.tried(said.append))
     assert [(trial.name, trial.outcome) for trial in found] == [
         ("batch", "survived"),
         ("a/1.avi", "survived"),
@@ -118,6 +119,20 @@ def test_a_batch_gives_a_trial_for_itself_and_each_clip_and_keeps_what_did_not_s
     ]
     assert "origin of 3.avi, seed 5" in found[-1].detail and "other pixels" in found[-1].detail
     assert [path.name for path in (tmp_path / "batch" / "data").rglob("*.avi")] == ["3.avi"]
+    assert said[2:] == [
+        "batch: 1 refused, 2 cached (0 with packets that do not decode), 10 frames compared, "
+        "the embeddings of 0 clips too"
+    ]
+
+
+def test_clips_that_are_refused_though_pyav_decodes_them_are_told_by_reason(batch, monkeypatch):
+    said = []
+    monkeypatch.setattr(batch, "_reasons", lambda: {"b/2.avi": "truncated: 3 of 5 declared frames decode"})
+    monkeypatch.setattr(batch, "_seen", lambda: dict.fromkeys(("a/1.avi", "b/2.avi", "a/3.avi"), SAME))
+    assert {trial.outcome for trial in batch.tried(said.append)} == {"survived"}
+    assert said[-1] == (
+        "batch: refused, though PyAV decodes all that is there: 1 x truncated: n of n declared frames decode"
+    )
 
 
 @pytest.mark.parametrize(

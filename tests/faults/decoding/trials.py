@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..trial import Outcome, Trial
 from .bases import write_bases, write_odd
 from .injected import MISBEHAVIOURS, on_path
 from .mutants import mutant
-from .reasons import Clip, outcome_of
+from .reasons import Clip, outcome_of, refused_though_sound
 
 _BATCH = 400  # clips
 _STALL_S = 10
@@ -99,6 +100,7 @@ class _Batch:
         say(f"{self._folder.name}: comparing them")
         survivors = [trial] if trial.outcome == "survived" else []
         reasons, cached, seen = self._reasons(), self._cached(), self._seen()
+        say(f"{self._folder.name}: {_summary(reasons, [seen[key] for key in cached])}")
         for key, clip in self._clips.items():
             outcome, detail = outcome_of(clip, reasons.get(key), key in cached, seen[key])
             if outcome == "survived":
@@ -107,6 +109,11 @@ class _Batch:
                 yield survivors[-1]
             else:
                 yield Trial(clip.kind, key, outcome, f"{detail} ({clip.origin}, seed {self._seed}, {self._folder})")
+        sound = Counter(
+            refused_though_sound(reasons.get(k), seen[k]) for k, clip in self._clips.items() if not clip.must
+        )
+        if listed := [f"{count} x {reason}" for reason, count in sound.most_common() if reason]:
+            say(f"{self._folder.name}: refused, though PyAV decodes all that is there: {'; '.join(listed)}")
         if len(survivors) > len(self._clips):
             shutil.rmtree(self._folder)
 
@@ -146,3 +153,16 @@ class _Batch:
         command = [sys.executable, "-m", "tests.faults.decoding.judge", self._folder / "data", self._folder / "cache"]
         done = subprocess.run([*command, str(_ENCODED)], cwd=_ROOT, stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)
+
+
+def _summary(reasons: Collection[str], cached: Sequence[Mapping[str, Any]]) -> str:
+    frames = sum(seen.get("frames", 0) for seen in cached)
+    damaged, encoded = (sum(map(is_so, cached)) for is_so in (_damaged, lambda seen: seen.get("encoded", False)))
+    return (
+        f"{len(reasons)} refused, {len(cached)} cached ({damaged} with packets that do not decode), "
+        f"{frames} frames compared, the embeddings of {encoded} clips too"
+    )
+
+
+def _damaged(seen: Mapping[str, Any]) -> bool:
+    return not seen.get("clean", True)
