@@ -72,6 +72,7 @@ class _Batch:
         path = self._folder / "data" / group / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+        assert f"{group}/{name}" not in self._clips
         self._clips[f"{group}/{name}"] = Clip(kind, origin, must)
 
     def add_odd(self, most: int) -> None:
@@ -87,7 +88,7 @@ class _Batch:
             name, base, sound = names[i % len(names)], bases[i % len(bases)], bases[(i + 7) % len(bases)]
             how, packets = MISBEHAVIOURS[name], (0, 5)[i // 2 % 2]
             self.add(f"{i:04d}_{name}_at{packets}{base.suffix}", base.read_bytes(), how.kind, name, how.reason)
-            self.add(f"{i:04d}_{sound.name}", sound.read_bytes(), "clips: sound ones beside those", sound.name, "")
+            self.add(f"{i:04d}s_{sound.name}", sound.read_bytes(), "clips: sound ones beside those", sound.name, "")
 
     def tried(self, say: Say) -> Iterator[Trial]:
         """Extract them, compare them."""
