@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,8 +107,10 @@ def _fill(_: str) -> None:
 
 
 def _once(name: str) -> None:
+    """The first time that the clip is decoded to be embedded: not where some of its frames are sampled before."""
     mark = Path(os.environ[_MET]) / name
-    if not mark.exists():
+    tasks = sys.modules["har_cache.workers.tasks"]  # not imported above: every Python process has this module
+    if tasks._encoder is not None and not mark.exists():
         mark.touch()
         _dying(signal.SIGSEGV)(name)
 

@@ -4,6 +4,8 @@ import av
 import numpy as np
 import pytest
 
+from har_cache.workers import tasks
+
 from ...helpers.videos import moving_frames, reference_frames, write_video
 from . import injected
 from .mutants import MUTATIONS, mutant
@@ -45,3 +47,14 @@ def test_other_names_are_decoded_as_ever(tmp_path, monkeypatch):
     monkeypatch.setattr(av, "open", av.open)
     injected.install()
     np.testing.assert_array_equal(reference_frames(tmp_path / "0001_segv.avi"), expected)
+
+
+def test_a_decoder_that_crashes_once_does_so_where_the_clip_is_embedded(tmp_path, monkeypatch):
+    died = []
+    monkeypatch.setattr(injected, "_dying", lambda number: died.append)
+    monkeypatch.setenv(injected._MET, injected.on_path(tmp_path / "decoders")[injected._MET])
+    for encoder in (None, object(), object()):
+        monkeypatch.setattr(tasks, "_encoder", encoder)
+        injected._once("0001_once_at0.avi")
+        died.append("")
+    assert died == ["", "0001_once_at0.avi", "", ""]
