@@ -1,10 +1,9 @@
 """`har-cache ablate`."""
 
-import typer
-
 from har_cache.settings import AblateSettings
+from har_cache.texts import printable_values as shown
 
-from .console import Bar, print_json
+from .console import Bar, echo, print_json
 from .options import Json
 
 
@@ -21,4 +20,4 @@ def ablate(settings: AblateSettings, as_json: Json = False) -> None:
     if as_json:
         print_json({"runs": ablations} if len(ablations) > 1 else ablations[0])
     else:
-        typer.echo(render([table for ablation in ablations for table in ablation_tables(ablation)], settings.format))
+        echo(render(shown([table for ablation in ablations for table in ablation_tables(ablation)]), settings.format))

@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from har_cache.settings import BenchSettings
 from har_cache.system import uninterrupted
 
-from .console import Bar, print_json
+from .console import Bar, echo, print_json
 from .options import Json
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ def bench(settings: BenchSettings, as_json: Json = False) -> None:
     if as_json:
         print_json(result)
     else:
-        typer.echo(_text(result))
+        echo(_text(result))
 
 
 def _text(result: "Result") -> str:

@@ -1,10 +1,9 @@
 """`har-cache compare`."""
 
-import typer
-
 from har_cache.settings import CompareSettings
+from har_cache.texts import printable_values as shown
 
-from .console import print_json, say
+from .console import echo, print_json, say
 from .options import Json
 
 
@@ -31,4 +30,4 @@ def compare(settings: CompareSettings, as_json: Json = False) -> None:
         for line in said:
             say(line)
         said = []
-    typer.echo("\n\n".join([*(["\n".join(said)] if said else []), render(tables(comparison), settings.format)]))
+    echo("\n\n".join([*(["\n".join(said)] if said else []), render(shown(tables(comparison)), settings.format)]))

@@ -1,12 +1,21 @@
-"""Output of a command for people: one line at a time, a progress bar on a terminal, errors without a traceback."""
+"""Output of a command: results on stdout; for people, one line at a time on stderr, a progress bar on a terminal,
+errors without a traceback.
 
+Names from disk do nothing to a terminal: what could is escaped. A closed stream is as /dev/null. What people would be
+told on stderr is given up where nobody can be told; results that cannot be written end the command with an error.
+"""
+
+import contextlib
+import errno
 import json
+import math
+import os
 import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -14,6 +23,7 @@ from har_cache.devices import first_line
 from har_cache.errors import HarCacheError, SettingError
 from har_cache.parsing import to_json_types
 from har_cache.progress import Progress
+from har_cache.texts import printable, utf8
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -24,13 +34,93 @@ FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 
 def say(text: str) -> None:
-    """One line for people, on stderr."""
-    typer.echo(text, err=True)
+    """One line for people, on stderr; given up where that cannot be written: the work counts, and goes on."""
+    with _given_up():
+        _write(sys.stderr, printable(text))
+
+
+def echo(text: str) -> None:
+    """A result for people, on stdout: a text that may have several lines. Exits where it cannot be written."""
+    _result(printable(text, line_breaks=True))
 
 
 def print_json(content: Any) -> None:
-    """One JSON object on stdout; of a dataclass, its fields."""
-    typer.echo(json.dumps(to_json_types(content), indent=2))
+    """One JSON object on stdout; of a dataclass, its fields. Strictly JSON in UTF-8: a byte of a name that is not UTF-8
+    stands as the four characters `\\xff`, a number that is none as null. Exits where it cannot be written.
+    """
+    _result(json.dumps(_strict(to_json_types(content)), indent=2, allow_nan=False))
+
+
+def open_streams() -> None:
+    """Where stdin, stdout or stderr is closed, open /dev/null in its place: else the next file that is opened, one of a
+    cache say, would get its number, and what libraries print on stderr would go into that file.
+    """
+    for number, mode in enumerate("rww"):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+        name = ("stdin", "stdout", "stderr")[number]
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+def _strict(content: Any) -> Any:
+    if isinstance(content, str):
+        return utf8(content)
+    if isinstance(content, dict):
+        return {utf8(key) if isinstance(key, str) else key: _strict(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_strict(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _result(text: str) -> None:
+    try:
+        _write(sys.stdout, text)
+    except OSError as error:
+        _not_printed(error)
+        raise typer.Exit(FAILED) from error
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Exits, as `echo` does, where the command line's own texts cannot be written, as those of `--help`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE, errno.EIO):
+            raise
+        _not_printed(error)
+        sys.exit(FAILED)
+
+
+def _not_printed(error: OSError) -> None:
+    _silence(sys.stdout)
+    if error.errno != errno.EPIPE:  # else whoever reads has seen enough
+        say(f"Error: the result cannot be printed: {error.strerror}")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
+@contextmanager
+def _given_up() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Have a stream that cannot be written lead to /dev/null: else the process tries again at its end, and fails."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def plural(count: int, noun: str) -> str:
@@ -53,11 +143,24 @@ def friendly(debug: bool, flags: Collection[str] = ()) -> Iterator[None]:
     except KeyboardInterrupt:
         say("Interrupted. What was finished is kept; run the same command again to go on.")
         raise typer.Exit(INTERRUPTED) from None
+    except FileNotFoundError:
+        if debug or not _is_homeless():
+            raise
+        say("Error: the current directory is gone; go to another one")
+        raise typer.Exit(FAILED) from None
     except RuntimeError as error:
         if debug or not (fault := _gpu_fault(error, flags)):
             raise
         say(f"Error: {fault}")
         raise typer.Exit(FAILED) from error
+
+
+def _is_homeless() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _gpu_fault(error: RuntimeError, flags: Collection[str]) -> str | None:
@@ -108,7 +211,8 @@ class Bar(Progress):
     def say(self, text: str) -> None:
         """One line, above the bar."""
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            with _given_up():
+                self._bar.write(printable(text), file=sys.stderr)
         else:
             say(text)
 
@@ -121,18 +225,19 @@ class Bar(Progress):
             from tqdm import tqdm
 
             in_bytes = {"unit_scale": True, "unit_divisor": 1024} if unit == "B" else {}
-            self._bar = tqdm(
-                total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, file=sys.stderr, **in_bytes
-            )
+            kept = {"initial": done, "unit": unit, "dynamic_ncols": True, "file": sys.stderr}
+            with _given_up():
+                self._bar = tqdm(total=total, desc=printable(what), **kept, **in_bytes)
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count on."""
         self._done += count
         self._note = note or self._note
         if self._bar is not None:
-            if note:
-                self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(count)
+            with _given_up():
+                if note:
+                    self._bar.set_postfix_str(printable(note), refresh=False)
+                self._bar.update(count)
         elif (now := time.monotonic()) - self._logged > _LOG_EVERY_S:
             self._logged = now
             say(f"{self._what}: {', '.join(filter(None, [self._so_far(), self._note, self._left(now)]))}")
@@ -140,7 +245,8 @@ class Bar(Progress):
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            self._bar.close()
+            with _given_up():
+                self._bar.close()
             self._bar = None
 
     def _so_far(self) -> str:

@@ -1,10 +1,11 @@
 """`har-cache evaluate`."""
 
-import typer
+from dataclasses import replace
 
 from har_cache.settings import EvaluateSettings
+from har_cache.texts import printable_values as shown
 
-from .console import Bar, print_json
+from .console import Bar, echo, print_json
 from .options import Json
 
 
@@ -16,7 +17,7 @@ def evaluate(settings: EvaluateSettings, as_json: Json = False) -> None:
 
     evaluations = score(settings, Bar())
     if not as_json:
-        typer.echo(text(evaluations))
+        echo(text([replace(e, folder=shown(e.folder), metrics=shown(e.metrics)) for e in evaluations]))
         return
     found = [evaluation.metrics for evaluation in evaluations]
     print_json({**summarise(evaluations), "runs": found} if len(found) > 1 else found[0])

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from har_cache.parsing import to_json_types
+from har_cache.texts import printable
 
-from .console import plural, print_json
+from .console import echo, plural, print_json
 from .options import Json
 
 _MOST = 20  # failures that are listed
@@ -37,7 +38,7 @@ def info(
     ]
     if counts.failures > _MOST:
         lines.append(f"    and {counts.failures - _MOST} more, in {cache / 'failures.csv'}")
-    typer.echo("\n".join(lines))
+    echo("\n".join(map(printable, lines)))
 
 
 def _plain(value: Any) -> str:

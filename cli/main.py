@@ -23,6 +23,7 @@ from . import (
     train_head,
     verify,
 )
+from .console import open_streams, printing
 from .options import add
 
 # For cuBLAS, which reads it once: without it, its products on a GPU may differ in their last bits from one run to the
@@ -56,5 +57,12 @@ add(app, "report", report.report)
 add(app, "bench", bench.bench)
 
 
+def main() -> None:
+    """The command as a program."""
+    open_streams()
+    with printing():
+        app()
+
+
 if __name__ == "__main__":
-    app()
+    main()

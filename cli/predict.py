@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from har_cache.settings import PredictSettings
+from har_cache.texts import printable
 
-from .console import SOME_FAILED, Bar, print_json, say
+from .console import SOME_FAILED, Bar, echo, print_json, say
 from .options import Json
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def predict(
         judged = [p.correct for p in report.predictions if p.correct is not None]
         if len(judged) > 1:
             parts.append(f"{sum(judged)} of {len(judged)} are right")
-        typer.echo("\n\n".join(parts))
+        echo("\n\n".join(parts))
     if settings.film and report.film_bytes is not None:
         say(f"{settings.film}: {report.film_bytes / 1e6:.1f} MB")
     if report.failures:
@@ -70,14 +71,14 @@ def _content(report: "PredictReport", top: int, film: Path | None) -> dict[str, 
 
 def _text(prediction: "Prediction", top: int) -> str:
     likeliest = prediction.top(top)
-    wide = max(len(name) for name, _ in likeliest)
+    wide = max(len(printable(name)) for name, _ in likeliest)
     right = "  true, right" if prediction.correct else "  true"
     lines = [
-        f"  {name:<{wide}}  {share:6.1%}{right if name == prediction.true else ''}".rstrip()
+        f"  {printable(name):<{wide}}  {share:6.1%}{right if name == prediction.true else ''}".rstrip()
         for name, share in likeliest
     ]
     if prediction.true is not None and prediction.true not in [name for name, _ in likeliest]:
         lines.append(f"  true: {prediction.true}")
     if prediction.known in _KNOWN:
         lines.append(f"  note: {_KNOWN[prediction.known]}: no measure of how it does on new ones")
-    return "\n".join([str(prediction.video), *lines])
+    return "\n".join(map(printable, [str(prediction.video), *lines]))

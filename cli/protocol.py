@@ -1,10 +1,9 @@
 """`har-cache protocol`."""
 
-import typer
-
 from har_cache.settings import ProtocolSettings
+from har_cache.texts import printable_values as shown
 
-from .console import Bar, print_json
+from .console import Bar, echo, print_json
 from .options import Json
 
 
@@ -22,4 +21,4 @@ def protocol(settings: ProtocolSettings, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     else:
-        typer.echo(text(table(found)))
+        echo(text(shown(table(found))))

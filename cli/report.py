@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from .console import Bar
+from har_cache.texts import printable
+
+from .console import Bar, echo
 
 
 def report(
@@ -17,4 +19,4 @@ def report(
     """Write RUN/report.html: one page that needs nothing else."""
     from har_cache.evaluation.report import report as write
 
-    typer.echo(write(run, data, Bar()))
+    echo(printable(str(write(run, data, Bar()))))

@@ -1,11 +1,10 @@
 """`har-cache reproduce`."""
 
-import typer
-
 from har_cache.settings import ReproduceSettings
 from har_cache.system import uninterrupted
+from har_cache.texts import printable_values as shown
 
-from .console import Bar, print_json
+from .console import Bar, echo, print_json
 from .options import Json
 
 
@@ -26,4 +25,4 @@ def reproduce(settings: ReproduceSettings, as_json: Json = False) -> None:
     if found and as_json:
         print_json(found)
     elif found:
-        typer.echo(text(found.table))
+        echo(text(shown(found.table)))

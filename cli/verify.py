@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from .console import Bar, print_json
+from har_cache.texts import printable
+
+from .console import Bar, echo, print_json
 from .options import Json
 
 
@@ -21,6 +23,6 @@ def verify(
     if as_json:
         print_json({"cache": str(cache), "ok": not problems, "problems": problems})
     else:
-        typer.echo("\n".join(problems) if problems else f"{cache}: all files are as they were written")
+        echo("\n".join(map(printable, problems or [f"{cache}: all files are as they were written"])))
     if problems:
         raise typer.Exit(1)

@@ -24,6 +24,9 @@ _SEAL = "sha256"
 # At the top level alone a key stands behind one space, and no string holds a line break.
 _SEAL_LINE = re.compile(rb'\n "sha256": "(?P<sha256>[0-9a-f]{64})"(?P<comma>,?)')
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+
 
 def sha256(data: bytes) -> str:
     """Hex sha256 of `data`."""
@@ -176,20 +179,35 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """A table as CSV, of the dialect that quotes line breaks of any kind."""
+    """A table as CSV, of the dialect that quotes line breaks of any kind.
+
+    A text that a spreadsheet would run as a formula gets a `'` before it, and the whole table is then quoted: by that
+    `read_csv` knows to take it off.
+    """
+    table = [list(header), *map(list, rows)]
+    safe = [[f"'{cell}" if _would_run(cell) else cell for cell in row] for row in table]
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
+    csv.writer(text, quoting=csv.QUOTE_MINIMAL if safe == table else csv.QUOTE_ALL).writerows(safe)
     return text.getvalue().encode()
 
 
 def read_csv(path: Path) -> list[list[str]]:
-    """The rows of a CSV file, its header first. Raises FileError where it cannot be read, or is no CSV in UTF-8."""
+    """The rows of a CSV file, its header first, as `to_csv` was given them. Raises FileError where it cannot be read,
+    or is no CSV in UTF-8.
+    """
     try:
-        return list(csv.reader(io.StringIO(read_file(path).decode(), newline=""), strict=True))
+        text = read_file(path).decode()
+        table = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{path}: damaged (no CSV in UTF-8)") from error
+    if not text.startswith('"'):
+        return table
+    return [[cell[1:] if cell.startswith("'") and _would_run(cell) else cell for cell in row] for row in table]
+
+
+def _would_run(cell: object) -> bool:
+    """Whether it is a text that a spreadsheet takes for a formula, or one that `to_csv` has made of one."""
+    return isinstance(cell, str) and bool(_FORMULA.match(cell)) and not _NUMBER.fullmatch(cell)
 
 
 @contextmanager

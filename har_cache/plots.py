@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from .errors import FileError
 from .files import read_csv, write_file
+from .texts import printable
 
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 _DPI = 150
@@ -63,7 +64,7 @@ def plot_confusion(matrix: np.ndarray, classes: Sequence[str], out: Path, title:
     image = axes.imshow(shares, cmap=_SHARES, norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
     _label_classes(axes, classes, clips, 9 if few else 8.5)
     _write_shares(axes, shares, 8.5 if few else 6.2, 0.5 if few else 4.5)
-    axes.set_title(title or "Confusion matrix", fontsize=12, color=_INK, loc="left")
+    axes.set_title(title or "Confusion matrix", fontsize=12, color=_INK, loc="left", parse_math=False)
     bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.015, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
     bar.set_label("% of the true class's clips", color=_INK)
     bar.outline.set_visible(False)
@@ -105,9 +106,10 @@ def _show_best(loss: Axes, accuracy: Axes, columns: dict[str, list[float]], epoc
 
 def _label_classes(axes: Axes, classes: Sequence[str], clips: np.ndarray, size: float) -> None:
     places = range(len(classes))
-    axes.set_xticks(places, classes, rotation=90, fontsize=size, color=_INK)
-    names = [f"{name} ({n})" for name, n in zip(classes, clips, strict=True)]
-    axes.set_yticks(places, names, fontsize=size, color=_INK)
+    names = list(map(printable, classes))
+    as_they_are = {"fontsize": size, "color": _INK, "parse_math": False}  # a `$` in a name is no formula
+    axes.set_xticks(places, names, rotation=90, **as_they_are)
+    axes.set_yticks(places, [f"{name} ({n})" for name, n in zip(names, clips, strict=True)], **as_they_are)
     axes.set_xlabel("predicted class", color=_INK)
     axes.set_ylabel("true class (clips)", color=_INK)
     for axis in (axes.xaxis, axes.yaxis):

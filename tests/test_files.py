@@ -1,6 +1,9 @@
+import csv
 import errno
+import io
 import json
 import os
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -14,11 +17,13 @@ from har_cache.files import (
     file_sha256,
     foreign_names,
     make_directory,
+    read_csv,
     read_file,
     remove_file,
     remove_temporaries,
     seal,
     sha256,
+    to_csv,
     unseal,
     write_file,
 )
@@ -222,3 +227,31 @@ def test_foreign_names_are_neither_hidden_nor_ones_own(tmp_path):
     assert foreign_names(tmp_path, ["mine", "not there"]) == {"thesis.tex"}
     with pytest.raises(FileError, match="mine: cannot be read: Not a directory"):
         foreign_names(tmp_path / "mine", [])
+
+
+CELLS = st.text(max_size=4) | st.text("'=+-@\t\r\n|\",1e.", max_size=4)
+
+
+@given(st.lists(CELLS, min_size=1, max_size=3), st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=3))
+def test_every_table_comes_back_and_no_cell_of_it_is_a_formula(header, rows):
+    data = to_csv(header, rows)
+    assert tabled(data) == [header, *rows]
+    for cell in (cell for row in csv.reader(io.StringIO(data.decode(), newline="")) for cell in row):
+        assert not cell.startswith(("=", "@", "\t", "\r", "\n"))
+        assert not cell.startswith(("+", "-")) or float(cell) is not None
+
+
+def tabled(data):
+    """As `read_csv` reads these bytes."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return read_csv(Path(file.name))
+
+
+def test_tables_of_before_read_as_they_did_and_numbers_stay_numbers(tmp_path):
+    path = tmp_path / "old.csv"
+    path.write_bytes(b"key,x\r\n'=a,=b\r\n\"'+c\r\",-0.5\r\n")
+    assert read_csv(path) == [["key", "x"], ["'=a", "=b"], ["'+c\r", "-0.5"]]
+    assert to_csv(["key", "x"], [["a'b", -0.5], ["-1e-05", None]]) == b"key,x\r\na'b,-0.5\r\n-1e-05,\r\n"
+    assert to_csv(["key"], [["=1"]]) == b'"key"\r\n"\'=1"\r\n'

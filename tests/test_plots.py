@@ -84,3 +84,10 @@ def test_a_darker_cell_is_a_larger_share_in_grey_as_well(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(HarCacheError, match="nowhere"):
         plot_confusion(np.eye(2, dtype=int), "ab", tmp_path / "nowhere" / "c.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_any_kind_are_written_as_they_are_and_are_no_formulas(tmp_path):
+    names = ["$\\formula$", "a\nb\r", "\x1b[31m"]
+    plot_confusion(np.eye(3, dtype=int), names, tmp_path / "confusion.png", "$\\title$")
+    assert _size(tmp_path / "confusion.png")[0] > 100

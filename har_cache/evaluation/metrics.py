@@ -14,7 +14,7 @@ from ..data.leakage import GROUPS
 from ..statistics.calibration import calibration_error
 from ..statistics.intervals import accuracy_interval
 from .results import Accuracy, ConfusedPair, Leakage, TagAccuracy
-from .tables import ClipPrediction
+from .tables import ClipPrediction, join_names
 
 _PAIRS = 10
 
@@ -86,7 +86,7 @@ class ScoredClips:
                 true=self.classes[self.true[i]],
                 predicted=self.classes[order[0]],
                 probability=float(self.probabilities[i, order[0]]),
-                top5="|".join(self.classes[j] for j in order),
+                top5=join_names(self.classes[j] for j in order),
                 subset=self.groups[i],
                 frames=int(self.frames[i]),
             )

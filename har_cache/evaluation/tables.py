@@ -1,7 +1,8 @@
 """The tables of an evaluation, predictions.csv, linear.csv and per_class.csv: their columns, how they are read back."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ..files import read_csv
 TABLES = PREDICTIONS, LINEAR, PER_CLASS = "predictions.csv", "linear.csv", "per_class.csv"
 LINEAR_HEADER = ("key", "linear_on_mean", "linear_on_moments")  # the class that each probe predicts, or nothing
 PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
+_NAME = re.compile(r"(?:^|\|)((?:[^\\|]|\\.)*)", re.DOTALL)  # one of several that `join_names` has joined
 _KINDS: dict[str, Callable[[str], Any]] = {  # of the columns that hold no texts
     "probability": float,
     "frames": int,
@@ -27,8 +29,8 @@ _KINDS: dict[str, Callable[[str], Any]] = {  # of the columns that hold no texts
 class ClipPrediction:
     """A row of predictions.csv: a clip by its key, its class, and the likeliest one with its probability.
 
-    `top5`: the five likeliest classes, with `|` between them; `subset`: what the model knew of the clip before, seen,
-    sibling or clean; `frames`: how many the clip has.
+    `top5`: the five likeliest classes, as `join_names` writes them; `subset`: what the model knew of the clip before,
+    seen, sibling or clean; `frames`: how many the clip has.
     """
 
     key: str
@@ -53,6 +55,16 @@ class ClipPrediction:
         """As it stands in the file."""
         values = {**vars(self), "probability": f"{self.probability:.6f}"}
         return tuple(values.values())
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Names in one text, with `|` between them; a `|` or a `\\` of a name has a `\\` before it."""
+    return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in names)
+
+
+def split_names(text: str) -> list[str]:
+    """The names that `join_names` has joined."""
+    return [re.sub(r"\\(.)", r"\1", name, flags=re.DOTALL) for name in _NAME.findall(text)]
 
 
 PREDICTIONS_HEADER = tuple(field.name for field in dataclasses.fields(ClipPrediction))

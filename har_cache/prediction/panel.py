@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..texts import printable
+
 Rgb = tuple[int, int, int]
 
 GROUND: Rgb = (16, 18, 24)
@@ -68,7 +70,7 @@ def annotate(frame: Image.Image, running: RunningPrediction, moment: int, size: 
     canvas.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
     brush = ImageDraw.Draw(canvas)
     if running.label:
-        _label(brush, running.label, width)
+        _label(brush, printable(running.label), width)
     _headline(canvas, running, moment, height)
     _second_line(brush, running, moment, width, height)
     top = height + _px(_PANEL - _CHART - _MARGIN, width)
@@ -110,7 +112,9 @@ def _headline(canvas: Image.Image, running: RunningPrediction, moment: int, top:
     brush.text((width - margin, middle), percent, INK, large, anchor="rm")
     left = margin + side + _px(7, width)
     room = width - left - margin - brush.textlength(percent, large) - _px(8, width)
-    name, font = _fit(brush, running.classes[leader], room, [_px(s, width) for s in (17, 16, 15, 14, 13, 12, 11)], True)
+    name, font = _fit(
+        brush, printable(running.classes[leader]), room, [_px(s, width) for s in (17, 16, 15, 14, 13, 12, 11)], True
+    )
     brush.text((left, middle), name, INK, font, anchor="lm")
 
 
@@ -128,7 +132,7 @@ def _second_line(brush: ImageDraw.ImageDraw, running: RunningPrediction, moment:
         brush.line((left, middle, left + _px(18, width), middle), INK, _px(2, width))  # as in the chart
         left += _px(25, width)
         text, ink = f"true: {running.classes[running.true]} {_percent(probabilities[running.true])}", INK
-    text, font = _fit(brush, text, width - left - margin, [_px(s, width) for s in (12, 11, 10)], False)
+    text, font = _fit(brush, printable(text), width - left - margin, [_px(s, width) for s in (12, 11, 10)], False)
     brush.text((left, middle), text, ink, font, anchor="lm")
 
 

@@ -5,9 +5,12 @@ import pytest
 from har_cache_cli.main import app
 from typer.testing import CliRunner
 
+from har_cache.evaluation.tables import read_predictions
+from har_cache.files import read_csv
 from har_cache.plots import plot_curves
 
 from ..evaluation.test_evaluate import no_network  # noqa: F401
+from ..helpers.names import HOSTILE, harmful
 from ..helpers.synthetic import small_subsets, write_cache, write_run
 
 
@@ -74,3 +77,18 @@ def test_report_prints_where_the_page_is(run):
     result = call("report", run)
     assert result.stdout.strip() == str(run / "report.html")
     assert (run / "report.html").exists()
+
+
+def test_hostile_names_pass_through_every_table_and_none_reaches_a_terminal_raw(tmp_path):
+    subsets = {f"{name}/{film}{name}.avi": (2 if film == "f" else 1, 1, 1) for name in HOSTILE for film in "defg"}
+    cache = write_cache(tmp_path / "cache", subsets, failed={"a\rb/\x1b.avi": "no \x1b[2J frame"})
+    run = write_run(tmp_path / "run", cache)
+    shown = [call("info", cache.path), call("verify", cache.path), call("evaluate", run), call("report", run)]
+    shown += [call("compare", run), call("compare", tmp_path / "\x1b[2J\udcff")]
+    assert [result.exit_code for result in shown] == [0, 0, 0, 0, 0, 1], shown
+    assert not harmful("".join(result.output for result in shown))
+    assert "a\\rb/\\x1b.avi: no \\x1b[2J frame" in shown[0].stdout and "\\x1b[2J\\xff" in shown[-1].stderr
+    assert {row.true for row in read_predictions(run / "evaluate" / "split1")} == set(HOSTILE)
+    assert json.loads(call("info", cache.path, "--json").stdout)["failures"][0]["key"] == "a\rb/\x1b.avi"
+    failed = read_csv(cache.path / "failures.csv")
+    assert failed == [["key", "reason"], ["a\rb/\x1b.avi", "no \x1b[2J frame"]]

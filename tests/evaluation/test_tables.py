@@ -1,9 +1,18 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from har_cache.errors import FileError
-from har_cache.evaluation.tables import PREDICTIONS_HEADER, ClipPrediction, read_predictions, read_rows
+from har_cache.evaluation.tables import (
+    PREDICTIONS_HEADER,
+    ClipPrediction,
+    join_names,
+    read_predictions,
+    read_rows,
+    split_names,
+)
 from har_cache.files import to_csv, write_file
 
 WRONG = ClipPrediction("a/film_a_0.avi", "a", "b", 0.5, "b|a", "clean", 30)
@@ -38,3 +47,12 @@ def test_a_figure_that_is_not_there_is_none(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("class,recall\nx,\ny,0.5\n")
     rows = read_rows(tmp_path / "table.csv", ("class", "recall"))
     assert rows == [{"class": "x", "recall": None}, {"class": "y", "recall": 0.5}]
+
+
+@given(st.lists(st.text("ab|\\\n", min_size=1) | st.text(min_size=1), min_size=1, max_size=5))
+def test_names_of_any_kind_can_be_told_apart_again(names: list[str]) -> None:
+    assert split_names(join_names(names)) == names
+
+
+def test_names_without_bars_are_joined_as_before() -> None:
+    assert join_names(["sit", "stand up"]) == "sit|stand up" and join_names(["a|b\\", "c"]) == "a\\|b\\\\|c"

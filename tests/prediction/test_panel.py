@@ -95,6 +95,14 @@ def test_names_of_any_length_keep_clear_of_the_probability(monkeypatch: pytest.M
         assert name_box[0] >= 30
 
 
+@pytest.mark.parametrize("true", [None, 0, 1])
+def test_names_with_line_breaks_are_drawn_on_one_line(true: int | None) -> None:
+    one = RunningPrediction(["a\nb", "\r\udcff\x1b"], np.array([[0.7, 0.3]]), np.array([1.0]), true, "1\n/2")
+    shown = RunningPrediction(["a\\nb", "\\r\\xff\\x1b"], one.probabilities, one.shares, true, "1\\n/2")
+    drawn, same = (annotate(Image.new("RGB", (80, 60)), each, 0, (320, 240)) for each in (one, shown))
+    assert drawn.tobytes() == same.tobytes()
+
+
 def test_usual_names_are_not_cut() -> None:
     brush = ImageDraw.Draw(Image.new("RGB", (320, 20)))
     for name in ("swing_baseball", "shoot_bow", "somersault", "ride_horse", "sword_exercise"):
