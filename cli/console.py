@@ -5,7 +5,6 @@ Names from disk do nothing to a terminal: what could is escaped. A closed stream
 told on stderr is given up where nobody can be told; results that cannot be written end the command with an error.
 """
 
-import contextlib
 import errno
 import json
 import math
@@ -15,7 +14,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -25,9 +24,12 @@ from har_cache.parsing import to_json_types
 from har_cache.progress import Progress
 from har_cache.texts import printable, utf8
 
+from .streams import given_up, silence, write
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+_HOMELESS = "the current directory is gone: change to another one"
 _LOG_EVERY_S = 10.0
 _OF_A_GPU = ("CUDA error", "CUDA out of memory", "cuDNN error", "CUDA driver error", "NVRTC", "NVML")
 FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
@@ -35,8 +37,8 @@ FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
 
 def say(text: str) -> None:
     """One line for people, on stderr; given up where that cannot be written: the work counts, and goes on."""
-    with _given_up():
-        _write(sys.stderr, printable(text))
+    with given_up():
+        write(sys.stderr, printable(text))
 
 
 def echo(text: str) -> None:
@@ -51,20 +53,6 @@ def print_json(content: Any) -> None:
     _result(json.dumps(_strict(to_json_types(content)), indent=2, allow_nan=False))
 
 
-def open_streams() -> None:
-    """Where stdin, stdout or stderr is closed, open /dev/null in its place: else the next file that is opened, one of a
-    cache say, would get its number, and what libraries print on stderr would go into that file.
-    """
-    for number, mode in enumerate("rww"):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
-        name = ("stdin", "stdout", "stderr")[number]
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
-
-
 def _strict(content: Any) -> Any:
     if isinstance(content, str):
         return utf8(content)
@@ -77,7 +65,7 @@ def _strict(content: Any) -> Any:
 
 def _result(text: str) -> None:
     try:
-        _write(sys.stdout, text)
+        write(sys.stdout, text)
     except OSError as error:
         _not_printed(error)
         raise typer.Exit(FAILED) from error
@@ -96,31 +84,9 @@ def printing() -> Iterator[None]:
 
 
 def _not_printed(error: OSError) -> None:
-    _silence(sys.stdout)
+    silence(sys.stdout)
     if error.errno != errno.EPIPE:  # else whoever reads has seen enough
         say(f"Error: the result cannot be printed: {error.strerror}")
-
-
-def _write(stream: TextIO, text: str) -> None:
-    encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    stream.flush()
-
-
-@contextmanager
-def _given_up() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        _silence(sys.stderr)
-
-
-def _silence(stream: TextIO) -> None:
-    """Have a stream that cannot be written lead to /dev/null: else the process tries again at its end, and fails."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 def plural(count: int, noun: str) -> str:
@@ -134,6 +100,8 @@ def friendly(debug: bool, flags: Collection[str] = ()) -> Iterator[None]:
     `flags`: the command's options, of which some may help.
     """
     try:
+        if _is_homeless():  # else MKL, within torch, ends the process with a riddle
+            raise HarCacheError(_HOMELESS)
         yield
     except HarCacheError as error:
         if debug:
@@ -146,7 +114,7 @@ def friendly(debug: bool, flags: Collection[str] = ()) -> Iterator[None]:
     except FileNotFoundError:
         if debug or not _is_homeless():
             raise
-        say("Error: the current directory is gone; go to another one")
+        say(f"Error: {_HOMELESS}")
         raise typer.Exit(FAILED) from None
     except RuntimeError as error:
         if debug or not (fault := _gpu_fault(error, flags)):
@@ -211,7 +179,7 @@ class Bar(Progress):
     def say(self, text: str) -> None:
         """One line, above the bar."""
         if self._bar is not None:
-            with _given_up():
+            with given_up():
                 self._bar.write(printable(text), file=sys.stderr)
         else:
             say(text)
@@ -226,7 +194,7 @@ class Bar(Progress):
 
             in_bytes = {"unit_scale": True, "unit_divisor": 1024} if unit == "B" else {}
             kept = {"initial": done, "unit": unit, "dynamic_ncols": True, "file": sys.stderr}
-            with _given_up():
+            with given_up():
                 self._bar = tqdm(total=total, desc=printable(what), **kept, **in_bytes)
 
     def advance(self, count: int = 1, note: str = "") -> None:
@@ -234,7 +202,7 @@ class Bar(Progress):
         self._done += count
         self._note = note or self._note
         if self._bar is not None:
-            with _given_up():
+            with given_up():
                 if note:
                     self._bar.set_postfix_str(printable(note), refresh=False)
                 self._bar.update(count)
@@ -245,7 +213,7 @@ class Bar(Progress):
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
-            with _given_up():
+            with given_up():
                 self._bar.close()
             self._bar = None
 

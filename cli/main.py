@@ -23,8 +23,9 @@ from . import (
     train_head,
     verify,
 )
-from .console import open_streams, printing
+from .console import printing
 from .options import add
+from .streams import open_streams
 
 # For cuBLAS, which reads it once: without it, its products on a GPU may differ in their last bits from one run to the
 # next, and so would a training. Worker processes inherit it.

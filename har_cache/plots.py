@@ -107,7 +107,7 @@ def _show_best(loss: Axes, accuracy: Axes, columns: dict[str, list[float]], epoc
 def _label_classes(axes: Axes, classes: Sequence[str], clips: np.ndarray, size: float) -> None:
     places = range(len(classes))
     names = list(map(printable, classes))
-    as_they_are = {"fontsize": size, "color": _INK, "parse_math": False}  # a `$` in a name is no formula
+    as_they_are: Any = {"fontsize": size, "color": _INK, "parse_math": False}  # a `$` in a name is no formula
     axes.set_xticks(places, names, rotation=90, **as_they_are)
     axes.set_yticks(places, [f"{name} ({n})" for name, n in zip(names, clips, strict=True)], **as_they_are)
     axes.set_xlabel("predicted class", color=_INK)
