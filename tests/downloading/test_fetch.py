@@ -10,6 +10,7 @@ import pytest
 from har_cache.downloading.fetch import RemoteFile, RetryPolicy, fetch
 from har_cache.errors import DownloadError, HarCacheError
 
+from ..helpers.names import harmful
 from ..helpers.websites import Fault, Recorder, Website, website
 
 DATA = random.Random(0).randbytes(3_000_000)
@@ -310,3 +311,74 @@ def test_a_place_that_cannot_be_written_is_one_line(site: Website, tmp_path: Pat
     (tmp_path / "file.rar.part").mkdir()
     with pytest.raises(HarCacheError, match=r"file[.]rar[.]part"):
         get(tmp_path, site)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+PARTIAL = b"HTTP/1.1 206 Partial Content\r\n"
+SLOW = RetryPolicy(timeout_s=5, attempts=2, pause_s=0.01, window_s=0.15, least_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault(raw=b"", endless=b"HTTP/1.1 100 Continue\r\n\r\n" * 100, every_s=0.001), "sent 0 bytes of the file in"),
+        (Fault(raw=OK + b"X: ", endless=b"x", every_s=0.02), "sent 0 bytes of the file in"),
+        (Fault(raw=OK + b"Content-Length: 3000000\r\n\r\n", endless=b"x", every_s=0.02), "bytes of the file in"),
+        (Fault(raw=OK + b"Transfer-Encoding: chunked\r\n\r\n", endless=b"1\r\nx\r\n", every_s=0.02), "too slow"),
+        (Fault(raw=OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", endless=b"a: b\r\n" * 99), "too slow"),
+        (Fault(raw=b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", endless=b"x" * 65536), "answers 404 Not Found"),
+    ],
+    ids=["interim answers", "a header", "drops", "chunks", "trailers", "a redirect"],
+)
+def test_a_server_that_sends_without_end_and_brings_nothing_is_left(
+    site: Website, tmp_path: Path, fault: Fault, reason: str
+) -> None:
+    site.always[NAME] = fault
+    with pytest.raises(DownloadError, match=reason) as caught:
+        fetch([site.url + NAME], RemoteFile(tmp_path / "file.rar", SHA256, 10_000_000), Recorder(), SLOW)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_what_a_slow_server_sent_is_continued_elsewhere(site: Website, mirror: Website, tmp_path: Path) -> None:
+    site.always[NAME] = Fault(raw=OK + b"Content-Length: 3000000\r\n\r\n" + DATA[:5000], endless=b"", every_s=0.02)
+    site.faults[NAME] = [Fault(raw=site.always[NAME].raw, endless=DATA[5000:5001], every_s=60)]
+    heard = Recorder()
+    hurry = RetryPolicy(timeout_s=0.3, attempts=1, pause_s=0.01, window_s=0.1, least_bytes=100_000)
+    fetch([site.url + NAME, mirror.url + NAME], RemoteFile(tmp_path / "file.rar", SHA256, 10_000_000), heard, hurry)
+    assert (tmp_path / "file.rar").read_bytes() == DATA
+    assert mirror.asked == [(NAME, "bytes=5000-")]
+
+
+def test_tries_that_bring_next_to_nothing_come_to_an_end(site: Website, tmp_path: Path) -> None:
+    site.always[NAME] = Fault(breaks_at=1)
+    site.faults[NAME] = [Fault(breaks_at=at) for at in range(1, 40)]
+    with pytest.raises(DownloadError, match="cannot be had"):
+        fetch([site.url + NAME], RemoteFile(tmp_path / "file.rar", SHA256, 10_000_000), Recorder(), HURRY)
+    assert len(site.asked) == HURRY.attempts and (tmp_path / "file.rar.part").stat().st_size == HURRY.attempts
+
+
+DIGITS = b"9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (PARTIAL + b"Content-Range: bytes 5-10/" + DIGITS, "announces a size of 5000 digits"),
+        (PARTIAL + b"Content-Range: bytes " + DIGITS + b"-10/11", "announces a size of 5000 digits"),
+        (OK + b"Content-Length: " + DIGITS, "announces a size of 5000 digits"),
+        (OK + b"Content-Length: \xb2\xb2", "sent 69995 bytes with sha256"),
+        (OK + b"X: y\r\n" * 5000, "more than 100 headers"),
+        (b"HTTP/1.1 200 " + b"x" * 100_000, "got more than 65536 bytes"),
+        (b"HTTP/1.1 404 \x1b[2J\x9b\x07" + b"x" * 5000, r"answers 404 \\x1b\[2J\\x9b\\x07x+\.\.\."),
+        (b"\x1b[31m\x07" * 99, r"x1b"),
+        (b"HTTP/1.1 999999999 x", "http/1.1 999"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[\x1b]:x/", "cannot be had"),
+        (b"HTTP/1.1 416 Not Satisfiable\r\nContent-Range: bytes */" + DIGITS, "size of 5000 digits"),
+    ],
+)
+def test_absurd_heads_are_one_clear_line(site: Website, tmp_path: Path, head: bytes, reason: str) -> None:
+    (tmp_path / "file.rar.part").write_bytes(DATA[:5])
+    site.always[NAME] = Fault(raw=head + b"\r\n\r\n" + DATA[5:70000])
+    with pytest.raises(DownloadError, match=reason) as caught:
+        fetch([site.url + NAME], RemoteFile(tmp_path / "file.rar", SHA256, 10_000_000), Recorder(), HURRY)
+    assert len(str(caught.value)) < 500 and not harmful(str(caught.value))

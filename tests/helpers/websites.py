@@ -25,6 +25,9 @@ class Fault:
     no_length: bool = False
     content_type: str = "application/octet-stream"
     etag: str = ""  # another one than the file's
+    raw: bytes | None = None  # in place of all else: these bytes,
+    endless: bytes = b""  # and then these again and again,
+    every_s: float = 0.0  # with a pause between them
 
 
 @dataclass
@@ -75,6 +78,9 @@ def website(files: dict[str, bytes] | None = None) -> Iterator[Website]:
 
 
 def _answer(request: BaseHTTPRequestHandler, site: Website, fault: Fault) -> None:
+    if fault.raw is not None:
+        _send_raw(request, site, fault, fault.raw)
+        return
     content = site.files.get(request.path) if fault.data is None else fault.data
     if content is None or fault.status:
         request.send_response(fault.status or 404)
@@ -118,6 +124,15 @@ def _send(request: BaseHTTPRequestHandler, site: Website, fault: Fault, content:
         request.wfile.flush()
         if fault.falls_silent_at is not None:
             site.over.wait(30)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+
+def _send_raw(request: BaseHTTPRequestHandler, site: Website, fault: Fault, raw: bytes) -> None:
+    try:
+        request.wfile.write(raw)
+        while fault.endless and not site.over.wait(fault.every_s):
+            request.wfile.write(fault.endless)
     except (BrokenPipeError, ConnectionResetError):
         pass
 
