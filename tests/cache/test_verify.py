@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from har_cache.cache.manifest import Plan, Splits
 from har_cache.cache.recipe import Recipe
 from har_cache.cache.record import ClipRecord, read_record
-from har_cache.cache.shard import ShardImage, to_image
 from har_cache.cache.verify import verify
 from har_cache.cache.writer import Store
 from har_cache.errors import DataError
-from har_cache.files import file_sha256, read_file, seal, sha256, unseal
+from har_cache.files import read_file, seal, sha256, unseal
 
 from ..conftest import Finished
 from ..helpers.caches import ENCODER, embedded, make_recipe, random_embeddings
