@@ -33,7 +33,8 @@ class FeatureCache:
     subsets. `manifest` holds what else is known, as where the splits came from, and why clips failed.
 
     It can be pickled and used in DataLoader workers: shards are read on first use, by each process for itself.
-    Raises CacheError where the directory is no finished cache, or any file of it does not match its sha256.
+    Raises CacheError where the directory is no finished cache, or a shard or record does not match its sha256; the
+    cache's other files, which nothing here is read from, are `verify`'s to check.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

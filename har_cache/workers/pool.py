@@ -48,7 +48,7 @@ def fork_server() -> ForkServerContext:
     directory is gone.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["har_cache.workers.tasks"])
+    context.set_forkserver_preload(["har_cache.workers.preload"])
     resource_tracker.ensure_running()  # now, since it unblocks SIGINT
     try:
         with uninterrupted():

@@ -1,0 +1,20 @@
+"""What the fork server imports, for workers to have it. It takes seconds: should the process that wants workers end
+meanwhile, the server ends with it, and not after them.
+"""
+
+import contextlib
+import ctypes
+import signal
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
+
+
+def _end_with_parent(number: int) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # no Linux
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+_end_with_parent(signal.SIGKILL)
+from . import tasks  # noqa: E402, F401
+
+_end_with_parent(0)  # a thread that ends would count as the parent; and now the server sees for itself

@@ -1,0 +1,171 @@
+"""The commands that are tried, each with what is there before, how it goes on, and what it leaves undisturbed."""
+
+import csv
+import io
+import json
+import pickle
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from har_cache.cache.verify import verify
+
+from ..conftest import settled
+from ..helpers.commands import COMMAND, started
+
+FAST = ["--weights", "random", "--projection", "random", "--precision", "fp32", "--shard-clips", "2", "--workers", "2"]
+EXTRACT = ["extract", "--data", "data", "--cache", "cache", *FAST]
+TRAIN = ["train-head", "--cache", "cache", "--run", "run", "--epochs", "6", "--frames", "4", "--hidden", "8"]
+_TUNE = ["--data", "data", "--run", "tuned", "--epochs", "1", "--unfreeze", "1", "--frames", "4", "--workers", "1"]
+FINETUNE = ["finetune", "--from", "run", *_TUNE]
+_DEADLINE_S = 300
+
+Results = dict[str, bytes]
+
+
+@dataclass
+class Subject:
+    """A command, run in a folder of its own. `given`: what it starts from, copied from the world; `again`: its
+    arguments when it goes on there; `results`: what it leaves, as far as that is the same each time.
+    """
+
+    name: str
+    arguments: list[str]
+    given: tuple[str, ...]
+    results: Callable[[Path], Results]
+    again: Callable[[Path], list[str]] | None = None
+    command: list[str] | None = None
+    expected: Results | None = None
+    seconds: float = 0.0
+
+    def folder(self, world: Path, path: Path) -> Path:
+        """A new folder, with what is there before."""
+        path.mkdir(parents=True)
+        for name in self.given:
+            source, _, target = name.partition(":")
+            _copy(world / source, path / (target or source))
+        return path
+
+    def next_arguments(self, folder: Path) -> list[str]:
+        """Of the command, as a user would go on."""
+        return self.again(folder) if self.again else self.arguments
+
+    def in_between(self, folder: Path) -> str:
+        """What must not be while it is unfinished, and is: a cache that passes for finished, and is not what it should
+        be. Empty where all is well.
+        """
+        cache = folder / "cache"
+        if not (cache / "manifest.json").exists() or self.name in ("train-head", "finetune", "evaluate"):
+            return ""
+        return "; ".join(verify(cache))[:500]
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.name == "data":
+        target.symlink_to(source)
+    else:
+        shutil.copytree(source, target)
+
+
+def _cache(folder: Path) -> Results:
+    return settled(folder / "cache")
+
+
+def _run(name: str) -> Callable[[Path], Results]:
+    """Of a run without its evaluation: all but pictures, checkpoints, and times."""
+
+    def results(folder: Path) -> Results:
+        run = folder / name
+        found = {file: (run / file).read_bytes() for file in ("clips.csv", "config.json", "model.safetensors")}
+        rows = csv.DictReader(io.StringIO((run / "metrics.csv").read_text()))
+        timeless = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+        names = sorted(path.name for path in run.iterdir() if path.name != ".lock")
+        return {**found, "metrics.csv": json.dumps(timeless).encode(), "files": " ".join(names).encode()}
+
+    return results
+
+
+def _evaluation(folder: Path) -> Results:
+    return settled(folder / "run" / "evaluate")
+
+
+def _report(folder: Path) -> Results:
+    return {"report.html": (folder / "run" / "report.html").read_bytes()}
+
+
+def _resumed(arguments: list[str], run: str) -> Callable[[Path], list[str]]:
+    def again(folder: Path) -> list[str]:
+        return [*arguments, "--resume"] if (folder / run / "config.json").exists() else arguments
+
+    return again
+
+
+def _nothing(folder: Path) -> Results:
+    return {}
+
+
+def subjects() -> dict[str, Subject]:
+    """By name."""
+    of_download = [sys.executable, "-m", "tests.faults.download_once"]
+    found = [
+        Subject("extract", EXTRACT, ("data",), _cache),
+        Subject("extract --overwrite", [*EXTRACT, "--overwrite"], ("data", "other:cache"), _cache),
+        Subject("train-head", TRAIN, ("cache",), _run("run"), _resumed(TRAIN, "run")),
+        Subject("train-head --overwrite", [*TRAIN, "--overwrite"], ("cache", "evaluated:run"), _run("run")),
+        Subject("finetune", FINETUNE, ("data", "cache", "run"), _run("tuned"), _resumed(FINETUNE, "tuned")),
+        Subject("evaluate", ["evaluate", "run"], ("cache", "run"), _evaluation),
+        Subject("report", ["report", "run", "--data", "data"], ("data", "cache", "evaluated:run"), _report),
+        Subject("predict", ["predict", "run", "data", "--json"], ("data", "run"), _nothing),
+        Subject("download", ["published", "out"], ("published",), lambda f: settled(f / "out"), command=of_download),
+    ]
+    return {subject.name: subject for subject in found}
+
+
+def make_world(world: Path, say: Callable[[str], None]) -> dict[str, Subject]:
+    """Data, cache, another cache, run and evaluation in a folder; gives the subjects, with what each leaves when nothing
+    disturbs it, and how long it then takes.
+    """
+    from ..helpers.releases import small_copy
+
+    def do(*arguments: str) -> None:
+        with started([*arguments], world, cwd=world) as command:
+            status = command.process.wait(_DEADLINE_S)
+            assert status == 0, command.errors.read_text()
+
+    world.mkdir(parents=True)
+    say("the world: data, caches, runs")
+    do("sample", "--out", "data", "--classes", "2", "--clips", "8")
+    do(*EXTRACT)
+    shutil.copytree(world / "cache", world / "mine")
+    do(*EXTRACT, "--seed", "1", "--overwrite")
+    (world / "cache").rename(world / "other")
+    (world / "mine").rename(world / "cache")
+    do(*TRAIN)
+    shutil.copytree(world / "run", world / "evaluated")
+    (world / "run").rename(world / "plain")
+    (world / "evaluated").rename(world / "run")
+    do("evaluate", "run")
+    (world / "run").rename(world / "evaluated")
+    (world / "plain").rename(world / "run")
+    copy = small_copy(world / "published")
+    (world / "published" / "release.pickle").write_bytes(pickle.dumps(copy.release))
+    found = subjects()
+    videos = sorted((world / "data" / "videos").rglob("*.avi"))[:4]
+    found["predict"].arguments = ["predict", "run", *(f"data/{v.relative_to(world / 'data')}" for v in videos), "--json"]
+    for subject in found.values():
+        _measure(subject, world)
+        say(f"{subject.name}: {subject.seconds:.1f} s undisturbed")
+    return found
+
+
+def _measure(subject: Subject, world: Path) -> None:
+    folder = subject.folder(world, world / "undisturbed" / subject.name.replace(" ", ""))
+    begun = time.monotonic()
+    with started(subject.arguments, folder, cwd=folder, command=subject.command or COMMAND) as command:
+        status = command.process.wait(_DEADLINE_S)
+        assert status == 0, (subject.name, status, command.errors.read_text())
+    subject.seconds = time.monotonic() - begun
+    subject.expected = subject.results(folder)
