@@ -4,10 +4,11 @@ import pickle
 import sys
 from pathlib import Path
 
+from har_cache_cli.console import Bar, friendly
+
 from har_cache.downloading.download import Means, download
 from har_cache.downloading.fetch import RetryPolicy
 from har_cache.settings import DownloadSettings
-from har_cache_cli.console import Bar, friendly
 
 from ..helpers.websites import website
 

@@ -125,8 +125,8 @@ def subjects() -> dict[str, Subject]:
 
 
 def make_world(world: Path, say: Callable[[str], None]) -> dict[str, Subject]:
-    """Data, cache, another cache, run and evaluation in a folder; gives the subjects, with what each leaves when nothing
-    disturbs it, and how long it then takes.
+    """Data, cache, another cache, run and evaluation in a folder; gives the subjects, with what each leaves when
+    nothing disturbs it, and how long it then takes.
     """
     from ..helpers.releases import small_copy
 
@@ -154,7 +154,12 @@ def make_world(world: Path, say: Callable[[str], None]) -> dict[str, Subject]:
     (world / "published" / "release.pickle").write_bytes(pickle.dumps(copy.release))
     found = subjects()
     videos = sorted((world / "data" / "videos").rglob("*.avi"))[:4]
-    found["predict"].arguments = ["predict", "run", *(f"data/{v.relative_to(world / 'data')}" for v in videos), "--json"]
+    found["predict"].arguments = [
+        "predict",
+        "run",
+        *(f"data/{v.relative_to(world / 'data')}" for v in videos),
+        "--json",
+    ]
     for subject in found.values():
         _measure(subject, world)
         say(f"{subject.name}: {subject.seconds:.1f} s undisturbed")
