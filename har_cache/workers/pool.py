@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
@@ -29,6 +29,7 @@ _KILLED = (
     "be; run again, with fewer --workers"
 )
 STRIKES = 2
+_READY = "ready"
 _KILLS = 5  # from outside, before a call is given up
 _CALLS_A_PROCESS = 500  # a fresh process now and then bounds what a decoder leaks
 
@@ -181,6 +182,8 @@ class _Worker:
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Result of the function, or a ClipError. Raises EOFError or OSError where the process has died."""
+        if not self.calls:
+            self._pipe.recv()  # _READY: until then whatever comes tells it that this process has ended
         self.calls += 1
         self._pipe.send((function, args))
         return self._pipe.recv()
@@ -195,12 +198,19 @@ class _Worker:
 def _serve(pipe: Connection, sandbox: Sandbox) -> None:
     """Life of a worker process, until nobody is at the other end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    sandbox.start()
+    with dying_with_parent(pipe):
+        if pipe.poll():
+            return  # it is closed: nothing is sent to one that is not ready
+        sandbox.start()
+    with suppress(EOFError, OSError):
+        pipe.send(_READY)
+        _answer(pipe)
+
+
+def _answer(pipe: Connection) -> None:
+    """Do what comes. Raises EOFError or OSError once nobody is at the other end."""
     while True:
-        try:
-            function, args = pipe.recv()
-        except EOFError:
-            return
+        function, args = pipe.recv()
         outcome: Any
         try:
             with dying_with_parent(pipe):
@@ -209,10 +219,7 @@ def _serve(pipe: Connection, sandbox: Sandbox) -> None:
             outcome = error if isinstance(error, ClipError) else ClipError(str(error))
         except Exception as error:  # one clip's surprise is not the run's
             outcome = ClipError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        try:
-            pipe.send(outcome)
-        except BrokenPipeError:
-            return
+        pipe.send(outcome)
 
 
 @contextmanager

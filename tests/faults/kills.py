@@ -4,73 +4,28 @@ byte for byte what an undisturbed run leaves.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from har_cache.failpoints import VARIABLE
 
-from ..helpers.commands import COMMAND, Run, started
+from ..helpers.commands import Run
 from .subjects import Subject
 from .trial import Outcome, Trial
+from .ways import DISTURBANCES, Disturbance, names
 
-ROOT = Path(__file__).parents[2]
 _DEADLINE_S = 300  # for a command that is left alone
 _END_S = {signal.SIGKILL: 1.0, signal.SIGINT: 5.0}  # for the command itself, once it has its signal
 _OTHER_END_S = 2.0
 _LEFT_S = 2.0  # for processes that it started, once it has ended
 _STATUS = {signal.SIGKILL: (-9,), signal.SIGINT: (130, -2), signal.SIGTERM: (-15, 143), signal.SIGHUP: (-1,)}
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """A way to kill: which of its processes get which signal; whether the command should end of it."""
-
-    name: str
-    number: signal.Signals
-    whom: Callable[[Run, random.Random], list[int]]
-    ends: bool = True
-
-
-def _all(run: Run, rng: random.Random) -> list[int]:
-    return run.members()
-
-
-def _itself(run: Run, rng: random.Random) -> list[int]:
-    return [run.process.pid]
-
-
-def _group(run: Run, rng: random.Random) -> list[int]:
-    """As a terminal does, at Ctrl-C or when it closes."""
-    return [pid for pid in run.members() if _group_of(pid) == run.process.pid]
-
-
-def _fork_server(run: Run, rng: random.Random) -> list[int]:
-    return [pid for pid in run.members() if b"forkserver" in _read(pid, "cmdline") and _parent(pid) == run.process.pid]
-
-
-def _worker(run: Run, rng: random.Random) -> list[int]:
-    servers = _fork_server(run, rng)
-    workers = [pid for pid in run.members() if _parent(pid) in servers]
-    return [rng.choice(workers)] if workers else []
-
-
-DISTURBANCES = {
-    each.name: each
-    for each in (
-        Disturbance("SIGKILL of all its processes", signal.SIGKILL, _all),
-        Disturbance("SIGKILL of the command alone", signal.SIGKILL, _itself),
-        Disturbance("SIGKILL of a worker", signal.SIGKILL, _worker, ends=False),
-        Disturbance("SIGKILL of the fork server", signal.SIGKILL, _fork_server, ends=False),
-        Disturbance("SIGINT (Ctrl-C)", signal.SIGINT, _group),
-        Disturbance("SIGTERM", signal.SIGTERM, _itself),
-        Disturbance("SIGHUP", signal.SIGHUP, _group),
-    )
-}
 
 
 @dataclass
@@ -86,7 +41,7 @@ class Round:
         trials: list[Trial] = []
         while len(trials) < most:
             moment = rng.uniform(0.02, 1.0) * self.subject.seconds
-            with self._started(again=bool(trials)) as run:
+            with self.subject.started(self.folder, again=bool(trials)) as run:
                 if self._hit(run, disturbance, moment, rng):
                     problem = self._problem_of(run, disturbance)
                     trials.append(self._trial(disturbance.name, f"after {moment:.2f} s", problem))
@@ -98,7 +53,7 @@ class Round:
 
     def at_step(self, step: str, action: str) -> list[Trial]:
         """Have it fail at a named step, then run it again."""
-        with self._started(again=False, env={VARIABLE: f"{step}={action}"}) as run:
+        with self.subject.started(self.folder, env={VARIABLE: f"{step}={action}"}) as run:
             status = self._wait(run)
             problem = _problem_left(run)
         expected = {"SIGKILL": (-9,), "SIGTERM": (-15, 143), "SIGINT": (130,), "SIGHUP": (-1,)}.get(action, (1,))
@@ -107,7 +62,7 @@ class Round:
         return self._to_the_end([self._trial(f"{action} at a named step", step, problem)])
 
     def _to_the_end(self, trials: list[Trial]) -> list[Trial]:
-        with self._started(again=True) as run:
+        with self.subject.started(self.folder, again=True) as run:
             status = self._wait(run)
             problem = _problem_left(run)
             if status != 0:
@@ -126,16 +81,6 @@ class Round:
             problem: Problem = ("wrong", f"{', '.join(names[:5])} differ")
             return [*trials[:-1], replace(trials[-1], **self._as_fields(trials[-1], problem))]
         return trials
-
-    @contextmanager
-    def _started(self, again: bool, env: Mapping[str, str] | None = None) -> Iterator[Run]:
-        arguments = self.subject.next_arguments(self.folder) if again else self.subject.arguments
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-        how = {"cwd": self.folder, "env": environment, "command": self.subject.command or COMMAND}
-        logs = self.folder.with_suffix(".log")
-        logs.mkdir(exist_ok=True)
-        with (logs / "stdout.txt").open("wb") as output, started(arguments, logs, stdout=output, **how) as run:
-            yield run
 
     def _hit(self, run: Run, disturbance: Disturbance, moment: float, rng: random.Random) -> bool:
         """Whether it was still there, at that moment, to be disturbed."""
@@ -185,7 +130,7 @@ def _problem_left(run: Run) -> Problem | None:
     if "Traceback" in (said := _said(run)):
         return "traceback", said[-1500:]
     if not run.all_gone(_LEFT_S):
-        return "left", f"{len(run.members())} processes {_LEFT_S:g} s later: {_names(run)}"
+        return "left", f"{len(run.members())} processes {_LEFT_S:g} s later: {names(run)}"
     return None
 
 
@@ -193,25 +138,65 @@ def _said(run: Run) -> str:
     return run.errors.read_text(errors="replace")
 
 
-def _names(run: Run) -> str:
-    return "; ".join(_read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace")[:120] for pid in run.members())
+_SHARES = {  # of the kills at random moments
+    "extract": 60,
+    "extract --overwrite": 36,
+    "train-head": 28,
+    "train-head --overwrite": 10,
+    "finetune": 14,
+    "evaluate": 14,
+    "report": 8,
+    "predict": 14,
+    "download": 16,
+}
+_AT_A_TIME = 4  # kills of one run, until it is done
 
 
-def _read(pid: int, name: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:
-        return b""
+def random_kills(
+    subjects: Mapping[str, Subject], world: Path, folder: Path, count: int, seed: int
+) -> Iterator[Callable[[], list[Trial]]]:
+    """Rounds of kills at random moments, as many as are asked for and more; the commands in proportion to what they
+    have to lose, the ways to kill in turns.
+    """
+    rng = random.Random(f"kills {seed}")
+    ways = list(DISTURBANCES.values())
+    killed_by = dict.fromkeys(subjects, 0)
+    for number in range(10 * count):
+        name = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
+        possible = [each for each in ways if each.ends or "extract" in name or name == "predict"]
+        way = possible[killed_by[name] % len(possible)]
+        killed_by[name] += 1
+        label = f"seed {seed}, round {number}"
+        yield partial(_killed, subjects[name], world, folder / str(number), way, label)
 
 
-def _parent(pid: int) -> int:
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    return int(fields[1]) if fields else 0
+def _killed(subject: Subject, world: Path, folder: Path, way: Disturbance, label: str) -> list[Trial]:
+    round_ = Round(subject, subject.folder(world, folder), label)
+    trials = round_.at_random(way, _AT_A_TIME, random.Random(label))
+    return _tidied(folder, trials)
 
 
-def _group_of(pid: int) -> int:
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    return int(fields[2]) if fields else 0
+def step_kills(
+    subjects: Mapping[str, Subject], world: Path, folder: Path, count: int, seed: int
+) -> Iterator[Callable[[], list[Trial]]]:
+    """Failures at so many named steps, drawn at random."""
+    rng = random.Random(f"steps {seed}")
+    drawn = [(name, *each) for name in STEPS for each in steps(name)]
+    weights = [3.0 if action == "SIGKILL" else 1.0 for *_, action in drawn]
+    for number, (name, step, action) in enumerate(rng.choices(drawn, weights, k=count)):
+        label = f"seed {seed}, step {number}"
+        yield partial(_failed, subjects[name], world, folder / str(number), step, action, label)
+
+
+def _failed(subject: Subject, world: Path, folder: Path, step: str, action: str, label: str) -> list[Trial]:
+    return _tidied(folder, Round(subject, subject.folder(world, folder), label).at_step(step, action))
+
+
+def _tidied(folder: Path, trials: list[Trial]) -> list[Trial]:
+    """What survived need not be looked at."""
+    if all(trial.outcome == "survived" for trial in trials):
+        shutil.rmtree(folder)
+    return trials
 
 
 STEPS = {
@@ -243,17 +228,14 @@ STEPS = {
     "report": ("report.html",),
 }
 _MOMENTS = ("opened", "written", "synced", "renamed")
-_ACTIONS = ("SIGKILL", "SIGKILL", "SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "ENOSPC", "EIO")
+_ACTIONS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "ENOSPC", "EIO")
 
 
-def steps(subject: Subject, rng: random.Random) -> Iterator[tuple[str, str]]:
-    """Steps of its commits, and how to fail there, in an order drawn at random."""
-    files = STEPS.get(subject.name, ())
-    drawn = [
-        (f"{moment}:{file}", action) for file in files for moment in _MOMENTS for action in dict.fromkeys(_ACTIONS)
-    ]
-    # Once it has its name, a file cannot be refused any more.
-    possible = [(step, action) for step, action in drawn if not (step.startswith("renamed") and action[0] == "E")]
-    rng.shuffle(possible)
-    possible.sort(key=lambda each: each[1] != "SIGKILL")
-    yield from possible
+def steps(name: str) -> Iterator[tuple[str, str]]:
+    """Steps of a command's commits, and how to fail there."""
+    for file in STEPS[name]:
+        for moment in _MOMENTS:
+            for action in _ACTIONS:
+                # Once it has its name, a file cannot be refused any more.
+                if not (moment == "renamed" and action in ("ENOSPC", "EIO")):
+                    yield f"{moment}:{file}", action

@@ -3,24 +3,29 @@
 import csv
 import io
 import json
+import os
 import pickle
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from har_cache.cache.verify import verify
 
 from ..conftest import settled
-from ..helpers.commands import COMMAND, started
+from ..helpers.commands import COMMAND, Run, started
 
 FAST = ["--weights", "random", "--projection", "random", "--precision", "fp32", "--shard-clips", "2", "--workers", "2"]
 EXTRACT = ["extract", "--data", "data", "--cache", "cache", *FAST]
 TRAIN = ["train-head", "--cache", "cache", "--run", "run", "--epochs", "6", "--frames", "4", "--hidden", "8"]
 _TUNE = ["--data", "data", "--run", "tuned", "--epochs", "1", "--unfreeze", "1", "--frames", "4", "--workers", "1"]
 FINETUNE = ["finetune", "--from", "run", *_TUNE]
+ROOT = Path(__file__).parents[2]
 _DEADLINE_S = 300
 
 Results = dict[str, bytes]
@@ -49,9 +54,17 @@ class Subject:
             _copy(world / source, path / (target or source))
         return path
 
-    def next_arguments(self, folder: Path) -> list[str]:
-        """Of the command, as a user would go on."""
-        return self.again(folder) if self.again else self.arguments
+    @contextmanager
+    def started(
+        self, folder: Path, again: bool = False, env: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[Run]:
+        """The command in its folder, once more where `again`; what it prints is in `logs(folder)`."""
+        arguments = self.again(folder) if again and self.again else self.arguments
+        place = logs(folder)
+        place.mkdir(exist_ok=True)
+        how = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(ROOT), **env}, "command": self.command or COMMAND}
+        with (place / "stdout.txt").open("wb") as output, started(arguments, place, stdout=output, **how) as run:
+            yield run
 
     def in_between(self, folder: Path) -> str:
         """What must not be while it is unfinished, and is: a cache that passes for finished, and is not what it should
@@ -61,6 +74,11 @@ class Subject:
         if not (cache / "manifest.json").exists() or self.name in ("train-head", "finetune", "evaluate"):
             return ""
         return "; ".join(verify(cache))[:500]
+
+
+def logs(folder: Path) -> Path:
+    """Where a command that runs in a folder prints to: beside it."""
+    return folder.with_suffix(".log")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -103,8 +121,8 @@ def _resumed(arguments: list[str], run: str) -> Callable[[Path], list[str]]:
     return again
 
 
-def _nothing(folder: Path) -> Results:
-    return {}
+def _printed(folder: Path) -> Results:
+    return {"stdout": (logs(folder) / "stdout.txt").read_bytes()}
 
 
 def subjects() -> dict[str, Subject]:
@@ -118,7 +136,7 @@ def subjects() -> dict[str, Subject]:
         Subject("finetune", FINETUNE, ("data", "cache", "run"), _run("tuned"), _resumed(FINETUNE, "tuned")),
         Subject("evaluate", ["evaluate", "run"], ("cache", "run"), _evaluation),
         Subject("report", ["report", "run", "--data", "data"], ("data", "cache", "evaluated:run"), _report),
-        Subject("predict", ["predict", "run", "data", "--json"], ("data", "run"), _nothing),
+        Subject("predict", ["predict", "run", "data", "--json"], ("data", "run"), _printed),
         Subject("download", ["published", "out"], ("published",), lambda f: settled(f / "out"), command=of_download),
     ]
     return {subject.name: subject for subject in found}
@@ -131,7 +149,7 @@ def make_world(world: Path, say: Callable[[str], None]) -> dict[str, Subject]:
     from ..helpers.releases import small_copy
 
     def do(*arguments: str) -> None:
-        with started([*arguments], world, cwd=world) as command:
+        with started([*arguments], world, cwd=world, stdout=subprocess.DEVNULL) as command:
             status = command.process.wait(_DEADLINE_S)
             assert status == 0, command.errors.read_text()
 
@@ -169,7 +187,7 @@ def make_world(world: Path, say: Callable[[str], None]) -> dict[str, Subject]:
 def _measure(subject: Subject, world: Path) -> None:
     folder = subject.folder(world, world / "undisturbed" / subject.name.replace(" ", ""))
     begun = time.monotonic()
-    with started(subject.arguments, folder, cwd=folder, command=subject.command or COMMAND) as command:
+    with subject.started(folder) as command:
         status = command.process.wait(_DEADLINE_S)
         assert status == 0, (subject.name, status, command.errors.read_text())
     subject.seconds = time.monotonic() - begun
