@@ -57,7 +57,13 @@ class Recipe:
             raise CacheError(
                 f"recipe of schema {fields.get('schema')!r}: this version reads {SCHEMA}; extract into a new directory"
             )
-        return parse(cls, fields, "recipe")
+        recipe = parse(cls, fields, "recipe")
+        if (recipe.model, recipe.dim) != (MODEL, EMBEDDING) or not recipe.views:
+            raise CacheError(
+                f"recipe of {len(recipe.views)} views by {recipe.model!r}, {recipe.dim} dimensions: this version knows "
+                f"{MODEL}, {EMBEDDING} dimensions"
+            )
+        return recipe
 
     def canonical(self) -> str:
         """Canonical JSON: the same text for the same recipe."""

@@ -69,8 +69,8 @@ class ShardImage:
             raise CacheError(f"{name}: is no HDF5 file") from error
         with self._refusing():
             schema = self._file.attrs["schema"]
-            if schema != SCHEMA:
-                raise CacheError(f"{name}: schema {schema!r}, this version reads {SCHEMA!r}")
+            if not isinstance(schema, str) or schema != SCHEMA:
+                raise CacheError(f"{name}: schema {str(schema)[:40]!r}, this version reads {SCHEMA!r}")
             self.fingerprint = str(self._file.attrs["fingerprint"])
             self._embeddings = self._dataset("embeddings", "<f2", 3)
             if self._embeddings.chunks is None or self._embeddings.chunks[::2] != (1, EMBEDDING):

@@ -115,3 +115,9 @@ def write_cache(
         classes = sorted({key.partition("/")[0] for key in plan.keys})
         store.finish(plan, records, classes, Splits("lists", splits), {})
     return recipe
+
+
+def settled_files(root: Path) -> dict[str, bytes]:
+    """The files of a cache by name, less what a writer that was killed may leave: locks and temporaries."""
+    files = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(files)}
