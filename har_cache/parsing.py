@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
+import math
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from .errors import CacheError, FileError, HarCacheError
 from .files import read_file, unseal
+from .texts import utf8
 
 T = TypeVar("T")
 _NAMES = {
@@ -20,6 +22,13 @@ _NAMES = {
     tuple: "a list",
     Mapping: "an object",
 }
+# What JSON can say, and no file of ours, memory or terminal can hold.
+_BOUNDS: dict[type, Callable[[Any], bool]] = {
+    str: lambda text: text.isascii() or utf8(text) == text,
+    int: lambda number: -(2**63) <= number < 2**63,
+    float: math.isfinite,
+}
+_KINDS = {str: "text in UTF-8", int: "whole number of 64 bits", float: "finite number"}
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -85,6 +94,8 @@ def _fields(kind: Any) -> list[tuple[str, str, Any, bool]]:
 
 
 def _value(kind: Any, value: Any) -> Any:
+    if type(value) in _BOUNDS and not _BOUNDS[type(value)](value):
+        raise ValueError(f"{_shown(value)} is no {_KINDS[type(value)]}")
     if type(value) is kind:
         return value
     if dataclasses.is_dataclass(kind):
@@ -102,7 +113,7 @@ def _value(kind: Any, value: Any) -> Any:
         if len(value) == length:
             return tuple(_value(arguments[0], item) for item in value)
     if origin is Mapping and isinstance(value, dict):
-        return {key: _value(arguments[1], item) for key, item in value.items()}
+        return {_value(str, key): _value(arguments[1], item) for key, item in value.items()}
     if kind is float and type(value) is int:
         return value
     raise ValueError(f"expected {_NAMES[origin or kind]}, found {_shown(value)}")
@@ -123,5 +134,5 @@ def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = repr(value) if type(value) is not int or abs(value) < 2**64 else "a number of more than 64 bits"
     return text if len(text) <= 60 else f"{text[:60]}..."

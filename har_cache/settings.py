@@ -91,9 +91,9 @@ class HeadSettings(Settings):
     """The head's shape, and its dropout."""
 
     cell: str = option("gru", "The RNN's cells; conv: dilated convolutions in its place.", choices=CELLS)
-    hidden: int = option(128, "Units of each direction of the RNN.", least=1)
-    layers: int = option(1, "Layers of the RNN.", least=1)
-    width: int = option(256, "Channels of the transition.", least=1)
+    hidden: int = option(128, "Units of each direction of the RNN.", least=1, most=8192)
+    layers: int = option(1, "Layers of the RNN.", least=1, most=32)
+    width: int = option(256, "Channels of the transition.", least=1, most=8192)
     dropout: float = _share(0.5, "Share of units dropped in training.")
     channel_dropout: float = _share(0.2, "Share of a clip's channels dropped.")
     input_dropout: float = _share(0.1, "Share of the RNN's inputs dropped.")
@@ -107,7 +107,7 @@ class TrainSettings(Settings):
     """Settings of any training. `ema`: how much of the averaged weights, which are kept, a step leaves at most."""
 
     epochs: int = option(64, "Epochs: passes over the training clips.", least=1)
-    frames: int = option(32, "Frames a clip: one from each of so many equal segments.", least=1)
+    frames: int = option(32, "Frames a clip: one from each of so many equal segments.", least=1, most=4096)
     batch_size: int = option(32, "Clips a batch.", least=1)
     lr: float = option(2e-3, "Peak learning rate, after a linear warm-up; then a cosine.", above=0)
     weight_decay: float = option(0.05, "Of AdamW; biases and norms do not decay.", least=0)

@@ -93,7 +93,7 @@ def standing_failures(records: Iterable[ShardRecord]) -> dict[str, str]:
 def check_key(key: str, where: object) -> None:
     """Raise CacheError where a key is not `<class>/<file name>`."""
     parts = key.split("/")
-    if len(parts) != 2 or not {"", ".", ".."}.isdisjoint(parts):
+    if len(parts) != 2 or not {"", ".", ".."}.isdisjoint(parts) or "\0" in key:
         raise CacheError(f"{where}: {key!r} is no clip's key: expected <class>/<file name>")
 
 

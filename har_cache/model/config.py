@@ -11,11 +11,13 @@ from ..errors import FileError, RunError, SettingError
 from ..files import read_sealed_json, seal, write_file
 from ..options import Settings
 from ..parsing import parse, to_json_types
-from ..settings import HeadSettings, TrainSettings, TuneSettings
+from ..settings import SPLITS, HeadSettings, TrainSettings, TuneSettings
 
 SCHEMA, SCHEMA_1 = "har-run/2", "har-run/1"  # the first one had no seal
 CONFIG = "config.json"
 HEAD, FINETUNED = "head", "finetune"  # stages
+
+_MOST_FOLDS = 1000
 
 S = TypeVar("S", bound=Settings)
 
@@ -165,6 +167,11 @@ class RunConfig:
             raise RunError(f"{where}: stage is {config.stage!r}, expected {HEAD} or {FINETUNED}")
         if tuned and None in (config.data, config.started_from):
             raise RunError(f"{where}: does not say what it was fine-tuned on")
+        for name, value in (("split", config.split), ("validate_on", config.validate_on)):
+            if value not in (*SPLITS, *([None] if name == "validate_on" else [])):
+                raise RunError(f"{where}: {name} is {value}, expected one of {', '.join(map(str, SPLITS))}")
+        if config.folds is not None and not 2 <= config.folds <= _MOST_FOLDS:
+            raise RunError(f"{where}: folds is {config.folds}, expected 2 to {_MOST_FOLDS}")
         if config.best and not config.model_sha256:
             raise RunError(f"{where}: model_sha256 is missing")
         return config

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from ..devices import Say, changed_versions, kind_of, warn
@@ -74,15 +75,22 @@ class Run:
         """The head of the best epoch, or the mean of several, on the CPU, in eval mode. Raises HarCacheError where it
         does not fit.
         """
-        config = self.config
-        heads = [Head(len(config.classes), config.head) for _ in range(config.heads or 1)]
-        head = HeadEnsemble(heads) if config.heads else heads[0]
+        state = self.state("head")
         try:
-            head.load_state_dict(self.state("head"), strict=True)
+            with torch.device("meta"):  # sizes alone: the config may ask for more memory than there is
+                self._head().load_state_dict({name: tensor.to("meta") for name, tensor in state.items()}, strict=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise RunError(f"{self.path / MODEL}: does not fit the head that {CONFIG} describes: {reason}") from error
+        head = self._head()
+        head.load_state_dict(state, strict=True)
         return head.eval()
+
+    def _head(self) -> Head | HeadEnsemble:
+        """As the config describes it."""
+        config = self.config
+        heads = [Head(len(config.classes), config.head) for _ in range(config.heads or 1)]
+        return HeadEnsemble(heads) if config.heads else heads[0]
 
     def state(self, part: str) -> dict[str, Tensor]:
         """The tensors of `head` or, in a fine-tuned run, `encoder`, by their names in it. Raises HarCacheError."""

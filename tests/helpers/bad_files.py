@@ -27,6 +27,7 @@ _VALUES: list[Any] = [
     "a/../b",
     "../../etc/passwd",
     "a/b\x1b\n",
+    "a/\0",
     [],
     [[]],
     [None],
