@@ -45,6 +45,13 @@ def read_metrics(run: Path) -> list[Row]:
         raise RunError(f"{path}: damaged ({error}); train again with --overwrite") from error
 
 
+def checked_rows(rows: Any) -> list[Row]:
+    """The epochs of a checkpoint. Raises ValueError or TypeError where they are none."""
+    if any(set(row) != set(COLUMNS) or not all(type(value) in (int, float) for value in row.values()) for row in rows):
+        raise ValueError("no epochs")
+    return list(rows)
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Commit a checkpoint: `state`, which holds tensors and plain values."""
     file = io.BytesIO()

@@ -22,10 +22,12 @@ from ..model.run import BEST, LAST
 from ..progress import Progress
 from ..settings import TrainSettings
 from .batches import Batch, derive_seed, mean_probabilities
-from .checkpoints import COLUMNS, Row, best_row, load_checkpoint, save_checkpoint, write_metrics
+from .checkpoints import COLUMNS, Row, best_row, checked_rows, load_checkpoint, save_checkpoint, write_metrics
 from .step import GraphedStep, Recorder, Step
 
 _LEAST = torch.finfo(torch.float32).tiny  # of a probability, whose logarithm is to be finite
+# What torch raises on a state that was not that of such a model or optimizer.
+_UNFIT = (KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError)
 
 
 class EpochBatches(Protocol):
@@ -89,7 +91,10 @@ class Trainer:
                 self.rows.append(row)
                 self._save(run)
                 progress.advance(0, self._note())
-        self.model.load_state_dict(load_checkpoint(run / BEST)["state_dict"])
+        try:
+            self.model.load_state_dict(load_checkpoint(run / BEST)["state_dict"])
+        except _UNFIT as error:
+            raise RunError(f"{run / BEST}: does not fit what is trained; start over with --overwrite") from error
         return self._chosen()
 
     def _epoch(
@@ -158,8 +163,10 @@ class Trainer:
             groups = zip(self._optimizer.param_groups, state["optimizer"]["param_groups"], strict=True)
             state["optimizer"]["param_groups"] = [{**ours, "params": theirs["params"]} for ours, theirs in groups]
             self._optimizer.load_state_dict(state["optimizer"])
-            self.rows, self._steps = state["rows"], state["steps"]
-        except (KeyError, RuntimeError, ValueError) as error:
+            self.rows, self._steps = checked_rows(state["rows"]), state["steps"]
+            if type(self._steps) is not int or self._steps < 0 or not self.rows:
+                raise ValueError("no number of steps")
+        except _UNFIT as error:
             raise RunError(f"{path}: does not fit what is trained; start over with --overwrite") from error
 
     def _chosen(self) -> Row:

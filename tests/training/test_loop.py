@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from har_cache.cache.reader import FeatureCache
@@ -24,9 +27,11 @@ from har_cache.training.checkpoints import COLUMNS, Row, load_checkpoint, save_c
 from har_cache.training.heads import head_trainer
 from har_cache.training.loop import Trainer, WarmupCosine, parameter_groups
 
+from ..helpers.bad_files import mutated
 from ..helpers.caches import action_embeddings, write_cache
 
 SETTINGS = TrainSettings(epochs=4, frames=6, batch_size=8)
+ONE = TrainSettings(epochs=1, frames=4, batch_size=16)
 # With the labels of `Misled` the best epoch is one in the middle.
 MISLED = TrainSettings(epochs=7, frames=6, batch_size=8, lr=5e-3, ema=0.6)
 
@@ -601,3 +606,41 @@ def test_a_loss_that_is_not_finite_ends_the_training(sequences: Sequences, tmp_p
 def test_settings_that_make_no_sense_are_named(settings: TrainSettings, message: str) -> None:
     with pytest.raises(HarCacheError, match=message):
         settings.check()
+
+
+@pytest.fixture(scope="module")
+def trained(sequences: Sequences, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    train(sequences, path, settings=ONE)
+    return path
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+@given(data=st.data())
+@hypothesis.settings(max_examples=int(os.environ.get("HAR_CACHE_BAD_FILES", 20)))
+def test_a_checkpoint_that_was_edited_and_sealed_anew_is_gone_on_with_or_refused(
+    sequences: Sequences, trained: Path, name: str, data: st.DataObject
+) -> None:
+    before = (trained / name).read_bytes()
+    state = load_checkpoint(trained / name)
+    try:
+        save_checkpoint(trained / name, data.draw(mutated(state)))
+        train(sequences, trained, settings=ONE, resume=True)
+    except HarCacheError as error:
+        assert name in str(error) or "metrics.csv" in str(error)
+    finally:
+        (trained / name).write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rows": []}, {"rows": 7}, {"rows": [{}]}, {"steps": "x"}, {"steps": -1}, {"optimizer": []}]
+)
+def test_a_checkpoint_without_its_epochs_or_steps_is_refused(
+    sequences: Sequences, trained: Path, changes: dict[str, object]
+) -> None:
+    before = (trained / "last.ckpt").read_bytes()
+    save_checkpoint(trained / "last.ckpt", {**load_checkpoint(trained / "last.ckpt"), **changes})
+    with pytest.raises(RunError, match=r"last\.ckpt: does not fit.*--overwrite"):
+        train(sequences, trained, settings=ONE, resume=True)
+    (trained / "last.ckpt").write_bytes(before)
