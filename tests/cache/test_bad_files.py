@@ -32,7 +32,7 @@ SEALED = ("manifest.json", "plan.json", "shards/00000.json")
 FILES = (*SEALED, "encoder.safetensors", "failures.csv", "shards/00000.h5")
 KEYS = [f"{'ab'[i % 2]}/{i}.avi" for i in range(5)]
 FEW = settings(
-    max_examples=int(os.environ.get("HAR_CACHE_BAD_FILES", 12)),
+    max_examples=int(os.environ.get("HAR_CACHE_BAD_FILES", 6)),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

@@ -123,6 +123,8 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(retry_failed=st.booleans())
     def extract(self, retry_failed: bool) -> None:
+        if retry_failed and self.disturbed:
+            self.comparable = False  # clips of a shard that is lost are tried again there, and not in a later one
         self._extract(retry_failed=retry_failed)
 
     @rule(seed=st.integers(0, 1))
@@ -409,5 +411,5 @@ def run(max_examples: int, steps: int, seed_: int) -> Counter[str]:
 
 def test_whatever_happens_to_a_cache_nothing_is_lost_and_nothing_is_wrong() -> None:
     asked = os.environ.get("HAR_CACHE_HISTORIES")
-    done = run(int(asked or 25), 40 if asked else 15, int(os.environ.get("HAR_CACHE_SEED", 0)))
+    done = run(int(asked or 16), 40 if asked else 15, int(os.environ.get("HAR_CACHE_SEED", 0)))
     assert done["kills"] and done["damages"] and done["extractions"] and done["reads"]

@@ -618,7 +618,7 @@ def trained(sequences: Sequences, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
 @given(data=st.data())
-@hypothesis.settings(max_examples=int(os.environ.get("HAR_CACHE_BAD_FILES", 20)))
+@hypothesis.settings(max_examples=int(os.environ.get("HAR_CACHE_BAD_FILES", 8)))
 def test_a_checkpoint_that_was_edited_and_sealed_anew_is_gone_on_with_or_refused(
     sequences: Sequences, trained: Path, name: str, data: st.DataObject
 ) -> None:
