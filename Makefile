@@ -91,6 +91,10 @@ test: $(INSTALLED) ## Run the tests
 mutants: $(INSTALLED) ## Whether the tests notice small faults, 100 of them (an hour)
 	$(VENV)/bin/python -m tests.mutation $(ARGS)
 
+# Every fault that is known, a few of each; ARGS="--long --page docs/reliability.md" for all of them, an hour or so.
+test-faults: $(INSTALLED) ## Kill, damage, starve and deceive the commands, and count what is lost (5 minutes)
+	$(VENV)/bin/python -m tests.faults $(ARGS)
+
 gpu-check: $(INSTALLED) ## Whether the GPU here is right, how fast it is and what bounds it (10 minutes at most)
 	$(VENV)/bin/python -m tests.gpu_check $(ARGS)
 
@@ -104,4 +108,4 @@ clean: ## Remove the sample, caches, runs and build leftovers (not the environme
 	rm -rf $(SAMPLE) data/caches data/runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find har_cache cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup sample extract train-head evaluate finetune demo shown reproduce test mutants gpu-check lint clean
+.PHONY: help setup sample extract train-head evaluate finetune demo shown reproduce test test-faults mutants gpu-check lint clean

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from har_cache.workers.tasks import Job
 from har_cache.workers.watchdog import Sandbox, bounded, rearm
 
 from ..helpers import fake_decoders
+from ..helpers.commands import started
 from ..helpers.videos import moving_frames, write_video
 
 
@@ -216,6 +218,48 @@ def test_no_process_is_left_behind() -> None:
         processes = {process for _, process in pool.run(pid, [(i, ()) for i in range(8)])}
         pool.submit(sleep, 60)
     assert not any(alive(process) for process in processes)
+
+
+@dataclass(frozen=True)
+class Slow(Sandbox):
+    """Its preparation takes its time, and says that it has begun."""
+
+    begun: Path
+
+    def prepare(self) -> None:
+        self.begun.touch()
+        time.sleep(60)
+
+
+def test_a_worker_that_is_being_prepared_ends_with_who_wants_it(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from har_cache.workers.pool import WorkerPool\n"
+        "from tests.workers.test_pool import Slow, pid\n"
+        "with WorkerPool(Slow(begun=pathlib.Path(sys.argv[1])), 1) as pool: pool.submit(pid).result()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "begun")]
+    with started([], tmp_path, command=command, cwd=Path(__file__).parents[2]) as run:
+        run.wait_until((tmp_path / "begun").exists)
+        run.process.kill()
+        assert run.all_gone(5)
+
+
+def maps(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/maps").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_the_fork_server_ends_with_who_started_it_while_it_imports(tmp_path: Path) -> None:
+    code = "from har_cache.workers.pool import fork_server; fork_server(); print('there', flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with started([], tmp_path, command=command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        assert run.process.stdout is not None and run.process.stdout.readline() == b"there\n"
+        run.wait_until(lambda: any(b"numpy" in maps(pid) for pid in run.members()))  # torch comes after it
+        run.process.kill()
+        assert run.all_gone(1)
 
 
 def test_a_worker_killed_between_calls_is_replaced_at_no_call_s_expense() -> None:
