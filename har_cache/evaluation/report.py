@@ -25,7 +25,7 @@ from .tables import PER_CLASS, PER_CLASS_HEADER, read_rows
 
 _MISTAKES = 12
 _PICTURES = 6  # of a clip
-_WIDTH = 160  # pixels
+_WIDTH, _HEIGHT = 160, 320  # pixels, at most
 _QUALITY = 72
 
 
@@ -132,9 +132,10 @@ def _film_strip(video: Path | None, frames: int) -> dict[str, Any]:
 
 def _jpeg(frame: np.ndarray) -> str:
     picture = Image.fromarray(frame)
-    height = max(1, round(_WIDTH * picture.height / picture.width))
+    scale = min(_WIDTH / picture.width, _HEIGHT / picture.height)
+    sides = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     file = io.BytesIO()
-    picture.resize((_WIDTH, height), Image.Resampling.LANCZOS).save(file, "JPEG", quality=_QUALITY)
+    picture.resize(sides, Image.Resampling.LANCZOS).save(file, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

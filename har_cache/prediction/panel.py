@@ -57,9 +57,9 @@ class RunningPrediction:
 
 
 def picture_height(width: int, sides: Sequence[tuple[int, int]]) -> int:
-    """The height of the part above the panel, even, so that pictures of these sizes (width, height) fit into it."""
+    """The height of the part above the panel, even and not 0, so that pictures of these sizes (width, height) fit."""
     tallest = max(height / width for width, height in sides)
-    return 2 * round(width * min(tallest, 1.0) / 2)
+    return max(2, 2 * round(width * min(tallest, 1.0) / 2))
 
 
 def annotate(frame: Image.Image, running: RunningPrediction, moment: int, size: tuple[int, int]) -> Image.Image:

@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import re
 import shutil
@@ -5,11 +7,13 @@ from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError, RunError
-from har_cache.evaluation.report import report
+from har_cache.evaluation.report import _jpeg, report
 from har_cache.evaluation.summary import CONFOUNDED
 from har_cache.evaluation.tables import PER_CLASS_HEADER, PREDICTIONS_HEADER
 from har_cache.files import read_csv, sha256, to_csv
@@ -208,6 +212,13 @@ class Counted(Progress):
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
+
+
+@pytest.mark.parametrize(("width", "height"), [(2, 4000), (4000, 2), (240, 320), (320, 240)])
+def test_pictures_of_a_film_strip_are_small_whatever_the_shape(width, height):
+    data = base64.b64decode(_jpeg(np.zeros((height, width, 3), np.uint8)).partition(",")[2])
+    shown = Image.open(io.BytesIO(data)).size
+    assert 1 <= shown[0] <= 160 and 1 <= shown[1] <= 320 and max(shown) >= 160
 
 
 def test_hostile_names_stay_text(tmp_path, run):

@@ -166,6 +166,14 @@ def test_a_long_video_is_shown_faster_and_says_so(tmp_path: Path, monkeypatch: p
     assert len(pretender.asked) == 8 and labels[0] == "2.5x"
 
 
+@pytest.mark.parametrize(("width", "height"), [(2, 4000), (4000, 2)])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.suffix)
+def test_clips_of_extreme_shapes_have_films(tmp_path: Path, kind: FilmKind, width: int, height: int) -> None:
+    path = tmp_path / f"film{kind.suffix}"
+    film(path, clip(kind, 3, width=width, height=height))
+    assert path.stat().st_size > 100
+
+
 def test_other_kinds_of_film_and_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"film\.webm: expected"):
         film(tmp_path / "film.webm", clip(GIF, 3))
