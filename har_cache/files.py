@@ -2,12 +2,14 @@
 
 import contextlib
 import csv
+import errno
 import hashlib
 import io
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +38,7 @@ def sha256(data: bytes) -> str:
 def file_sha256(path: Path) -> str:
     """Hex sha256 of a file's content. Raises FileError where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
@@ -157,9 +159,25 @@ def _is_intact(data: bytes) -> bool:
 def read_file(path: Path) -> bytes:
     """A file's bytes. Raises FileError where it cannot be read."""
     try:
-        return path.read_bytes()
+        with _opened(path) as file:
+            return file.read()
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _opened(path: Path) -> io.BufferedReader:
+    """A file open for reading: neither a pipe, which would wait for its writer, nor a device, which may have no end.
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            raise OSError(code, os.strerror(code) if code == errno.EISDIR else "not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:

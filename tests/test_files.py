@@ -216,6 +216,17 @@ def test_remove_file_is_content_with_none_and_names_what_it_may_not_remove(tmp_p
         remove_file(tmp_path / "directory")
 
 
+@pytest.mark.parametrize("read", [read_file, file_sha256])
+def test_a_pipe_that_nobody_writes_to_is_refused_as_is_a_device_without_an_end(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name in ("pipe", "zeros"):
+        with pytest.raises(FileError, match=f"{name}: cannot be read: not a regular file"):
+            read(tmp_path / name)
+    with pytest.raises(FileError, match="cannot be read: Is a directory"):
+        read(tmp_path)
+
+
 def test_reading_a_missing_file_names_it(tmp_path):
     with pytest.raises(FileError, match="none: cannot be read: No such file"):
         read_file(tmp_path / "none")
