@@ -6,22 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from har_cache.cache.shard import Shard, ShardImage, copy_parts, to_image
+from har_cache.cache.shard import ShardImage, copy_parts, to_image
 from har_cache.errors import CacheError
 
+from ..helpers.shards import forge, make_shard, replace
+
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
-
-
-def make_shard(lengths=(3, 0, 300), views=2, keys=None, seed=0):
-    rng = np.random.default_rng(seed)
-    return Shard(
-        fingerprint="f" * 64,
-        embeddings=rng.standard_normal((views, sum(lengths), 256)).astype(np.float16),
-        offsets=np.cumsum([0, *lengths]),
-        keys=tuple(keys or (f"jump/{i}.avi" for i in range(len(lengths)))),
-        fps=rng.uniform(0, 60, len(lengths)).astype(np.float32),
-        source_sha256=tuple(f"{i:064x}" for i in range(len(lengths))),
-    )
 
 
 def assert_equal(first, second):
@@ -37,22 +27,6 @@ def assert_equal(first, second):
 def read(image):
     with ShardImage(image, "00000.h5") as opened:
         return opened.read()
-
-
-def forge(change, shard=None):
-    """The image of a shard that somebody has changed."""
-    with h5py.File.in_memory(to_image(shard or make_shard())) as file:
-        change(file)
-        file.flush()
-        return bytes(file.id.get_file_image())
-
-
-def replace(name, *args, **kwargs):
-    def change(file):
-        del file[name]
-        file.create_dataset(name, *args, **kwargs)
-
-    return change
 
 
 def refusal(image):
