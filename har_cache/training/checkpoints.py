@@ -2,13 +2,14 @@
 
 import dataclasses
 import io
+import math
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import RunError
 from ..files import file_sha256, read_csv, read_file, sha256, to_csv, write_file
@@ -45,11 +46,19 @@ def read_metrics(run: Path) -> list[Row]:
         raise RunError(f"{path}: damaged ({error}); train again with --overwrite") from error
 
 
-def checked_rows(rows: Any) -> list[Row]:
-    """The epochs of a checkpoint. Raises ValueError or TypeError where they are none."""
-    if any(set(row) != set(COLUMNS) or not all(type(value) in (int, float) for value in row.values()) for row in rows):
+def checked_rows(rows: Any, epochs: int) -> list[Row]:
+    """The epochs of a checkpoint, at most so many. Raises ValueError or TypeError where they are none."""
+    if len(rows) > epochs or not all(set(row) == set(COLUMNS) and all(map(_is_figure, row.values())) for row in rows):
         raise ValueError("no epochs")
     return list(rows)
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError where what an optimizer keeps of a parameter is not of its shape."""
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if not isinstance(value, Tensor) or (name != "step" and value.shape != parameter.shape):
+                raise ValueError(f"{name} is not of its parameter")
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -70,7 +79,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(
             f"{path}: refused: it is damaged, or holds more than tensors; start over with --overwrite"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle can raise anything: IndexError, TypeError, ...
         raise RunError(f"{path}: damaged, cannot be read as a checkpoint; start over with --overwrite") from error
     if not isinstance(state, dict) or "state_dict" not in state:
         raise RunError(f"{path}: is no checkpoint of a training; start over with --overwrite")
@@ -98,6 +107,10 @@ def finish(run: Path, config: RunConfig, model: nn.Module, best: BestEpoch) -> N
     if out_of_fold.exists():
         files[OUT_OF_FOLD] = file_sha256(out_of_fold)
     write_config(run, dataclasses.replace(config, files=files, model_sha256=digest, best=best))
+
+
+def _is_figure(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _figure(value: float) -> str:

@@ -22,7 +22,16 @@ from ..model.run import BEST, LAST
 from ..progress import Progress
 from ..settings import TrainSettings
 from .batches import Batch, derive_seed, mean_probabilities
-from .checkpoints import COLUMNS, Row, best_row, checked_rows, load_checkpoint, save_checkpoint, write_metrics
+from .checkpoints import (
+    COLUMNS,
+    Row,
+    best_row,
+    check_moments,
+    checked_rows,
+    load_checkpoint,
+    save_checkpoint,
+    write_metrics,
+)
 from .step import GraphedStep, Recorder, Step
 
 _LEAST = torch.finfo(torch.float32).tiny  # of a probability, whose logarithm is to be finite
@@ -163,8 +172,9 @@ class Trainer:
             groups = zip(self._optimizer.param_groups, state["optimizer"]["param_groups"], strict=True)
             state["optimizer"]["param_groups"] = [{**ours, "params": theirs["params"]} for ours, theirs in groups]
             self._optimizer.load_state_dict(state["optimizer"])
-            self.rows, self._steps = checked_rows(state["rows"]), state["steps"]
-            if type(self._steps) is not int or self._steps < 0 or not self.rows:
+            self.rows, self._steps = checked_rows(state["rows"], self.settings.epochs), state["steps"]
+            check_moments(self._optimizer)
+            if type(self._steps) is not int or not 0 <= self._steps < 1 << 62 or not self.rows:
                 raise ValueError("no number of steps")
         except _UNFIT as error:
             raise RunError(f"{path}: does not fit what is trained; start over with --overwrite") from error

@@ -563,6 +563,19 @@ def test_a_damaged_checkpoint_is_refused(sequences: Sequences, tmp_path: Path, c
         train(sequences, tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize("kept", [{"step": "x"}, {"step": torch.ones(()), "exp_avg": torch.zeros(3)}])
+def test_a_checkpoint_whose_moments_are_of_something_else_is_refused(
+    sequences: Sequences, trained: Path, kept: dict[str, object]
+) -> None:
+    before = (trained / "last.ckpt").read_bytes()
+    state = load_checkpoint(trained / "last.ckpt")
+    state["optimizer"]["state"][0] = kept
+    save_checkpoint(trained / "last.ckpt", state)
+    with pytest.raises(RunError, match=r"last\.ckpt: does not fit.*--overwrite"):
+        train(sequences, trained, settings=ONE, resume=True)
+    (trained / "last.ckpt").write_bytes(before)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -634,7 +647,18 @@ def test_a_checkpoint_that_was_edited_and_sealed_anew_is_gone_on_with_or_refused
 
 
 @pytest.mark.parametrize(
-    "changes", [{"rows": []}, {"rows": 7}, {"rows": [{}]}, {"steps": "x"}, {"steps": -1}, {"optimizer": []}]
+    "changes",
+    [
+        {"rows": []},
+        {"rows": 7},
+        {"rows": [{}]},
+        {"rows": [dict.fromkeys(COLUMNS, float("nan"))]},
+        {"rows": [dict.fromkeys(COLUMNS, 1.0)] * 2},  # more than are trained
+        {"steps": "x"},
+        {"steps": -1},
+        {"steps": 1 << 70},
+        {"optimizer": []},
+    ],
 )
 def test_a_checkpoint_without_its_epochs_or_steps_is_refused(
     sequences: Sequences, trained: Path, changes: dict[str, object]
