@@ -1,5 +1,7 @@
 """The `har-cache` command. Nothing here imports torch: each command imports what it needs when it runs."""
 
+from .starting import imported  # isort: skip - the first of all
+
 import os
 
 import typer
@@ -23,7 +25,7 @@ from . import (
     train_head,
     verify,
 )
-from .console import printing
+from .console import INTERRUPTED, printing, say
 from .options import add
 from .streams import open_streams
 
@@ -62,7 +64,14 @@ def main() -> None:
     """The command as a program."""
     open_streams()
     with printing():
-        app()
+        try:
+            app()
+        except KeyboardInterrupt:  # before there is a command that could be told to go on
+            say("Interrupted.")
+            raise SystemExit(INTERRUPTED) from None
+
+
+imported()
 
 
 if __name__ == "__main__":

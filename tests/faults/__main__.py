@@ -18,7 +18,9 @@ from har_cache.system import describe
 
 from .damage import Damages
 from .decoding.trials import fuzz
+from .hostile.trials import hostile
 from .kills import random_kills, step_kills
+from .limits import limits
 from .plan import LONG, SHORT, Plan
 from .races import all_races, ends
 from .subjects import Subject, make_world
@@ -72,11 +74,13 @@ def _areas(folder: Path, plan: Plan, seed: int, wanted: list[str]) -> Iterator[t
         subjects = make_world(world, _say)
     areas: dict[str, Callable[[int], Iterator[Trial]]] = {
         "damages": lambda count: _damages(Damages(world, folder / "damages", seed), count),
+        "hostile": lambda count: hostile(world, folder / "hostile", count, seed, _say),
         "steps": lambda count: in_parallel(step_kills(subjects, world, folder / "steps", count, seed), count),
         "kills": lambda count: in_parallel(random_kills(subjects, world, folder / "kills", count, seed), count),
         "races": lambda count: in_parallel(
             all_races(world, folder / "races", count, seed, subjects, ends(world, subjects)), count
         ),
+        "limits": lambda count: limits(world, folder / "limits", count, seed, subjects, _say),
         "fuzz": lambda count: fuzz(folder / "fuzz", count, seed, _say),
     }
     for name, trials in areas.items():
