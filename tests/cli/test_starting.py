@@ -24,6 +24,7 @@ runpy.run_module("har_cache_cli.main", run_name="__main__")
 
 
 def test_once_it_is_imported_ctrl_c_is_an_exception_again() -> None:
-    code = "import signal\nsignal.signal(2, signal.default_int_handler)\nimport har_cache_cli.main\nprint(signal.getsignal(2))"
+    code = "import signal\nsignal.signal(2, signal.default_int_handler)\nimport har_cache_cli.main\n"
+    code += "print(signal.getsignal(2))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "default_int_handler" in run.stdout

@@ -9,7 +9,7 @@ import pytest
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.splits import TEST, TRAIN
-from har_cache.errors import CacheError, HarCacheError, SettingError
+from har_cache.errors import CacheError, HarCacheError, RunError, SettingError
 from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.averages import summarise
 from har_cache.evaluation.evaluate import compare_with_start
@@ -18,7 +18,7 @@ from har_cache.evaluation.results import Evaluation, NotCompared, StartCompariso
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
 from har_cache.evaluation.tables import read_linear
 from har_cache.model.config import Start
-from har_cache.model.run import Run
+from har_cache.model.run import Run, writing
 from har_cache.settings import EvaluateSettings
 from har_cache.statistics.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
 
@@ -81,6 +81,11 @@ def run(tmp_path, cache) -> Path:
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_a_second_evaluation_of_a_run_is_refused(run):
+    with writing(run, print), pytest.raises(RunError, match="another training or evaluation is at work here"):
+        evaluate(run)
 
 
 def test_writes_its_files_and_they_agree(run):

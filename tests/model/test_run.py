@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from har_cache.errors import HarCacheError
+from har_cache.errors import HarCacheError, RunError
 from har_cache.files import seal, sha256
 from har_cache.model import run
 from har_cache.model.config import BestEpoch, Candidate, Choice, RunConfig, Start, read_config, write_config
@@ -297,3 +297,48 @@ def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path, changes: dict[str,
 @pytest.mark.parametrize("changes", [{}, {"device": "cuda:1"}, {"versions": {**GPU, "numpy": "3"}}, {"versions": {}}])
 def test_a_run_that_goes_on_with_the_same_says_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert resume(tmp_path / "run", **changes) == []
+
+
+def test_a_second_writer_of_a_run_is_refused(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    with run.writing(tmp_path / "run", print):
+        said = "another training or evaluation is at work here; wait for it, or end it"
+        with pytest.raises(RunError, match=said), run.writing(tmp_path / "run", print):
+            pass
+        assert Run.open(tmp_path / "run").clips == CLIPS
+
+
+def test_what_a_killed_writer_left_in_a_run_is_gone_with_the_next(tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    for name in ("", "evaluate/split1", "folds/0"):
+        (tmp_path / "run" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name / ".tmp-abc").write_bytes(b"half")
+    with run.writing(tmp_path / "run", print):
+        pass
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+def test_where_nothing_is_written_no_directory_is_left(tmp_path: Path) -> None:
+    with pytest.raises(HarCacheError), run.writing(tmp_path / "run", print):
+        raise HarCacheError
+    assert not (tmp_path / "run").exists()
+    with run.writing(tmp_path / "run", print):
+        run.begin(tmp_path / "run", config(), CLIPS)
+    assert read_clips(tmp_path / "run") == CLIPS
+
+
+def test_a_flipped_bit_in_a_run_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with run.writing(path, print):
+        run.begin(path, config(), CLIPS)
+    begun = read_config(path)
+    assert begun is not None
+    write_config(path, replace(begun, model_sha256="0" * 64, best=BestEpoch(1, 1.0, 0.5)))
+    for name in ("config.json", "clips.csv"):
+        whole = (path / name).read_bytes()
+        for i in range(0, len(whole), 5):
+            (path / name).write_bytes(whole[:i] + bytes([whole[i] ^ 1 << i % 8]) + whole[i + 1 :])
+            with pytest.raises(RunError, match=rf"{re.escape(name)}: damaged"):
+                Run.open(path)
+        (path / name).write_bytes(whole)
+    assert Run.open(path).clips == CLIPS

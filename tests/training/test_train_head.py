@@ -9,8 +9,8 @@ import torch
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.splits import TEST, TRAIN
-from har_cache.errors import HarCacheError
-from har_cache.model.run import Run, find_runs
+from har_cache.errors import HarCacheError, RunError
+from har_cache.model.run import Run, find_runs, writing
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
@@ -161,6 +161,14 @@ def test_a_finished_run_is_replaced_only_when_asked(settings: Settings) -> None:
     train_head(other)
     assert (settings.run / "model.safetensors").read_bytes() != before
     assert not (settings.run / "report.html").exists()
+
+
+def test_a_second_training_into_one_run_is_refused(settings: Settings) -> None:
+    with writing(settings.run, print):
+        for changes in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(RunError, match="another training or evaluation is at work here"):
+                train_head(quick(settings, **changes))
+    assert not settings.run.exists()
 
 
 def test_a_run_of_one_split_and_those_of_all_do_not_mix(settings: Settings, tmp_path: Path) -> None:
