@@ -2,11 +2,10 @@
 
 import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from ..helpers.commands import COMMAND, Run, started
 from .scarce import Limit, Room, can_be_nobody, can_mount, environment
@@ -23,7 +22,9 @@ _FEW = 8
 Problem = tuple[Outcome, str]
 
 
-def limits(world: Path, folder: Path, count: int, seed: int, subjects: dict[str, Subject], say: Any) -> Iterator[Trial]:
+def limits(
+    world: Path, folder: Path, count: int, seed: int, subjects: dict[str, Subject], say: Callable[[str], None]
+) -> Iterator[Trial]:
     """Try so many limits, each on a command. What does not survive stays in `folder`, where it is a plain one."""
     rng = random.Random(seed)
     for tried, without in ((can_mount(), "full file systems (no `mount`)"), (can_be_nobody(), "other users' limits")):
@@ -70,7 +71,9 @@ class _Try:
 
     def _lifted(self, room: Room) -> Problem | None:
         room.lift()
-        status, said, left = self._run(room, self._subject.next_arguments(room.folder), limited=False)
+        again = self._subject.again
+        arguments = again(room.folder) if again else self._subject.arguments
+        status, said, left = self._run(room, arguments, limited=False)
         if left or status != 0:
             return left or ("lost", f"once the limit is lifted: status {status}: {said[-600:]}")
         return self._compared(room, "once the limit was lifted")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from har_cache.failpoints import VARIABLE
 
-from .subjects import Subject
+from .subjects import ROOT, Subject
 
 NOBODY = 65534
 _CAPABILITY = "+dac_read_search"  # the interpreter may lie where only root can read
@@ -27,7 +27,6 @@ AS_NOBODY = [
     f"--inh-caps={_CAPABILITY}",
     f"--ambient-caps={_CAPABILITY}",
 ]
-_ROOT = Path(__file__).parents[2]
 _ROOMY = "size=2g,nr_inodes=100k"
 
 
@@ -101,7 +100,7 @@ ENVIRONMENTS: Sequence[tuple[str, Mapping[str, str | None]]] = (
 
 def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """Of a command, with the code of here."""
-    path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     kept = {name: value for name, value in os.environ.items() if name not in changes}
     return {**kept, "PYTHONPATH": path, **{name: value for name, value in changes.items() if value is not None}}
 

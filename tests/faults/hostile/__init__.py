@@ -1,0 +1,5 @@
+"""Files made to do harm, tried one after another."""
+
+from .trials import hostile
+
+__all__ = ["hostile"]

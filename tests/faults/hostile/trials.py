@@ -9,9 +9,8 @@ from pathlib import Path
 
 from ...helpers.commands import started
 from ..scarce import environment
+from ..subjects import ROOT
 from ..trial import Trial
-
-_ROOT = Path(__file__).parents[3]
 
 
 def hostile(world: Path, folder: Path, count: int, seed: int, say: Callable[[str], None]) -> Iterator[Trial]:
@@ -42,7 +41,7 @@ def _lines(world: Path, folder: Path, count: int, seed: int, first: int) -> Iter
     logs = folder / f"log-{first}"
     shutil.rmtree(logs, ignore_errors=True)
     logs.mkdir()
-    how = {"cwd": _ROOT, "env": environment({"OMP_NUM_THREADS": "1"}), "stdout": subprocess.PIPE}
+    how = {"cwd": ROOT, "env": environment({"OMP_NUM_THREADS": "1"}), "stdout": subprocess.PIPE}
     command = [sys.executable, "-m", "tests.faults.hostile"]
     with started(arguments, logs, command=command, **how) as run:
         assert run.process.stdout is not None
