@@ -54,12 +54,16 @@ class Subject:
             _copy(world / source, path / (target or source))
         return path
 
+    def next_arguments(self, folder: Path) -> list[str]:
+        """Of the command, as a user would go on."""
+        return self.again(folder) if self.again else self.arguments
+
     @contextmanager
     def started(
         self, folder: Path, again: bool = False, env: Mapping[str, str] = MappingProxyType({})
     ) -> Iterator[Run]:
         """The command in its folder, once more where `again`; what it prints is in `logs(folder)`."""
-        arguments = self.again(folder) if again and self.again else self.arguments
+        arguments = self.next_arguments(folder) if again else self.arguments
         place = logs(folder)
         place.mkdir(exist_ok=True)
         how = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(ROOT), **env}, "command": self.command or COMMAND}
