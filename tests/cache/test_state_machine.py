@@ -7,6 +7,7 @@ manifest, resuming, recovery, locks, verification and reader. An extraction is k
 
 import os
 import random
+import re
 import shutil
 import signal
 import tempfile
@@ -63,6 +64,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.seed = 0
         self.written: dict[str, bytes] = {}  # the cache's files as the last extraction left them
         self.disturbed = False  # since the last finished extraction: killed, or damaged
+        self.interrupted = False  # killed, that is
         self.may_be_lost = False  # since then, --overwrite was killed, or a file damaged
         self.comparable = True  # whether an undisturbed history gives the same bytes
         self.mended = False
@@ -159,10 +161,17 @@ class CacheMachine(RuleBasedStateMachine):
         assert {**after, PLAN: b""} == {**before, PLAN: b""}
         assert was_damaged or after[PLAN] == before[PLAN]  # else it was recovered
 
-    @rule(step=st.integers(1, 28), overwrite=st.booleans(), other=st.booleans())
-    def kill(self, step: int, overwrite: bool, other: bool) -> None:
+    @rule(step=st.integers(1, 28))
+    def kill(self, step: int) -> None:
         """An extraction is killed at one of the steps of committing a file; its temporaries stay behind."""
-        wanted = self._settings(overwrite=overwrite, seed=1 - self.seed if overwrite and other else self.seed)
+        self._kill(step, self._settings())
+
+    @rule(step=st.integers(1, 28), seed=st.integers(0, 1))
+    def kill_an_overwrite(self, step: int, seed: int) -> None:
+        """Or at the removal of one."""
+        self._kill(step, self._settings(overwrite=True, seed=seed))
+
+    def _kill(self, step: int, wanted: ExtractSettings) -> None:
         before = settled_files(self.cache)
         child = os.fork()
         if not child:
@@ -201,7 +210,7 @@ class CacheMachine(RuleBasedStateMachine):
         if fault is None:
             self._finished(wanted)
             return
-        if "cannot be written" not in str(fault):
+        if not re.search("cannot be (written|removed)", str(fault)):
             self._refused(fault, wanted, before)
             return
         counts["failures"] += 1
@@ -210,13 +219,14 @@ class CacheMachine(RuleBasedStateMachine):
 
     def _interrupted(self, wanted: ExtractSettings) -> None:
         """What was there is still there, or what was to be there already is."""
-        self.disturbed = True
+        self.disturbed = self.interrupted = True
         if wanted.overwrite:
             self.may_be_lost, self.comparable = True, False
             if (told := self._told_recipe()) is not None:
                 self.seed = told
         elif self.gone or self.mended:
             self.comparable = False
+        self.read()
 
     def _refused(self, error: HarCacheError | None, wanted: ExtractSettings, before: Mapping[str, bytes]) -> None:
         """Only where the encoder is lost, or all that told the recipe; the way out is named; nothing is changed."""
@@ -238,7 +248,8 @@ class CacheMachine(RuleBasedStateMachine):
         assert verify(self.cache) == []
         assert {problem.partition(":")[0] for problem in verify(self.cache, self.root / "data")} <= self.gone
         self.held, self.written = found, settled_files(self.cache)
-        self.disturbed = self.may_be_lost = False
+        self.disturbed = self.interrupted = self.may_be_lost = False
+        assert self.written[ENCODER] == f"the encoder of seed {self.seed}".encode()
         if self.comparable:
             extraction.extract(self._settings(cache=self.calm, retry_failed=wanted.retry_failed))
             assert settled_files(self.calm) == self.written
@@ -264,10 +275,12 @@ class CacheMachine(RuleBasedStateMachine):
         data=st.data(),
         how=st.sampled_from(["flip", "truncate", "empty", "delete", "extend", "swap"]),
         place=st.floats(0, 1, exclude_max=True),
+        then=st.sampled_from(["look", "look", "extract", "another recipe"]),
     )
-    def damage(self, data: st.DataObject, how: str, place: float) -> None:
+    def damage(self, data: st.DataObject, how: str, place: float, then: str) -> None:
         now = settled_files(self.cache)
-        name = data.draw(st.sampled_from(sorted(now)))
+        often = [name for name in (PLAN, MANIFEST, ENCODER) if name in now]
+        name = data.draw(st.sampled_from([*often, *sorted(now)]))
         path, content = self.cache / name, bytearray(now[name])
         position = int(place * len(content))
         if how == "delete":
@@ -284,6 +297,12 @@ class CacheMachine(RuleBasedStateMachine):
         self.disturbed = self.may_be_lost = True
         if self.gone or self.mended or name in (PLAN, MANIFEST, ENCODER) or now != self.written:
             self.comparable = False
+        self.read()
+        self.verify()
+        if then == "extract":
+            self._extract()
+        elif then == "another recipe":
+            self.extract_with_another_recipe()
 
     @precondition(lambda self: self.may_be_lost and self.written)
     @rule()
@@ -295,7 +314,7 @@ class CacheMachine(RuleBasedStateMachine):
             (self.cache / name).write_bytes(content)
         told = self._told_recipe()
         self.seed = self.seed if told is None else told
-        self.disturbed = self.may_be_lost = False
+        self.disturbed = self.interrupted = self.may_be_lost = False
 
     # -------------------------------------------------------------------------------------------------- reading
 
@@ -332,6 +351,7 @@ class CacheMachine(RuleBasedStateMachine):
         problems = verify(self.cache)
         if not problems:
             self._assert_right(self._read())
+            assert self.interrupted or settled_files(self.cache) == self.written
         elif self.held is not None and settled_files(self.cache) == self.written:
             raise AssertionError(problems)
 

@@ -12,8 +12,11 @@ from unittest import mock
 
 import numpy as np
 
+from har_cache import failpoints, files
+from har_cache.cache import writer
 from har_cache.cache.recipe import EMBEDDING, Recipe
 from har_cache.cache.record import ClipRecord
+from har_cache.errors import FileError
 from har_cache.extraction import extract as extraction
 from har_cache.extraction.shard_tasks import ShardResult, ShardTask
 from har_cache.files import sha256
@@ -33,8 +36,18 @@ def fake_extraction() -> Iterator[None]:
         stack.enter_context(mock.patch.multiple(extraction, execute=execute, fork_server=lambda: None))
         stack.enter_context(mock.patch.dict(sys.modules, prepared))
         stack.enter_context(mock.patch.object(extraction.system, "versions", lambda *_: {"har-cache": "0"}))
+        stack.enter_context(mock.patch.object(writer, "remove_file", remove_file))
         stack.enter_context(mock.patch("os.fsync"))  # of use where the machine dies, not the process
         yield
+
+
+def remove_file(path: Path) -> None:
+    """As it is, with a step after it at which an extraction can be killed."""
+    files.remove_file(path)
+    try:
+        failpoints.failpoint(f"removed:{path.name}")
+    except OSError as error:
+        raise FileError(f"{path}: cannot be removed: {error.strerror}") from error
 
 
 def made_with(root: Path, **changes: Any) -> ExtractSettings:
