@@ -39,7 +39,7 @@ def given_up() -> Iterator[None]:
 
 
 def silence(stream: TextIO) -> None:
-    """Have a stream that cannot be written lead to /dev/null: else the process tries again at its end, and fails."""
+    """Have a stream that cannot be written lead to /dev/null: else what a library prints there later raises."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

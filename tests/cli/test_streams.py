@@ -66,6 +66,13 @@ def test_a_closed_stream_s_number_is_not_given_to_a_file(tmp_path: Path) -> None
     assert done.returncode == 0 and (tmp_path / "file").read_bytes() == b""
 
 
+def test_what_libraries_print_on_a_full_stream_later_does_no_harm(tmp_path: Path) -> None:
+    if not FULL.exists():
+        pytest.skip("no /dev/full here")
+    code = "import sys; from har_cache_cli.console import say; say('a'); print('b', file=sys.stderr, flush=True)"
+    assert in_shell(f"{sys.executable} -c {shlex.quote(code)} 2>/dev/full", tmp_path) == (0, "")
+
+
 def test_without_a_working_directory_it_is_one_line(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     line = f"cd gone; rmdir ../gone; exec {shlex.join(COMMAND)} verify {shlex.quote(str(cache))}"
