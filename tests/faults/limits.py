@@ -1,11 +1,14 @@
 """Commands whose resources are scarce: each ends well, or with one line of why, and goes on once there are more."""
 
+import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+
+from har_cache.system import cores
 
 from ..helpers.commands import COMMAND, Run, started
 from .scarce import Limit, Room, can_be_nobody, can_mount, environment
@@ -14,7 +17,7 @@ from .subjects import Subject
 from .trial import Outcome, Trial
 
 _DEADLINE_S = 300
-_LEFT_S = 2.0
+_LEFT_S = 2.0  # on a machine that has nothing else to do
 _CHEAP = ("train-head", "evaluate", "extract", "train-head")
 _ALL = (*_CHEAP, "evaluate", "extract", "report", "train-head", "evaluate", "extract --overwrite", "finetune")
 _FEW = 8
@@ -99,7 +102,7 @@ class _Try:
                 status = run.process.wait(_DEADLINE_S)
             except subprocess.TimeoutExpired:
                 status = None
-            left = status is not None and not run.all_gone(_LEFT_S)
+            left = status is not None and not run.all_gone(_left_s())
             problem: Problem | None = ("left", _names(run)) if left else None
             return status, _said(run), problem
 
@@ -108,9 +111,13 @@ def _said(run: Run) -> str:
     return run.errors.read_text(errors="replace")
 
 
+def _left_s() -> float:
+    return _LEFT_S * max(1.0, os.getloadavg()[0] / cores())
+
+
 def _names(run: Run) -> str:
     found = []
     for pid in run.members():
         with suppress(OSError):
             found.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:100])
-    return f"{len(found)} processes {_LEFT_S:g} s later: {'; '.join(found)}"
+    return f"{len(found)} processes {_left_s():.0f} s later: {'; '.join(found)}"

@@ -2,7 +2,6 @@
 
 import resource
 import signal
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,8 +14,8 @@ from har_cache.texts import printable
 from ..trial import Outcome, Trial
 from .place import Place, Watch
 
-PATIENCE_S = 20  # of the clock, as machines that run trials are busy
-_CPU_S = 6.0
+_PATIENCE_S = 60.0  # of the clock, as machines that run trials are busy
+_CPU_S = 8.0
 _LONGEST_LINE = 2000
 _MOST_GROWTH = 1 << 30  # bytes
 _MORE_ADDRESSES = 4 << 30
@@ -75,29 +74,28 @@ def _touched(place: Place, watch: Watch) -> tuple[Outcome, str] | None:
 
 
 def _problem(call: Callable[[], object]) -> tuple[Outcome, str] | None:
-    before, cpu = _peak(), time.process_time()
+    before = _peak()
     try:
         with _limits():
             call()
     except HarCacheError as error:
         with suppress(WrongError):
             one_line(str(error))
-            return _too_much(before, cpu)
+            return _too_much(before)
         return "wrong", f"no line for people: {printable(str(error))[:300]}"
     except WrongError as error:
         return "wrong", str(error)
     except _TimeUpError:
-        return "lost", f"not over after {PATIENCE_S} s: {''.join(traceback.format_exc().splitlines()[-4:])}"
+        where = "".join(traceback.format_exc().splitlines()[-6:-3])
+        return "lost", f"not over after {_PATIENCE_S:g} s, or {_CPU_S:g} s of a core: {where}"
     except BaseException:
         return "traceback", traceback.format_exc()[-1800:]
-    return _too_much(before, cpu)
+    return _too_much(before)
 
 
-def _too_much(before: int, cpu: float) -> tuple[Outcome, str] | None:
+def _too_much(before: int) -> tuple[Outcome, str] | None:
     if (grown := _peak() - before) > _MOST_GROWTH:
         return "wrong", f"took {grown >> 20} MiB of memory"
-    if (spent := time.process_time() - cpu) > _CPU_S:
-        return "lost", f"took {spent:.1f} s of a core"
     return None
 
 
@@ -111,15 +109,17 @@ def _limits() -> Iterator[None]:
     with open("/proc/self/statm") as file:  # noqa: PTH123
         size = int(file.read().split()[0]) * resource.getpagesize()
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    before = signal.signal(signal.SIGALRM, _time_up)
+    timers = ((signal.SIGALRM, signal.ITIMER_REAL, _PATIENCE_S), (signal.SIGPROF, signal.ITIMER_PROF, _CPU_S))
     resource.setrlimit(resource.RLIMIT_AS, (size + _MORE_ADDRESSES, hard))
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    for number, timer, seconds in timers:
+        signal.signal(number, _time_up)
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for _, timer, _ in timers:
+            signal.setitimer(timer, 0)
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-        signal.signal(signal.SIGALRM, before)
 
 
 def _time_up(number: int, frame: FrameType | None) -> None:
