@@ -22,7 +22,8 @@ from ..finetuning.raw_inference import raw_probabilities
 from ..model.config import FINETUNED, Start
 from ..model.load import is_encoder_of, labels_for, listed_clips, load_network, open_cache
 from ..model.network import CNNBidirectionalRNN
-from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset, writing
+from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset
+from ..model.writer import writing
 from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings

@@ -20,7 +20,8 @@ from ..errors import CacheError, DataError, RunError
 from ..model.config import FINETUNED, RunConfig, Start
 from ..model.load import labels_for, load_network, open_cache
 from ..model.network import Backbone, CNNBidirectionalRNN
-from ..model.run import Run, begin, fold_path, writing
+from ..model.run import Run, fold_path
+from ..model.writer import begin, writing
 from ..progress import Progress
 from ..settings import FinetuneSettings, TuneSettings
 from ..system import default_workers

@@ -14,7 +14,8 @@ from ..data.splits import TEST
 from ..devices import device_versions
 from ..model.config import HEAD, BestEpoch, RunConfig
 from ..model.head import Head
-from ..model.run import TRAINS, VALIDATES, Run, begin
+from ..model.run import TRAINS, VALIDATES, Run
+from ..model.writer import begin
 from ..progress import Progress
 from ..settings import TrainHeadSettings, TrainSettings
 from .batches import PLACES, Sequences, TrainBatches

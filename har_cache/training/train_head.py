@@ -15,7 +15,8 @@ from ..devices import resolve_device
 from ..errors import CacheError, RunError
 from ..files import sha256
 from ..model.config import read_config
-from ..model.run import Run, check_free, seed_path, split_path, writing
+from ..model.run import Run, seed_path, split_path
+from ..model.writer import check_free, writing
 from ..progress import Progress
 from ..settings import ALL, SPLITS, TrainHeadSettings
 from .batches import Sequences

@@ -15,7 +15,8 @@ from har_cache.errors import CacheError, RunError
 from har_cache.evaluation.evaluate import evaluate
 from har_cache.model.config import FINETUNED, Start, read_config, write_config
 from har_cache.model.network import CNNBidirectionalRNN
-from har_cache.model.run import Run, save_model, write_clips
+from har_cache.model.run import Run
+from har_cache.model.writer import save_model, write_clips
 from har_cache.parsing import to_json_types
 from har_cache.settings import (
     AblateSettings,

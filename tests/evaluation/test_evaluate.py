@@ -18,7 +18,8 @@ from har_cache.evaluation.results import Evaluation, NotCompared, StartCompariso
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
 from har_cache.evaluation.tables import read_linear
 from har_cache.model.config import Start
-from har_cache.model.run import Run, writing
+from har_cache.model.run import Run
+from har_cache.model.writer import writing
 from har_cache.settings import EvaluateSettings
 from har_cache.statistics.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
 

@@ -22,7 +22,7 @@ from har_cache.evaluation.report import report
 from har_cache.evaluation.results import read_evaluation
 from har_cache.evaluation.tables import read_linear
 from har_cache.files import seal, sha256, to_csv
-from har_cache.model import run as runs
+from har_cache.model import writer
 from har_cache.model.config import HEAD, BestEpoch, RunConfig, write_config
 from har_cache.model.head import Head
 from har_cache.model.load import load_network
@@ -68,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path.mkdir()
     torch.manual_seed(0)
     train = {key: "train" for key, subsets in zip(cache.keys, cache.subsets, strict=True) if subsets[0] == 1}
-    runs.write_clips(path, train)
+    writer.write_clips(path, train)
     write_metrics(path, [{**ROWS, "seconds": 1.0}])
     save_checkpoint(path / "best.ckpt", {"state_dict": {}})
     (path / "encoder.safetensors").write_bytes(encoder)
@@ -83,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         head=SETTINGS,
         training=TrainSettings(frames=2, epochs=1),
         best=BestEpoch(1, 1.0, 0.5),
-        model_sha256=runs.save_model(Head(2, SETTINGS), path),
+        model_sha256=writer.save_model(Head(2, SETTINGS), path),
     )
     write_config(path, config)
     with quick():

@@ -9,6 +9,7 @@ from har_cache.encoder.weights import save_encoder
 from har_cache.errors import HarCacheError
 from har_cache.files import sha256
 from har_cache.model import run as runs
+from har_cache.model import writer
 from har_cache.model.config import FINETUNED, HEAD, BestEpoch, RunConfig, Start, write_config
 from har_cache.model.head import Head
 from har_cache.model.load import load_network
@@ -41,11 +42,11 @@ def write_run(path: Path, stage: str) -> CNNBidirectionalRNN:
         data="data" if tuned else None,
         started_from=Start("run", "0" * 64) if tuned else None,
         best=BestEpoch(1, 1.0, 0.5),
-        model_sha256=runs.save_model(network if tuned else network.head, path),
+        model_sha256=writer.save_model(network if tuned else network.head, path),
     )
     if stage == HEAD:
         (path / runs.ENCODER).write_bytes(encoder)
-    runs.write_clips(path, {"a/1.avi": "train"})
+    writer.write_clips(path, {"a/1.avi": "train"})
     write_config(path, config)
     return network
 

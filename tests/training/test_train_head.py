@@ -10,7 +10,8 @@ import torch
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError, RunError
-from har_cache.model.run import Run, find_runs, writing
+from har_cache.model.run import Run, find_runs
+from har_cache.model.writer import writing
 from har_cache.progress import Progress
 from har_cache.settings import HeadSettings, TrainSettings
 from har_cache.settings import TrainHeadSettings as Settings
