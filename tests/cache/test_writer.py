@@ -1,6 +1,4 @@
-import csv
 import dataclasses
-import io
 import json
 import threading
 import time
@@ -14,7 +12,7 @@ from har_cache.cache.manifest import Plan, Splits
 from har_cache.cache.record import ClipRecord, ShardRecord, read_record, standing_failures
 from har_cache.cache.writer import CommitThread, Store
 from har_cache.errors import CacheError, FileError
-from har_cache.files import seal, sha256, unseal
+from har_cache.files import read_csv, seal, sha256, unseal
 
 from ..helpers.caches import ENCODER, embedded, make_recipe, random_embeddings, write_cache
 
@@ -224,8 +222,7 @@ def test_failures_csv_can_be_read_whatever_the_names(tmp_path_factory, failures)
     plan = Plan(make_recipe())
     store.write_plan(plan)
     store.finish(plan, [record(failed=failures.items())], [], Splits("drawn", {}), {})
-    text = (store.root / "failures.csv").read_bytes().decode()
-    rows = list(csv.reader(io.StringIO(text, newline="")))
+    rows = read_csv(store.root / "failures.csv")
     assert rows[0] == ["key", "reason"]
     assert rows[1:] == [[key, failures[key]] for key in sorted(failures)]
 

@@ -69,7 +69,7 @@ def test_a_name_is_on_the_disk_before_the_file_is_said_to_be_there(
 ) -> None:
     synced: list[tuple[Path, set[str]]] = []
     monkeypatch.setattr(
-        "har_cache.downloading.fetch.sync_directory",
+        "har_cache.downloading.partial_file.sync_directory",
         lambda path: synced.append((path, {file.name for file in path.iterdir()})),
     )
     site.files[NAME] = b"wrong"
