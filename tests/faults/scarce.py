@@ -63,8 +63,9 @@ class Limit:
 def limits(rng: random.Random) -> Iterator[Limit]:
     """Without end; the first ones differ most."""
     while True:
+        # In less than 4 GB of addresses torch's libraries themselves cannot be loaded.
         kilobytes, descriptors = rng.choice((20, 200, 3000)), rng.choice((24, 64))
-        share, gigabytes, processes = rng.random(), rng.choice((3, 6)), rng.choice((2, 8, 24))
+        share, gigabytes, processes = rng.random(), rng.choice((4, 6)), rng.choice((2, 8, 24))
         if can_mount():
             yield Limit("a full disk", f"room for {share:.0%} of what it writes", _disk(share))
             yield Limit("no inodes left", f"for {share:.0%} of its files", _inodes(share))
