@@ -20,8 +20,8 @@ import typer
 
 from har_cache.devices import first_line
 from har_cache.errors import HarCacheError, SettingError
-from har_cache.parsing import to_json_types
 from har_cache.progress import Progress
+from har_cache.storage.parsing import to_json_types
 from har_cache.texts import printable, utf8
 
 from .streams import given_up, silence, write

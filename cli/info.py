@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from har_cache.parsing import to_json_types
+from har_cache.storage.parsing import to_json_types
 from har_cache.texts import printable
 
 from .console import echo, plural, print_json

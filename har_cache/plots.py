@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from .errors import FileError
-from .files import read_csv, write_file
+from .storage.files import read_csv, write_file
 from .texts import printable
 
 _COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")

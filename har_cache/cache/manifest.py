@@ -12,7 +12,7 @@ from typing import Any
 from ..data.splits import TEST, TRAIN, UNUSED
 from ..devices import SEVERAL
 from ..errors import CacheError
-from ..parsing import parse, read_sealed
+from ..storage.parsing import parse, read_sealed
 from .recipe import SCHEMA, Recipe
 from .record import check_key
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..data.keys import source_of
 from ..errors import CacheError, FileError
-from ..files import read_file, sha256
+from ..storage.files import read_file, sha256
 from ..system import cores
 from .manifest import read_manifest
 from .record import ShardRecord, read_record

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CacheError
-from ..parsing import parse
+from ..storage.parsing import parse
 
 SCHEMA = "har-cache/1"
 MODEL = "mnasnet0_5"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import CacheError, FileError
-from ..files import file_sha256, sha256
-from ..parsing import parse, read_sealed
+from ..storage.files import file_sha256, sha256
+from ..storage.parsing import parse, read_sealed
 from .recipe import SCHEMA
 
 _CLIP = ("key", "frames", "declared_frames", "fps", "source_sha256")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..devices import MACHINE_VERSIONS
 from ..errors import CacheError
-from ..files import foreign_names
+from ..storage.files import foreign_names
 from .manifest import MANIFEST, PLAN, SHARD_FILE, SHARDS, Manifest, Plan, read_manifest
 from .record import read_record
 

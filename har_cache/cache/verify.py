@@ -10,8 +10,8 @@ import numpy as np
 from ..data.index import read_index
 from ..data.keys import class_of
 from ..errors import CacheError, FileError
-from ..files import file_sha256, read_file, sha256
 from ..progress import Progress
+from ..storage.files import file_sha256, read_file, sha256
 from .manifest import PLAN, Manifest, ShardEntry, read_manifest
 from .recipe import Recipe
 from .record import ShardRecord, read_record, standing_failures

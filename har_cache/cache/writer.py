@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 
 from ..errors import CacheError, FileError
-from ..files import (
+from ..storage.files import (
     file_sha256,
     foreign_names,
     make_directory,
@@ -23,8 +23,8 @@ from ..files import (
     to_csv,
     write_file,
 )
-from ..locks import locked
-from ..parsing import to_json_types
+from ..storage.locks import locked
+from ..storage.parsing import to_json_types
 from .manifest import (
     ENCODER,
     FAILURES,

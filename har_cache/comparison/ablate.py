@@ -10,16 +10,16 @@ from ..data.keys import film_of, source_of
 from ..data.leakage import CLEAN, groups
 from ..devices import resolve_device
 from ..errors import RunError
-from ..files import make_directory, to_json, write_file
 from ..model.config import FINETUNED
 from ..model.ensemble import HeadEnsemble
 from ..model.load import is_encoder_of, listed_clips, load_run_encoder, open_cache
 from ..model.run import EVALUATIONS, Run, find_runs
-from ..parsing import to_json_types
 from ..progress import Progress
 from ..settings import AblateSettings
 from ..statistics.calibration import calibration_error, fit_temperature, mean_loss, tempered
 from ..statistics.intervals import Interval, mean_accuracy_interval
+from ..storage.files import make_directory, to_json, write_file
+from ..storage.parsing import to_json_types
 from ..training.batches import Sequences
 from .paired import ClipList, Difference, difference
 from .variants import Variant, variants

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..evaluation.pages import render_page
-from ..files import write_file
 from ..statistics.intervals import Interval
+from ..storage.files import write_file
 from . import summary, words
 from .compare import Comparison, OnClips
 from .paired import Difference

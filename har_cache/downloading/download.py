@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from ..data.hmdb51 import OFFICIAL, Archive, Release
 from ..errors import DownloadError
-from ..files import file_sha256, make_directory, remove_file, scratch, write_file
-from ..locks import locked
 from ..progress import Progress
 from ..settings import DownloadSettings
+from ..storage.files import file_sha256, make_directory, remove_file, scratch, write_file
+from ..storage.locks import locked
 from .fetch import RemoteFile, RetryPolicy, fetch
 from .inventory import Inventory
 from .unpack import HOW_TO_GET_ONE, BadArchiveError, Extractor, Limits, find_extractors, incoming, unpack

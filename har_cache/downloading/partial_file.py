@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import DownloadError
-from ..files import place, remove_file, sync_directory
+from ..storage.files import place, remove_file, sync_directory
 
 _CHUNK = 1 << 18
 

@@ -21,7 +21,7 @@ from torchvision.models import MNASNet, MNASNet0_5_Weights, mnasnet0_5
 
 from ..cache.recipe import EMBEDDING, FEATURES
 from ..errors import FileError, WeightsError
-from ..files import file_sha256
+from ..storage.files import file_sha256
 
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
 

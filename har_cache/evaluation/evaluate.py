@@ -16,7 +16,6 @@ from ..data.leakage import groups, in_other_class
 from ..data.splits import TEST
 from ..devices import resolve_device
 from ..errors import HarCacheError
-from ..files import make_directory, to_csv, write_file
 from ..finetuning.raw_batches import RawClips
 from ..finetuning.raw_inference import raw_probabilities
 from ..model.config import FINETUNED, Start
@@ -28,6 +27,7 @@ from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
 from ..statistics.intervals import difference_interval, mcnemar
+from ..storage.files import make_directory, to_csv, write_file
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.inference import probabilities

@@ -12,10 +12,10 @@ from PIL import Image
 from ..data.index import read_index
 from ..data.leakage import GROUPS
 from ..errors import ClipError, FileError, HarCacheError, RunError
-from ..files import read_file, write_file
 from ..model.run import CURVES, EVALUATIONS, REPORT, Run, find_runs
 from ..model.writer import writing
 from ..progress import Progress
+from ..storage.files import read_file, write_file
 from ..video.decode import read_frames, spread
 from . import summary
 from .averages import summarise

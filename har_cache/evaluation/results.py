@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, RunError
-from ..files import file_sha256, read_sealed_json, seal, sha256, write_file
 from ..model.config import OutOfFold
-from ..parsing import parse
 from ..statistics.intervals import Interval
+from ..storage.files import file_sha256, read_sealed_json, seal, sha256, write_file
+from ..storage.parsing import parse
 from .tables import TABLES, ClipPrediction, read_predictions
 
 SCHEMA, SCHEMA_1 = "har-evaluation/2", "har-evaluation/1"  # the first one had no seal

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..data.keys import film_of, source_of
 from ..errors import FileError
-from ..files import read_csv
+from ..storage.files import read_csv
 
 TABLES = PREDICTIONS, LINEAR, PER_CLASS = "predictions.csv", "linear.csv", "per_class.csv"
 LINEAR_HEADER = ("key", "linear_on_mean", "linear_on_moments")  # the class that each probe predicts, or nothing

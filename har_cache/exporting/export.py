@@ -16,11 +16,11 @@ from torch.export import Dim, ExportedProgram
 
 from ..encoder.transform import CROP, MEAN, STD, crop, described, normalise, scale_and_shift
 from ..errors import ClipError, HarCacheError, SettingError
-from ..files import write_file
 from ..model.load import load_network
 from ..model.network import CNNBidirectionalRNN
 from ..model.run import Run
 from ..progress import Progress
+from ..storage.files import write_file
 from ..video.decode import VideoReader
 from .rnn import onnx_translations, to_aten, traceable
 

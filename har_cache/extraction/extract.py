@@ -16,9 +16,9 @@ from ..data.index import ClipIndex, read_index
 from ..data.keys import class_of
 from ..devices import changed_versions, device_versions
 from ..errors import CacheError
-from ..files import sha256
 from ..progress import Progress
 from ..settings import IMAGENET_OR_RANDOM, ExtractSettings
+from ..storage.files import sha256
 from ..system import uninterrupted
 from ..video.decode import resolve_decoder
 from ..workers.pool import fork_server

@@ -22,10 +22,10 @@ from ..encoder.projection import fit_pca, random_projection
 from ..encoder.transform import described, normalise
 from ..encoder.weights import Weights, build_encoder, calibrate, find_weights, save_encoder, tensors_sha256
 from ..errors import ClipError, HarCacheError, WeightsError
-from ..files import sha256
 from ..model.load import run_weights
 from ..progress import Progress
 from ..settings import IMAGENET_OR_RANDOM, NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
+from ..storage.files import sha256
 from ..system import one_thread
 from ..workers.pool import WorkerKilledError, WorkerPool
 from ..workers.tasks import Job, features, sample

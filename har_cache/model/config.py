@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from ..cache.recipe import Recipe
 from ..errors import FileError, RunError, SettingError
-from ..files import read_sealed_json, seal, write_file
 from ..options import Settings
-from ..parsing import parse, to_json_types
 from ..settings import SPLITS, HeadSettings, TrainSettings, TuneSettings
+from ..storage.files import read_sealed_json, seal, write_file
+from ..storage.parsing import parse, to_json_types
 
 SCHEMA, SCHEMA_1 = "har-run/2", "har-run/1"  # the first one had no seal
 CONFIG = "config.json"

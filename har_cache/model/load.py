@@ -11,7 +11,7 @@ from ..cache.reader import FeatureCache
 from ..data.splits import TEST
 from ..encoder.weights import Weights, build_encoder, load_encoder, save_encoder, tensors_sha256
 from ..errors import CacheError, HarCacheError, RunError, WeightsError
-from ..files import read_file, sha256
+from ..storage.files import read_file, sha256
 from .config import FINETUNED
 from .network import CNNBidirectionalRNN
 from .run import ENCODER, MODEL, Run

@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FileError, RunError
-from ..files import (
-    file_sha256,
-    read_csv,
-    read_file,
-    sha256,
-)
+from ..storage.files import file_sha256, read_csv, read_file, sha256
 from .config import CONFIG, HEAD, RunConfig, read_config
 from .ensemble import HeadEnsemble
 from .head import Head

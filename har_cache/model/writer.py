@@ -11,8 +11,8 @@ from torch import nn
 
 from ..devices import Say, changed_versions, kind_of, warn
 from ..errors import FileError, RunError
-from ..files import foreign_names, make_directory, remove_file, remove_temporaries, sha256, to_csv, write_file
-from ..locks import locked
+from ..storage.files import foreign_names, make_directory, remove_file, remove_temporaries, sha256, to_csv, write_file
+from ..storage.locks import locked
 from .config import CONFIG, RunConfig, read_config, write_config
 from .run import BEST, CLIPS, CURVES, ENCODER, EVALUATIONS, FOLDS, LAST, METRICS, MODEL, OUT_OF_FOLD, REPORT, read_clips
 

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import SettingError
-from ..files import write_file
 from ..progress import Progress
+from ..storage.files import write_file
 from ..system import cores
 from .panel import RunningPrediction, annotate, picture_height
 from .predictor import Prediction, Predictor

@@ -10,11 +10,11 @@ from typing import Any
 from ..errors import FileError, RunError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.results import METRICS, Accuracy, Evaluation, Leakage, Metrics, read_evaluation
-from ..files import make_directory, read_sealed_json, seal, write_file
 from ..model.run import EVALUATIONS, Run, find_runs
-from ..parsing import parse, to_json_types
 from ..progress import Progress
 from ..settings import ALL, SPLITS, EvaluateSettings, ProtocolSettings, ReproduceSettings, TrainHeadSettings
+from ..storage.files import make_directory, read_sealed_json, seal, write_file
+from ..storage.parsing import parse, to_json_types
 from ..training.train_head import train_head
 
 SCHEMA, SCHEMA_1 = "har-protocol/2", "har-protocol/1"  # the first one had no seal

@@ -12,11 +12,11 @@ from ..comparison.tables import Table, markdown
 from ..data.hmdb51 import CLASS_NAMES
 from ..evaluation.averages import summarise
 from ..evaluation.results import Evaluation, LinearProbe, Metrics
-from ..files import make_directory, to_json, write_file
-from ..parsing import to_json_types
 from ..progress import Progress
 from ..sample_data.standin import WEIGHTS
 from ..settings import SPLITS, EvaluateSettings, ReproduceSettings
+from ..storage.files import make_directory, to_json, write_file
+from ..storage.parsing import to_json_types
 from ..system import cores
 from .costs import MACHINE, duration
 from .expected import FINE_TUNED, FROZEN, HEADLINE, NOT_THEIRS, SOURCES, Figure, table

@@ -15,7 +15,6 @@ from ..downloading.download import ARCHIVES, MISSING, download
 from ..errors import DataError, DownloadError
 from ..evaluation.report import report
 from ..extraction.extract import extract
-from ..files import write_file
 from ..finetuning.finetune import finetune
 from ..model.run import seed_path, split_path
 from ..progress import Progress
@@ -33,6 +32,7 @@ from ..settings import (
     TrainHeadSettings,
     TuneSettings,
 )
+from ..storage.files import write_file
 from ..training.train_head import train_head
 from .commands import command_line
 from .costs import Cost, Costs

@@ -16,9 +16,9 @@ import av
 from ..data.hmdb51 import list_name
 from ..data.keys import class_of
 from ..errors import ClipError, HarCacheError
-from ..files import make_directory, remove_file, remove_temporaries, to_json, write_file
 from ..progress import Progress
 from ..settings import SPLITS, SampleSettings
+from ..storage.files import make_directory, remove_file, remove_temporaries, to_json, write_file
 from ..system import cores
 from ..workers.pool import WorkerDiedError, WorkerPool
 from ..workers.watchdog import Sandbox

@@ -22,9 +22,9 @@ from ..data.hmdb51 import CLIPS, FRAMES
 from ..data.keys import class_of, film_of, source_of
 from ..data.splits import Subsets, by_clip, find_lists, read_lists
 from ..errors import CacheError
-from ..files import sha256
 from ..progress import Progress
 from ..settings import StandinSettings
+from ..storage.files import sha256
 
 WEIGHTS = "made up"  # in the recipe, where other caches say whose weights
 _ENCODER = b"no encoder: the embeddings are made up"

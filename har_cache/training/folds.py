@@ -10,13 +10,13 @@ import numpy as np
 
 from ..data.folds import ALWAYS_TRAINS, divide
 from ..errors import RunError
-from ..files import read_csv, to_csv, write_file
 from ..model.config import BestEpoch, OutOfFold
 from ..model.ensemble import HeadEnsemble
 from ..model.run import OUT_OF_FOLD, TRAINS, Run, check_table, fold_path, fold_subset
 from ..model.writer import begin
 from ..progress import Progress
 from ..statistics.calibration import calibration_error, fit_temperature, mean_loss, tempered
+from ..storage.files import read_csv, to_csv, write_file
 from .checkpoints import finish, read_metrics, write_metrics
 from .heads import Plan, Trained, plan_head, train_one
 from .inference import probabilities

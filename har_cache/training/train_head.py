@@ -13,12 +13,12 @@ from ..data.folds import hold_out
 from ..data.splits import TEST, TRAIN
 from ..devices import resolve_device
 from ..errors import CacheError, RunError
-from ..files import sha256
 from ..model.config import read_config
 from ..model.run import Run, seed_path, split_path
 from ..model.writer import check_free, writing
 from ..progress import Progress
 from ..settings import ALL, SPLITS, TrainHeadSettings
+from ..storage.files import sha256
 from .batches import Sequences
 from .folds import plan_folds, train_folds
 from .heads import Plan, Trained, head_config, plan_head, train_one

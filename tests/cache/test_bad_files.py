@@ -22,7 +22,7 @@ from har_cache.cache.shard import ShardImage
 from har_cache.cache.verify import verify
 from har_cache.errors import HarCacheError
 from har_cache.extraction.extract import extract
-from har_cache.files import seal, sha256, unseal
+from har_cache.storage.files import seal, sha256, unseal
 
 from ..helpers.bad_files import DEEP, damaged, mutated
 from ..helpers.caches import random_embeddings, settled_files, write_cache

@@ -14,7 +14,7 @@ from har_cache.cache.manifest import Counts, Plan, Splits, read_manifest
 from har_cache.cache.verify import verify
 from har_cache.cache.writer import Store
 from har_cache.errors import CacheError
-from har_cache.files import seal, unseal
+from har_cache.storage.files import seal, unseal
 
 from ..helpers.caches import action_embeddings, embedded, random_embeddings, subsets_by_source, write_cache
 

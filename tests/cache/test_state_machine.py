@@ -24,13 +24,13 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from har_cache import failpoints
 from har_cache.cache.manifest import PLAN, read_manifest, read_plan
 from har_cache.cache.reader import FeatureCache
 from har_cache.cache.verify import verify
 from har_cache.errors import CacheError, HarCacheError
 from har_cache.extraction import extract as extraction
 from har_cache.settings import ExtractSettings
+from har_cache.storage import failpoints
 
 from ..helpers.caches import settled_files
 from ..helpers.fake_extraction import GOOD, MISSING, embeddings_of, fake_extraction, made_with, reason_of

@@ -13,7 +13,7 @@ from har_cache.cache.record import ClipRecord, read_record
 from har_cache.cache.verify import verify
 from har_cache.cache.writer import Store
 from har_cache.errors import DataError
-from har_cache.files import read_file, seal, sha256, unseal
+from har_cache.storage.files import read_file, seal, sha256, unseal
 
 from ..conftest import Finished
 from ..helpers.caches import ENCODER, embedded, make_recipe, random_embeddings

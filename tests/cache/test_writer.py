@@ -12,7 +12,7 @@ from har_cache.cache.manifest import Plan, Splits
 from har_cache.cache.record import ClipRecord, ShardRecord, read_record, standing_failures
 from har_cache.cache.writer import CommitThread, Store
 from har_cache.errors import CacheError, FileError
-from har_cache.files import read_csv, seal, sha256, unseal
+from har_cache.storage.files import read_csv, seal, sha256, unseal
 
 from ..helpers.caches import ENCODER, embedded, make_recipe, random_embeddings, write_cache
 

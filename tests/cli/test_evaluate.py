@@ -6,8 +6,8 @@ from har_cache_cli.main import app
 from typer.testing import CliRunner
 
 from har_cache.evaluation.tables import read_predictions
-from har_cache.files import read_csv
 from har_cache.plots import plot_curves
+from har_cache.storage.files import read_csv
 
 from ..evaluation.test_evaluate import no_network  # noqa: F401
 from ..helpers.names import HOSTILE, harmful

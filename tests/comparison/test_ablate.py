@@ -17,7 +17,6 @@ from har_cache.model.config import FINETUNED, Start, read_config, write_config
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.run import Run
 from har_cache.model.writer import save_model, write_clips
-from har_cache.parsing import to_json_types
 from har_cache.settings import (
     AblateSettings,
     EvaluateSettings,
@@ -26,6 +25,7 @@ from har_cache.settings import (
     TrainSettings,
     TuneSettings,
 )
+from har_cache.storage.parsing import to_json_types
 from har_cache.training.train_head import train_head
 
 from ..conftest import contents

@@ -21,7 +21,7 @@ from har_cache.encoder.weights import (
     tensors_sha256,
 )
 from har_cache.errors import WeightsError
-from har_cache.files import sha256
+from har_cache.storage.files import sha256
 
 from ..helpers.networks import calibrated_model, picture_crops
 

@@ -16,9 +16,9 @@ from har_cache.errors import HarCacheError, RunError
 from har_cache.evaluation.report import _jpeg, report
 from har_cache.evaluation.summary import CONFOUNDED
 from har_cache.evaluation.tables import PER_CLASS_HEADER, PREDICTIONS_HEADER
-from har_cache.files import read_csv, sha256, to_csv
 from har_cache.plots import plot_curves
 from har_cache.progress import Progress
+from har_cache.storage.files import read_csv, sha256, to_csv
 
 from ..helpers.sealed import change_sealed, write_sealed
 from ..helpers.synthetic import small_subsets, write_cache, write_run

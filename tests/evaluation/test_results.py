@@ -20,7 +20,7 @@ from har_cache.evaluation.results import (
 )
 from har_cache.evaluation.summary import gain, lines, protocol
 from har_cache.evaluation.tables import PREDICTIONS_HEADER, ClipPrediction
-from har_cache.files import to_csv, write_file
+from har_cache.storage.files import to_csv, write_file
 
 from ..helpers.sealed import write_sealed
 

@@ -13,7 +13,7 @@ from har_cache.evaluation.tables import (
     read_rows,
     split_names,
 )
-from har_cache.files import to_csv, write_file
+from har_cache.storage.files import to_csv, write_file
 
 WRONG = ClipPrediction("a/film_a_0.avi", "a", "b", 0.5, "b|a", "clean", 30)
 RIGHT = ClipPrediction("b/film_b_0.avi", "b", "b", 0.123456789, "b|a", "seen", 9)

@@ -28,10 +28,10 @@ from har_cache.errors import CacheError, FileError, HarCacheError
 from har_cache.extraction import cpu
 from har_cache.extraction import extract as extraction
 from har_cache.extraction.extract import extract
-from har_cache.files import seal, unseal
-from har_cache.locks import locked
 from har_cache.progress import Progress
 from har_cache.settings import ExtractSettings as Settings
+from har_cache.storage.files import seal, unseal
+from har_cache.storage.locks import locked
 from har_cache.system import default_workers
 
 from ..conftest import Finished, contents
@@ -341,8 +341,6 @@ def test_with_nothing_to_do_torch_is_not_imported(finished: Finished, tmp_path: 
     code = """
 import pickle, sys
 from har_cache.extraction.extract import extract
-from har_cache.files import seal, unseal
-from har_cache.locks import locked
 assert extract(pickle.loads(bytes.fromhex(sys.argv[1]))).clips == 0
 sys.exit(any(name in sys.modules for name in ("torch", "torchvision", "sklearn", "av")))
 """

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from har_cache.failpoints import VARIABLE
+from har_cache.storage.failpoints import VARIABLE
 
 from ..helpers.commands import Run
 from .subjects import Subject

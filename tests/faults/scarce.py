@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from har_cache.failpoints import VARIABLE
+from har_cache.storage.failpoints import VARIABLE
 
 from .subjects import ROOT, Subject
 

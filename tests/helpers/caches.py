@@ -12,7 +12,7 @@ from har_cache.cache.record import ClipRecord
 from har_cache.cache.writer import Store
 from har_cache.data.keys import source_of
 from har_cache.data.splits import TEST, TRAIN
-from har_cache.files import sha256
+from har_cache.storage.files import sha256
 
 ENCODER = b"stands for the bytes of an encoder.safetensors"
 

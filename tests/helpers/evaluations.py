@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from har_cache.evaluation.tables import LINEAR_HEADER, PREDICTIONS_HEADER, ClipPrediction
-from har_cache.files import to_csv
+from har_cache.storage.files import to_csv
 
 from ..evaluation.test_results import METRICS
 from .sealed import write_sealed

@@ -12,15 +12,15 @@ from unittest import mock
 
 import numpy as np
 
-from har_cache import failpoints, files
 from har_cache.cache import writer
 from har_cache.cache.recipe import EMBEDDING, Recipe
 from har_cache.cache.record import ClipRecord
 from har_cache.errors import FileError
 from har_cache.extraction import extract as extraction
 from har_cache.extraction.shard_tasks import ShardResult, ShardTask
-from har_cache.files import sha256
 from har_cache.settings import ExtractSettings
+from har_cache.storage import failpoints, files
+from har_cache.storage.files import sha256
 
 from .caches import make_recipe
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from har_cache.files import seal
+from har_cache.storage.files import seal
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:

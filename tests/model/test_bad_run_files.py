@@ -21,13 +21,13 @@ from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.report import report
 from har_cache.evaluation.results import read_evaluation
 from har_cache.evaluation.tables import read_linear
-from har_cache.files import seal, sha256, to_csv
 from har_cache.model import writer
 from har_cache.model.config import HEAD, BestEpoch, RunConfig, write_config
 from har_cache.model.head import Head
 from har_cache.model.load import load_network
 from har_cache.model.run import Run, find_runs
 from har_cache.settings import CompareSettings, EvaluateSettings, HeadSettings, TrainSettings
+from har_cache.storage.files import seal, sha256, to_csv
 from har_cache.training.checkpoints import load_checkpoint, read_metrics, save_checkpoint, write_metrics
 from har_cache.training.folds import read_out_of_fold
 

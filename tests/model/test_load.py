@@ -7,7 +7,6 @@ import torch
 from har_cache.encoder.transform import crop, normalise
 from har_cache.encoder.weights import save_encoder
 from har_cache.errors import HarCacheError
-from har_cache.files import sha256
 from har_cache.model import run as runs
 from har_cache.model import writer
 from har_cache.model.config import FINETUNED, HEAD, BestEpoch, RunConfig, Start, write_config
@@ -16,6 +15,7 @@ from har_cache.model.load import load_network
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.run import Run
 from har_cache.settings import HeadSettings, TrainSettings, TuneSettings
+from har_cache.storage.files import sha256
 
 from ..helpers.caches import make_recipe
 from ..helpers.networks import calibrated_model, pictures

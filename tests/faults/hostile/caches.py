@@ -74,7 +74,7 @@ def _with_file(name: str, to_bytes: Callable[[dict], bytes], content: dict) -> C
         cache = place.copy("cache")
         put(cache / name, to_bytes(content))
         if name == PLAN:
-            from har_cache.files import file_sha256
+            from har_cache.storage.files import file_sha256
 
             edit(cache / MANIFEST, lambda manifest: manifest["files"].update({PLAN: file_sha256(cache / PLAN)}))
         return cache_calls(cache)

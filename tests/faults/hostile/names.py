@@ -11,7 +11,7 @@ from har_cache.cache.verify import verify
 from har_cache.data.index import read_index
 from har_cache.evaluation.results import read_evaluation
 from har_cache.evaluation.tables import join_names, split_names
-from har_cache.files import read_csv
+from har_cache.storage.files import read_csv
 
 from ...helpers.caches import random_embeddings, write_cache
 from ...helpers.evaluations import write_evaluation

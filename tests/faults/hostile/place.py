@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from har_cache.files import sha256
+from har_cache.storage.files import sha256
 
 from ...helpers.sealed import change_sealed
 
@@ -95,7 +95,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def sealed(content: Mapping[str, Any]) -> bytes:
-    """`content` with its seal, as `har_cache.files.seal`, of values that this refuses too: NaN, depths without end."""
+    """`content` with its seal, as `storage.files.seal`, of values that this refuses too: NaN, depths without end."""
 
     def text(values: Mapping[str, Any]) -> bytes:
         plain = json.dumps(values, indent=1, sort_keys=True) + "\n"

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-from .errors import CacheError, FileError, HarCacheError
+from ..errors import CacheError, FileError, HarCacheError
+from ..texts import utf8
 from .files import read_file, unseal
-from .texts import utf8
 
 T = TypeVar("T")
 _NAMES = {

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from har_cache.errors import CacheError
-from har_cache.parsing import parse
+from har_cache.storage.parsing import parse
 
 
 @dataclass(frozen=True)

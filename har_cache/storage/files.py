@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import FileError
+from ..errors import FileError
 from .failpoints import failpoint
 
 _TEMPORARY = ".tmp-"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from har_cache import locks
 from har_cache.errors import FileError
-from har_cache.locks import locked
+from har_cache.storage import locks
+from har_cache.storage.locks import locked
 
 HOLDS = """
 import sys, time, pathlib
-from har_cache.locks import locked
+from har_cache.storage.locks import locked
 with locked(pathlib.Path(sys.argv[1]), "x", print):
     print("held", flush=True)
     time.sleep(60)

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from har_cache import failpoints
 from har_cache.errors import FileError
-from har_cache.failpoints import VARIABLE, failpoint
-from har_cache.files import write_file
+from har_cache.storage import failpoints
+from har_cache.storage.failpoints import VARIABLE, failpoint
+from har_cache.storage.files import write_file
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,8 @@ def test_a_file_that_cannot_be_put_in_its_place_leaves_the_old_one_alone(monkeyp
 def test_a_process_that_is_killed_in_the_middle_leaves_the_old_file_or_the_new_one(monkeypatch, tmp_path, step, left):
     (tmp_path / "a").write_bytes(b"old")
     monkeypatch.setenv(VARIABLE, f"{step}:a=SIGKILL")
-    code = "import pathlib, sys; from har_cache.files import write_file; write_file(pathlib.Path(sys.argv[1]), b'new')"
+    code = "import pathlib, sys; from har_cache.storage.files import write_file; "
+    code += "write_file(pathlib.Path(sys.argv[1]), b'new')"
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "a"])
     assert run.returncode == -signal.SIGKILL
     assert (tmp_path / "a").read_bytes() == left

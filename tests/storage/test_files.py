@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from har_cache.errors import FileError
-from har_cache.files import (
+from har_cache.storage.files import (
     file_sha256,
     foreign_names,
     make_directory,
