@@ -116,8 +116,13 @@ def friendly(debug: bool, flags: Collection[str] = ()) -> Iterator[None]:
             raise
         say(f"Error: {_HOMELESS}")
         raise typer.Exit(FAILED) from None
+    except MemoryError as error:
+        if debug:
+            raise
+        say("Error: there is not enough memory (`ulimit -v` may bound it); --debug shows where")
+        raise typer.Exit(FAILED) from error
     except RuntimeError as error:
-        if debug or not (fault := _gpu_fault(error, flags)):
+        if debug or not (fault := _thread_fault(error) or _gpu_fault(error, flags)):
             raise
         say(f"Error: {fault}")
         raise typer.Exit(FAILED) from error
@@ -129,6 +134,11 @@ def _is_homeless() -> bool:
     except FileNotFoundError:
         return True
     return False
+
+
+def _thread_fault(error: RuntimeError) -> str | None:
+    """Of a system that allows no more threads; None for another error."""
+    return "the system allows no more threads (`ulimit -u`)" if "can't start new thread" in str(error) else None
 
 
 def _gpu_fault(error: RuntimeError, flags: Collection[str]) -> str | None:

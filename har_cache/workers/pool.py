@@ -138,7 +138,10 @@ class WorkerPool:
         with self._starting:  # multiprocessing's bookkeeping of children takes one thread at a time
             if self._closed:
                 raise ClipError("the run was stopped")
-            self._workers.append(_Worker(self._sandbox))
+            try:
+                self._workers.append(_Worker(self._sandbox))
+            except (EOFError, OSError) as error:
+                raise HarCacheError(f"no worker process can be started{_why(error)}") from error
             return self._workers[-1]
 
     def _is_dead(self, worker: "_Worker") -> bool:
@@ -167,6 +170,12 @@ class WorkerPool:
         self._threads.shutdown()
         for worker in list(self._workers):
             self._stop(worker)
+
+
+def _why(error: EOFError | OSError) -> str:
+    """Of an error of the system, which the fork server, that has died of it, does not tell."""
+    reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+    return f"{reason}; the system may allow no more of them (`ulimit -u`): try fewer --workers"
 
 
 class _Worker:

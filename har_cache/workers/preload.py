@@ -5,6 +5,8 @@ meanwhile, the server ends with it, and not after them.
 import contextlib
 import ctypes
 import signal
+import sys
+from types import TracebackType
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
@@ -14,6 +16,13 @@ def _end_with_parent(number: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
+def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Where the system has no room for another process, the one that wanted a worker tells the user."""
+    if not isinstance(error, OSError):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _say
 _end_with_parent(signal.SIGKILL)
 from . import tasks  # noqa: E402, F401
 

@@ -144,3 +144,19 @@ def test_counts_have_their_plural() -> None:
         "2 clips",
         "3 classes",
     ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(MemoryError(), "not enough memory"), (RuntimeError("can't start new thread"), "no more threads (`ulimit -u`)")],
+)
+def test_what_the_system_has_no_room_for_is_one_line(
+    capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    with pytest.raises(typer.Exit) as left, console.friendly(False):
+        raise error
+    assert left.value.exit_code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("Error: ") and said in lines[0]
+    with pytest.raises(type(error)), console.friendly(True):
+        raise error

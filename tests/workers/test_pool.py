@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from har_cache.errors import ClipError, FileError
+from har_cache.errors import ClipError, FileError, HarCacheError
+from har_cache.workers import pool, watchdog
 from har_cache.workers.pool import WorkerKilledError, WorkerPool
 from har_cache.workers.tasks import Job
 from har_cache.workers.watchdog import Sandbox, bounded, rearm
@@ -243,6 +245,25 @@ def test_a_worker_that_is_being_prepared_ends_with_who_wants_it(tmp_path: Path) 
         run.wait_until((tmp_path / "begun").exists)
         run.process.kill()
         assert run.all_gone(5)
+
+
+def test_where_no_process_can_be_started_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error, said in ((BlockingIOError(11, "Resource temporarily unavailable"), ": Resource temp"), (EOFError(), "")):
+        monkeypatch.setattr(pool, "_Worker", Mock(side_effect=error))
+        with WorkerPool(Sandbox(), 1) as workers, pytest.raises(HarCacheError) as caught:
+            list(workers.run(pid, [(0, ())]))
+        assert str(caught.value).startswith(f"no worker process can be started{said}") and "ulimit -u" in str(
+            caught.value
+        )
+
+
+def test_memory_that_is_bounded_already_is_not_bounded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[tuple[int, int]] = []
+    monkeypatch.setattr(watchdog.resource, "setrlimit", lambda _, limits: bounds.append(limits))
+    for most in (1000, watchdog.resource.RLIM_INFINITY):
+        monkeypatch.setattr(watchdog.resource, "getrlimit", lambda _, most=most: (most, most))
+        watchdog._limit_memory(5)
+    assert bounds[0] == (1000, 1000) and bounds[1][0] > 5 and bounds[1][1] == watchdog.resource.RLIM_INFINITY
 
 
 def maps(process: int) -> bytes:
