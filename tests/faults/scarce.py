@@ -173,7 +173,11 @@ def _disk(share: float) -> Callable[[Subject, Path, Path], Iterator[Room]]:
 
     def make(subject: Subject, world: Path, path: Path) -> Iterator[Room]:
         written = _kilobytes(world / "undisturbed" / subject.name.replace(" ", ""))
-        yield from _on_tmpfs(subject, world, path, lambda given: f"size={given[0] + share * (written - given[0]):.0f}k")
+
+        def limit(given: tuple[int, int]) -> str:
+            return f"size={max(4, given[0] + share * (written - given[0])):.0f}k"  # 0 would be no limit
+
+        yield from _on_tmpfs(subject, world, path, limit)
 
     return make
 
