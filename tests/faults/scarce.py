@@ -172,7 +172,7 @@ def _disk(share: float) -> Callable[[Subject, Path, Path], Iterator[Room]]:
     """A file system that is full once so much of what the command writes is there."""
 
     def make(subject: Subject, world: Path, path: Path) -> Iterator[Room]:
-        written = _kilobytes(world / "undisturbed" / subject.name.replace(" ", ""))
+        written = subject.kilobytes
 
         def limit(given: tuple[int, int]) -> str:
             return f"size={max(4, given[0] + share * (written - given[0])):.0f}k"  # 0 would be no limit
@@ -184,7 +184,7 @@ def _disk(share: float) -> Callable[[Subject, Path, Path], Iterator[Room]]:
 
 def _inodes(share: float) -> Callable[[Subject, Path, Path], Iterator[Room]]:
     def make(subject: Subject, world: Path, path: Path) -> Iterator[Room]:
-        written = _files(world / "undisturbed" / subject.name.replace(" ", ""))
+        written = subject.files
         yield from _on_tmpfs(
             subject, world, path, lambda given: f"nr_inodes={given[1] + share * (written - given[1]):.0f}"
         )
@@ -201,7 +201,7 @@ def _on_tmpfs(subject: Subject, world: Path, path: Path, limit: Callable[[tuple[
     path.mkdir()
     with _mounted(path, _ROOMY):
         folder = subject.folder(world, path / "it")
-        _remount(path, limit((_kilobytes(path), _files(path))))
+        _remount(path, limit((kilobytes_in(path), files_in(path))))
         yield Room(folder, lift=lambda: _remount(path, f"rw,{_ROOMY}"))
 
 
@@ -224,12 +224,3 @@ def _as_nobody(first: Callable[[], None], read_only: bool = False) -> Callable[[
             yield Room(folder, first, {"HOME": home}, AS_NOBODY, lift=lambda: [found.chmod(0o755) for found in folders])
 
     return make
-
-
-def _kilobytes(folder: Path) -> int:
-    """As the pages of a file system in memory hold them."""
-    return sum(-(-path.lstat().st_size // 4096) * 4 for path in folder.rglob("*") if path.is_file())
-
-
-def _files(folder: Path) -> int:
-    return 2 + sum(1 for _ in folder.rglob("*"))

@@ -34,7 +34,8 @@ Results = dict[str, bytes]
 @dataclass
 class Subject:
     """A command, run in a folder of its own. `given`: what it starts from, copied from the world; `again`: its
-    arguments when it goes on there; `results`: what it leaves, as far as that is the same each time.
+    arguments when it goes on there; `results`: what it leaves, as far as that is the same each time. `expected`,
+    `seconds`, `kilobytes`, `files`: of its folder, once it was left alone.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Subject:
     command: list[str] | None = None
     expected: Results | None = None
     seconds: float = 0.0
+    kilobytes: int = 0
+    files: int = 0
 
     def folder(self, world: Path, path: Path) -> Path:
         """A new folder, with what is there before."""
@@ -177,8 +180,9 @@ def make_world(world: Path, say: Callable[[str], None]) -> dict[str, Subject]:
     for name in ("finetune", "report", "predict", "download"):
         measure(name)
     for name in ("extract", "train-head"):  # what is overwritten decides nothing
-        anew = found[f"{name} --overwrite"]
-        anew.expected, anew.seconds = found[name].expected, found[name].seconds
+        anew, once = found[f"{name} --overwrite"], found[name]
+        anew.expected, anew.seconds = once.expected, once.seconds
+        anew.kilobytes, anew.files = once.kilobytes, once.files
     return found
 
 
@@ -191,4 +195,15 @@ def _measured(subject: Subject, world: Path) -> Path:
         assert status == 0, (subject.name, status, command.errors.read_text())
     subject.seconds = time.monotonic() - begun
     subject.expected = subject.results(folder)
+    subject.kilobytes, subject.files = kilobytes_in(folder), files_in(folder)
     return folder
+
+
+def kilobytes_in(folder: Path) -> int:
+    """What its files take, as the pages of a file system in memory hold them."""
+    return sum(-(-path.lstat().st_size // 4096) * 4 for path in folder.rglob("*") if path.is_file())
+
+
+def files_in(folder: Path) -> int:
+    """Inodes that it takes, with its file system's own."""
+    return 2 + sum(1 for _ in folder.rglob("*"))
