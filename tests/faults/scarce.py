@@ -15,7 +15,7 @@ from pathlib import Path
 
 from har_cache.storage.failpoints import VARIABLE
 
-from .subjects import ROOT, Subject
+from .subjects import ROOT, Subject, files_in, kilobytes_in
 
 NOBODY = 65534
 _CAPABILITY = "+dac_read_search"  # the interpreter may lie where only root can read
