@@ -58,12 +58,13 @@ class Run:
         does not fit.
         """
         state = self.state("head")
-        try:
-            with torch.device("meta"):  # sizes alone: the config may ask for more memory than there is
-                self._head().load_state_dict({name: tensor.to("meta") for name, tensor in state.items()}, strict=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise RunError(f"{self.path / MODEL}: does not fit the head that {CONFIG} describes: {reason}") from error
+        with torch.device("meta"):  # sizes alone: the config may ask for more memory than there is
+            expected = {name: tuple(tensor.shape) for name, tensor in self._head().state_dict().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        if wrong := sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name)):
+            there, wanted = (sizes.get(wrong[0], "missing") for sizes in (found, expected))
+            what = f"{wrong[0]} is {there} in the one, {wanted} in the other"
+            raise RunError(f"{self.path / MODEL}: does not fit the head that {CONFIG} describes: {what}")
         head = self._head()
         head.load_state_dict(state, strict=True)
         return head.eval()

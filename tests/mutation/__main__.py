@@ -23,9 +23,9 @@ from .checkout import Copy
 _MODULES = """
 cache/{manifest,reader,recipe,record,recovery,shard,verify,writer} comparison/{paired,summary}
 data/{folds,index,keys,leakage,splits} encoder/{projection,transform}
-evaluation/{averages,evaluate,linear_probe,metrics,results,tables} files
-finetuning/{blend,choice,raw_batches,raw_inference} locks model/{ensemble,head,load,run,temporal} parsing
-statistics/{calibration,intervals,jackknife} training/{batches,checkpoints,folds,inference,loop}
+evaluation/{averages,evaluate,linear_probe,metrics,results,tables} finetuning/{blend,choice,raw_batches,raw_inference}
+model/{ensemble,head,load,run,temporal,writer} statistics/{calibration,intervals,jackknife}
+storage/{files,locks,parsing} training/{batches,checkpoints,folds,inference,loop}
 workers/{pool,ring,watchdog}
 """
 _SLACK_S = 60.0

@@ -15,7 +15,7 @@ _NEIGHBOURS = {
     "cache/manifest": ("cache/test_writer", "cache/test_reader", "cache/test_verify"),
     "cache/record": ("cache/test_writer", "cache/test_reader", "cache/test_verify"),
     "comparison/summary": ("comparison/test_compare",),
-    "parsing": ("cache/test_reader", "model/test_run", "evaluation/test_results", "evaluation/test_tables"),
+    "storage/parsing": ("cache/test_reader", "model/test_run", "evaluation/test_results", "evaluation/test_tables"),
     "training/checkpoints": ("training/test_loop", "training/test_folds"),
     "workers/watchdog": ("workers/test_pool",),
 }
