@@ -7,7 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,13 +42,20 @@ class Round:
         while len(trials) < most:
             moment = rng.uniform(0.02, 1.0) * self.subject.seconds
             with self.subject.started(self.folder, again=bool(trials)) as run:
-                if self._hit(run, disturbance, moment, rng):
+                is_hit = self._hit(run, disturbance, moment, rng)
+                if is_hit:
                     problem = self._problem_of(run, disturbance)
                     trials.append(self._trial(disturbance.name, f"after {moment:.2f} s", problem))
                     if disturbance.ends:
                         continue
-                if self._wait(run) == 0:
-                    return self._compared(trials)
+                status = self._wait(run)
+                if problem := _problem_left(run):
+                    return self._spoilt(trials or [self._trial("nothing", "undisturbed", problem)], problem)
+            if status == 0:
+                return self._compared(trials)
+            if not is_hit:
+                trials.append(self._trial("nothing", "undisturbed", ("lost", f"ends with status {status}")))
+                return trials
         return self._to_the_end(trials)
 
     def at_step(self, step: str, action: str) -> list[Trial]:
@@ -67,20 +74,19 @@ class Round:
             problem = _problem_left(run)
             if status != 0:
                 problem = "lost", f"left alone, it ends with status {status}: {_said(run)[-400:]}"
-        return (
-            [*trials[:-1], replace(trials[-1], **self._as_fields(trials[-1], problem))]
-            if problem
-            else self._compared(trials)
-        )
+        return self._spoilt(trials, problem) if problem else self._compared(trials)
 
     def _compared(self, trials: list[Trial]) -> list[Trial]:
         """The trials of a command that is done, the last one `wrong` where it has left other bytes."""
         found, expected = self.subject.results(self.folder), self.subject.expected or {}
         names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         if trials and names:
-            problem: Problem = ("wrong", f"{', '.join(names[:5])} differ")
-            return [*trials[:-1], replace(trials[-1], **self._as_fields(trials[-1], problem))]
+            return self._spoilt(trials, ("wrong", f"{', '.join(names[:5])} differ"))
         return trials
+
+    def _spoilt(self, trials: list[Trial], problem: "Problem") -> list[Trial]:
+        """The trials, the last one with what came of it in the end."""
+        return [*trials[:-1], replace(trials[-1], **self._as_fields(trials[-1], problem))]
 
     def _hit(self, run: Run, disturbance: Disturbance, moment: float, rng: random.Random) -> bool:
         """Whether it was still there, at that moment, to be disturbed."""
@@ -149,6 +155,7 @@ _SHARES = {  # of the kills at random moments
     "predict": 14,
     "download": 16,
 }
+_WITH_WORKERS = ("extract", "extract --overwrite", "finetune", "predict")
 _AT_A_TIME = 4  # kills of one run, until it is done
 
 
@@ -163,7 +170,7 @@ def random_kills(
     killed_by = dict.fromkeys(subjects, 0)
     for number in range(10 * count):
         name = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-        possible = [each for each in ways if each.ends or "extract" in name or name == "predict"]
+        possible = [each for each in ways if each.ends or name in _WITH_WORKERS]
         way = possible[killed_by[name] % len(possible)]
         killed_by[name] += 1
         label = f"seed {seed}, round {number}"
@@ -176,12 +183,16 @@ def _killed(subject: Subject, world: Path, folder: Path, way: Disturbance, label
     return _tidied(folder, trials)
 
 
+_MOMENTS = ("opened", "written", "synced", "renamed")
+_ACTIONS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "ENOSPC", "EIO")
+
+
 def step_kills(
     subjects: Mapping[str, Subject], world: Path, folder: Path, count: int, seed: int
 ) -> Iterator[Callable[[], list[Trial]]]:
     """Failures at so many named steps, drawn at random."""
     rng = random.Random(f"steps {seed}")
-    drawn = [(name, *each) for name in STEPS for each in steps(name)]
+    drawn = [(name, *each) for name, subject in subjects.items() for each in _steps(subject.commits)]
     weights = [3.0 if action == "SIGKILL" else 1.0 for *_, action in drawn]
     for number, (name, step, action) in enumerate(rng.choices(drawn, weights, k=count)):
         label = f"seed {seed}, step {number}"
@@ -199,41 +210,9 @@ def _tidied(folder: Path, trials: list[Trial]) -> list[Trial]:
     return trials
 
 
-STEPS = {
-    "extract": (
-        "encoder.safetensors",
-        "plan.json",
-        "00000.h5",
-        "00000.json",
-        "0000?.h5@4",
-        "0000?.json@8",
-        "failures.csv",
-        "manifest.json",
-    ),
-    "extract --overwrite": ("encoder.safetensors", "plan.json", "00000.h5", "manifest.json"),
-    "train-head": (
-        "clips.csv",
-        "config.json",
-        "best.ckpt",
-        "last.ckpt",
-        "last.ckpt@3",
-        "metrics.csv@4",
-        "model.safetensors",
-        "curves.png",
-        "config.json@2",
-    ),
-    "train-head --overwrite": ("clips.csv", "config.json", "last.ckpt@2", "config.json@2"),
-    "finetune": ("config.json", "last.ckpt", "model.safetensors", "config.json@2"),
-    "evaluate": ("confusion.png", "predictions.csv", "linear.csv", "per_class.csv", "metrics.json"),
-    "report": ("report.html",),
-}
-_MOMENTS = ("opened", "written", "synced", "renamed")
-_ACTIONS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "ENOSPC", "EIO")
-
-
-def steps(name: str) -> Iterator[tuple[str, str]]:
-    """Steps of a command's commits, and how to fail there."""
-    for file in STEPS[name]:
+def _steps(files: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Steps of the commits of these files, and how to fail there."""
+    for file in files:
         for moment in _MOMENTS:
             for action in _ACTIONS:
                 # Once it has its name, a file cannot be refused any more.
