@@ -52,7 +52,7 @@ def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> lis
     settings.check()
     paths = find_runs(settings.run)
     with ExitStack() as stack:
-        for path in {*paths, settings.run}:
+        for path in sorted({*paths, settings.run}):  # the first of them decides between two evaluations
             if path.is_dir():
                 stack.enter_context(writing(path, progress.say))
         return _evaluate(settings, paths, progress)
