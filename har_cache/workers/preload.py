@@ -4,6 +4,7 @@ meanwhile, the server ends with it, and not after them.
 
 import contextlib
 import ctypes
+import pickle
 import signal
 import sys
 from types import TracebackType
@@ -17,8 +18,10 @@ def _end_with_parent(number: int) -> None:
 
 
 def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Where the system has no room for another process, the one that wanted a worker tells the user."""
-    if not isinstance(error, OSError):
+    """Where the system has no room for another process, the one that wanted a worker tells the user; and where that one
+    ends while it starts a worker, there is nobody to be told.
+    """
+    if not isinstance(error, OSError | EOFError | pickle.UnpicklingError):
         sys.__excepthook__(kind, error, trace)
 
 

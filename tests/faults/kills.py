@@ -43,7 +43,7 @@ class Round:
             moment = rng.uniform(0.02, 1.0) * self.subject.seconds
             with self.subject.started(self.folder, again=bool(trials)) as run:
                 is_hit = self._hit(run, disturbance, moment, rng)
-                if is_hit:
+                if is_hit and not (disturbance.ends and self._was_done(run)):
                     problem = self._problem_of(run, disturbance)
                     trials.append(self._trial(disturbance.name, f"after {moment:.2f} s", problem))
                     if disturbance.ends:
@@ -98,6 +98,12 @@ class Round:
             with suppress(ProcessLookupError):
                 os.kill(pid, disturbance.number)
         return bool(whom)
+
+    def _was_done(self, run: Run) -> bool:
+        """Whether it had come to its end in the very moment."""
+        with suppress(subprocess.TimeoutExpired):
+            return run.process.wait(0.05) == 0
+        return False
 
     def _problem_of(self, run: Run, disturbance: Disturbance) -> "Problem | None":
         """What is wrong once it was disturbed, before it is run again."""
