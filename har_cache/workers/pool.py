@@ -30,6 +30,7 @@ _KILLED = (
 )
 STRIKES = 2
 _READY = "ready"
+_PARENT = "HAR_CACHE_FORK_SERVER_OF"  # for `preload`, which is not imported here: it imports torch
 _KILLS = 5  # from outside, before a call is given up
 _CALLS_A_PROCESS = 500  # a fresh process now and then bounds what a decoder leaks
 
@@ -53,9 +54,12 @@ def fork_server() -> ForkServerContext:
     resource_tracker.ensure_running()  # now, since it unblocks SIGINT
     try:
         with uninterrupted():
+            os.environ[_PARENT] = str(os.getpid())
             forkserver.ensure_running()
     except FileNotFoundError as error:
         raise HarCacheError("the current directory is gone: change to another one") from error
+    finally:
+        os.environ.pop(_PARENT, None)
     return context
 
 

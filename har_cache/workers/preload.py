@@ -4,11 +4,13 @@ meanwhile, the server ends with it, and not after them.
 
 import contextlib
 import ctypes
+import os
 import pickle
 import signal
 import sys
 from types import TracebackType
 
+_PARENT = "HAR_CACHE_FORK_SERVER_OF"  # the variable with the pid of the process that wants workers
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
@@ -27,6 +29,8 @@ def _say(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 sys.excepthook = _say
 _end_with_parent(signal.SIGKILL)
+if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):
+    os._exit(0)  # it has ended already
 from . import tasks  # noqa: E402, F401
 
 _end_with_parent(0)  # a thread that ends would count as the parent; and now the server sees for itself
