@@ -19,7 +19,7 @@ from har_cache.model.run import Run as TrainedRun
 
 from ..conftest import settled
 from ..helpers.commands import Run
-from .subjects import EXTRACT, TRAIN, Results, Subject
+from .subjects import EXTRACT, TRAIN, Results, Subject, run_results
 from .trial import Job, Outcome, Trial
 
 _DEADLINE_S = 300
@@ -61,7 +61,7 @@ def races(subjects: dict[str, Subject]) -> list[Race]:
         Race("train-head --resume beside train-head", train, [*TRAIN, "--resume"], ("run",)),
         Race("evaluate, twice", evaluate, ["evaluate", "run"], ("evaluation",)),
         Race("evaluate, a reader beside it", evaluate, [], ("evaluation",), _read_evaluation),
-        Race("evaluate beside train-head --overwrite", beside, retrained, ("run",)),
+        Race("evaluate beside train-head --overwrite", beside, retrained, ("run", "evaluated")),
         Race("train-head --overwrite, a reader beside it", retrain, [], ("run",), _read_run),
     ]
 
@@ -171,6 +171,7 @@ def ends(world: Path, subjects: dict[str, Subject]) -> dict[str, Results]:
         "mine": expected["extract"],
         "other": settled(world / "other"),
         "run": expected["train-head"],
+        "evaluated": run_results("evaluated")(world),  # who is late evaluates what was trained meanwhile
         "evaluation": expected["evaluate"],
     }
 

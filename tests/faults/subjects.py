@@ -101,7 +101,7 @@ def _cache(folder: Path) -> Results:
     return settled(folder / "cache")
 
 
-def _run(name: str) -> Callable[[Path], Results]:
+def run_results(name: str) -> Callable[[Path], Results]:
     """Of a run without its evaluation: all but pictures, checkpoints, and times."""
 
     def results(folder: Path) -> Results:
@@ -150,7 +150,7 @@ def subjects() -> dict[str, Subject]:
     of_tuned = ("config.json", "last.ckpt", "model.safetensors", "config.json@2")
     of_evaluation = ("confusion.png", "predictions.csv", "linear.csv", "per_class.csv", "metrics.json")
     extract = Subject("extract", EXTRACT, ("data",), _cache, commits=(*of_cache, "failures.csv", "manifest.json"))
-    train = Subject("train-head", TRAIN, ("cache",), _run("run"), _resumed(TRAIN, "run"), commits=of_run)
+    train = Subject("train-head", TRAIN, ("cache",), run_results("run"), _resumed(TRAIN, "run"), commits=of_run)
     found = [
         extract,
         replace(
@@ -165,14 +165,14 @@ def subjects() -> dict[str, Subject]:
             "train-head --overwrite",
             [*TRAIN, "--overwrite"],
             ("cache", "evaluated:run"),
-            _run("run"),
+            run_results("run"),
             commits=("clips.csv", "config.json", "last.ckpt@2", "config.json@2"),
         ),
         Subject(
             "finetune",
             FINETUNE,
             ("data", "cache", "run"),
-            _run("tuned"),
+            run_results("tuned"),
             _resumed(FINETUNE, "tuned"),
             commits=of_tuned,
         ),
