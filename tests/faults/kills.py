@@ -2,11 +2,13 @@
 byte for byte what an undisturbed run leaves.
 """
 
+import math
 import os
 import random
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -93,7 +95,8 @@ class Round:
         with suppress(subprocess.TimeoutExpired):
             run.process.wait(moment)
             return False
-        whom = disturbance.whom(run, rng)
+        while not (whom := disturbance.whom(run, rng)) and run.process.poll() is None:
+            time.sleep(0.02)  # until there is one
         for pid in whom:
             with suppress(ProcessLookupError):
                 os.kill(pid, disturbance.number)
@@ -168,25 +171,39 @@ _AT_A_TIME = 4  # kills of one run, until it is done
 def random_kills(
     subjects: Mapping[str, Subject], world: Path, folder: Path, count: int, seed: int
 ) -> Iterator[Callable[[], list[Trial]]]:
-    """Rounds of kills at random moments, as many as are asked for and more; the commands in proportion to what they
-    have to lose, the ways to kill in turns.
+    """Rounds of kills at random moments, until there are about as many as are asked for: the commands in proportion to
+    what they have to lose, each in all ways. A command may be done before its moment: then there is another round.
     """
-    rng = random.Random(f"kills {seed}")
-    ways = list(DISTURBANCES.values())
-    killed_by = dict.fromkeys(subjects, 0)
+    left = _quotas(count)
+    order = sorted(left)
+    random.Random(f"kills {seed}").shuffle(order)
     for number in range(10 * count):
-        name = rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-        possible = [each for each in ways if each.ends or name in _WITH_WORKERS]
-        way = possible[killed_by[name] % len(possible)]
-        killed_by[name] += 1
+        waiting = [pair for pair in order if left[pair] > 0]
+        if not waiting:
+            return
+        pair = waiting[number % len(waiting)]
         label = f"seed {seed}, round {number}"
-        yield partial(_killed, subjects[name], world, folder / str(number), way, label)
+
+        def job(pair: tuple[str, str] = pair, label: str = label, number: int = number) -> list[Trial]:
+            name, way = pair
+            round_ = Round(subjects[name], subjects[name].folder(world, folder / str(number)), label)
+            most = max(1, min(_AT_A_TIME, left[pair]))
+            trials = round_.at_random(DISTURBANCES[way], most, random.Random(f"{label} {name} {way}"))
+            left[pair] -= len(trials)
+            return _tidied(folder / str(number), trials)
+
+        yield job
 
 
-def _killed(subject: Subject, world: Path, folder: Path, way: Disturbance, label: str) -> list[Trial]:
-    round_ = Round(subject, subject.folder(world, folder), label)
-    trials = round_.at_random(way, _AT_A_TIME, random.Random(label))
-    return _tidied(folder, trials)
+def _quotas(count: int) -> dict[tuple[str, str], int]:
+    """How many kills of each command in each way."""
+    quotas = {}
+    for name, share in _SHARES.items():
+        possible = [way for way in DISTURBANCES.values() if way.ends or name in _WITH_WORKERS]
+        whole = sum(way.weight for way in possible)
+        for way in possible:
+            quotas[name, way.name] = math.ceil(count * share / sum(_SHARES.values()) * way.weight / whole)
+    return quotas
 
 
 _MOMENTS = ("opened", "written", "synced", "renamed")

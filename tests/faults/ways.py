@@ -11,11 +11,12 @@ from ..helpers.commands import Run
 
 @dataclass(frozen=True)
 class Disturbance:
-    """A way to kill: which of its processes get which signal; whether the command should end of it."""
+    """A way to kill: which of its processes get which signal, how often beside others; whether the command ends."""
 
     name: str
     number: signal.Signals
     whom: Callable[[Run, random.Random], list[int]]
+    weight: int
     ends: bool = True
 
 
@@ -45,13 +46,13 @@ def _worker(run: Run, rng: random.Random) -> list[int]:
 DISTURBANCES = {
     each.name: each
     for each in (
-        Disturbance("SIGKILL of all its processes", signal.SIGKILL, _all),
-        Disturbance("SIGKILL of the command alone", signal.SIGKILL, _itself),
-        Disturbance("SIGKILL of a worker", signal.SIGKILL, _worker, ends=False),
-        Disturbance("SIGKILL of the fork server", signal.SIGKILL, _fork_server, ends=False),
-        Disturbance("SIGINT (Ctrl-C)", signal.SIGINT, _group),
-        Disturbance("SIGTERM", signal.SIGTERM, _itself),
-        Disturbance("SIGHUP", signal.SIGHUP, _group),
+        Disturbance("SIGKILL of all its processes", signal.SIGKILL, _all, 3),
+        Disturbance("SIGKILL of the command alone", signal.SIGKILL, _itself, 2),
+        Disturbance("SIGKILL of a worker", signal.SIGKILL, _worker, 4, ends=False),
+        Disturbance("SIGKILL of the fork server", signal.SIGKILL, _fork_server, 1, ends=False),
+        Disturbance("SIGINT (Ctrl-C)", signal.SIGINT, _group, 2),
+        Disturbance("SIGTERM", signal.SIGTERM, _itself, 2),
+        Disturbance("SIGHUP", signal.SIGHUP, _group, 1),
     )
 }
 
