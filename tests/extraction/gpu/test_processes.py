@@ -212,8 +212,9 @@ def script(settings: ExtractSettings, folder: Path, serve: str) -> Iterator[Run]
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_process_outlives_the_run(settings: ExtractSettings, tmp_path: Path, how: signal.Signals) -> None:
     with script(settings, tmp_path, "serve") as command:
+        command.wait_until(lambda: len(command.members()) >= 1 + 2 + 2)  # with a decoder each, until all is decoded
         command.wait_until((settings.cache / "there").exists)
-        assert len(command.members()) >= 1 + 2 + 2, command.errors.read_text()  # with a decoder each
+        assert command.process.poll() is None, command.errors.read_text()
         if how == signal.SIGINT:
             os.killpg(command.process.pid, how)  # as a terminal does
         else:
