@@ -2,9 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
@@ -17,13 +17,12 @@ from ..storage.files import (
     make_directory,
     read_file,
     remove_file,
-    remove_temporaries,
     seal,
     sha256,
     to_csv,
     write_file,
 )
-from ..storage.locks import locked
+from ..storage.locks import alone
 from ..storage.parsing import to_json_types
 from .manifest import (
     ENCODER,
@@ -62,19 +61,11 @@ class Store:
             raise CacheError(f"{self.root}: holds other files ({min(foreign)}, ...); choose an empty directory")
         make_directory(self.root / SHARDS)
 
-    @contextmanager
-    def alone(self, say: Callable[[str], None]) -> Iterator[None]:
+    def alone(self, say: Callable[[str], None]) -> AbstractContextManager[None]:
         """Keep other extractions out of the directory, and remove what killed ones left. Raises CacheError where one
         is at work there.
         """
-        with ExitStack() as stack:
-            try:
-                is_locked = stack.enter_context(locked(self.root, "extraction", say))
-            except FileError as error:
-                raise CacheError(str(error)) from error
-            for directory in (self.root, self.root / SHARDS):
-                remove_temporaries(directory, is_locked)
-            yield
+        return alone(self.root, "extraction", say, CacheError, [self.root / SHARDS])
 
     def clear(self) -> None:
         """Remove the cache in this directory; files that are not a cache's stay. The manifest first, so that it is no

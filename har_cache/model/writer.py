@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import safetensors.torch
 from torch import nn
 
 from ..devices import Say, changed_versions, kind_of, warn
-from ..errors import FileError, RunError
-from ..storage.files import foreign_names, make_directory, remove_file, remove_temporaries, sha256, to_csv, write_file
-from ..storage.locks import locked
+from ..errors import RunError
+from ..storage.files import foreign_names, make_directory, remove_file, sha256, to_csv, write_file
+from ..storage.locks import alone
 from .config import CONFIG, RunConfig, read_config, write_config
 from .run import BEST, CLIPS, CURVES, ENCODER, EVALUATIONS, FOLDS, LAST, METRICS, MODEL, OUT_OF_FOLD, REPORT, read_clips
 
@@ -39,13 +39,8 @@ def writing(path: Path, say: Say) -> Iterator[None]:
     made = not path.exists()
     make_directory(path)
     try:
-        with ExitStack() as stack:
-            try:
-                is_locked = stack.enter_context(locked(path, "training or evaluation", say))
-            except FileError as error:
-                raise RunError(str(error)) from error
-            for directory in (path, *path.glob(f"{EVALUATIONS}/*"), *path.glob(f"{FOLDS}/*")):
-                remove_temporaries(directory, is_locked)
+        below = [*path.glob(f"{EVALUATIONS}/*"), *path.glob(f"{FOLDS}/*")]
+        with alone(path, "training or evaluation", say, RunError, below):
             yield
     finally:
         if made:

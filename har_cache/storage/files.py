@@ -127,13 +127,7 @@ def seal(content: Mapping[str, Any], in_order: bool = False) -> bytes:
 
 def unseal(data: bytes, path: Path) -> dict[str, Any]:
     """The content that `seal` wrote. Raises FileError, naming `path`, if a single bit of it has changed."""
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        content = None
-    if not (isinstance(content, dict) and _is_intact(data)):
-        raise FileError(f"{path}: damaged or edited (its content does not match its own sha256)")
-    return content
+    return _checked(_parsed(data), data, path)
 
 
 def read_sealed_json(path: Path, unsealed: str) -> dict[str, Any]:
@@ -141,10 +135,24 @@ def read_sealed_json(path: Path, unsealed: str) -> dict[str, Any]:
 
     Raises FileError where it cannot be read, or was changed.
     """
-    content = read_json(path)
-    if content.get("schema") == unsealed and _SEAL not in content:
-        return content
-    return unseal(read_file(path), path)
+    data = read_file(path)
+    content = _object(data, path)
+    is_of_before = content.get("schema") == unsealed and _SEAL not in content
+    return content if is_of_before else _checked(content, data, path)
+
+
+def _checked(content: Any, data: bytes, path: Path) -> dict[str, Any]:
+    if not (isinstance(content, dict) and _is_intact(data)):
+        raise FileError(f"{path}: damaged or edited (its content does not match its own sha256)")
+    return content
+
+
+def _parsed(data: bytes) -> Any:
+    """What JSON says; None where it is none."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_intact(data: bytes) -> bool:
@@ -187,10 +195,11 @@ def to_json(content: Mapping[str, Any]) -> bytes:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises FileError where it cannot be read, or holds none."""
-    try:
-        content = json.loads(read_file(path))
-    except (ValueError, RecursionError):
-        content = None
+    return _object(read_file(path), path)
+
+
+def _object(data: bytes, path: Path) -> dict[str, Any]:
+    content = _parsed(data)
     if not isinstance(content, dict):
         raise FileError(f"{path}: damaged (no JSON object)")
     return content

@@ -3,12 +3,13 @@
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import FileError
+from ..errors import FileError, HarCacheError
+from .files import remove_temporaries
 
 _LOCK = ".lock"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -38,6 +39,23 @@ def locked(folder: Path, whose: str, say: Callable[[str], None]) -> Iterator[boo
         finally:
             with suppress(OSError):  # the folder may be gone, too
                 path.unlink()  # while it is still locked: nobody else has it
+
+
+@contextmanager
+def alone(
+    folder: Path, whose: str, say: Callable[[str], None], refused: type[HarCacheError], below: Iterable[Path] = ()
+) -> Iterator[None]:
+    """`locked`, without the temporaries that killed writers left in the folder and in those `below` it. Raises
+    `refused` in FileError's place.
+    """
+    with ExitStack() as stack:
+        try:
+            is_locked = stack.enter_context(locked(folder, whose, say))
+        except FileError as error:
+            raise refused(str(error)) from error
+        for directory in (folder, *below):
+            remove_temporaries(directory, is_locked)
+        yield
 
 
 def _open_locked(path: Path) -> IO[str]:

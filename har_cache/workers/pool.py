@@ -30,7 +30,7 @@ _KILLED = (
 )
 STRIKES = 2
 _READY = "ready"
-_PARENT = "HAR_CACHE_FORK_SERVER_OF"  # for `preload`, which is not imported here: it imports torch
+PARENT = "HAR_CACHE_FORK_SERVER_OF"  # the variable with the pid of who wants workers, for `preload`
 _KILLS = 5  # from outside, before a call is given up
 _CALLS_A_PROCESS = 500  # a fresh process now and then bounds what a decoder leaks
 
@@ -54,12 +54,12 @@ def fork_server() -> ForkServerContext:
     resource_tracker.ensure_running()  # now, since it unblocks SIGINT
     try:
         with uninterrupted():
-            os.environ[_PARENT] = str(os.getpid())
+            os.environ[PARENT] = str(os.getpid())
             forkserver.ensure_running()
     except FileNotFoundError as error:
         raise HarCacheError("the current directory is gone: change to another one") from error
     finally:
-        os.environ.pop(_PARENT, None)
+        os.environ.pop(PARENT, None)
     return context
 
 

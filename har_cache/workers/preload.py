@@ -10,7 +10,8 @@ import signal
 import sys
 from types import TracebackType
 
-_PARENT = "HAR_CACHE_FORK_SERVER_OF"  # the variable with the pid of the process that wants workers
+from .pool import PARENT
+
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
@@ -29,7 +30,7 @@ def _say(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 sys.excepthook = _say
 _end_with_parent(signal.SIGKILL)
-if os.environ.get(_PARENT, str(os.getppid())) != str(os.getppid()):
+if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):
     os._exit(0)  # it has ended already
 from . import tasks  # noqa: E402, F401
 

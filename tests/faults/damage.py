@@ -20,9 +20,8 @@ from har_cache.extraction.extract import extract
 from har_cache.settings import EvaluateSettings, ExtractSettings
 
 from ..conftest import contents
-from .trial import Outcome, Trial
+from .trial import Problem, Trial
 
-Problem = tuple[Outcome, str]
 _HEALED = 8  # of so many damages of a cache, one is mended by an extraction
 
 

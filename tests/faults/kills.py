@@ -20,8 +20,8 @@ from har_cache.storage.failpoints import VARIABLE
 
 from ..helpers.commands import Run
 from .subjects import Subject
-from .trial import Outcome, Trial
-from .ways import DISTURBANCES, Disturbance, names
+from .trial import Problem, Trial
+from .ways import DISTURBANCES, Disturbance, names, stderr_of
 
 _DEADLINE_S = 300  # for a command that is left alone
 _END_S = {signal.SIGKILL: 1.0, signal.SIGINT: 5.0}  # for the command itself, once it has its signal
@@ -75,7 +75,7 @@ class Round:
             status = self._wait(run)
             problem = _problem_left(run)
             if status != 0:
-                problem = "lost", f"left alone, it ends with status {status}: {_said(run)[-400:]}"
+                problem = "lost", f"left alone, it ends with status {status}: {stderr_of(run)[-400:]}"
         return self._spoilt(trials, problem) if problem else self._compared(trials)
 
     def _compared(self, trials: list[Trial]) -> list[Trial]:
@@ -86,7 +86,7 @@ class Round:
             return self._spoilt(trials, ("wrong", f"{', '.join(names[:5])} differ"))
         return trials
 
-    def _spoilt(self, trials: list[Trial], problem: "Problem") -> list[Trial]:
+    def _spoilt(self, trials: list[Trial], problem: Problem) -> list[Trial]:
         """The trials, the last one with what came of it in the end."""
         return [*trials[:-1], replace(trials[-1], **self._as_fields(trials[-1], problem))]
 
@@ -108,7 +108,7 @@ class Round:
             return run.process.wait(0.05) == 0
         return False
 
-    def _problem_of(self, run: Run, disturbance: Disturbance) -> "Problem | None":
+    def _problem_of(self, run: Run, disturbance: Disturbance) -> Problem | None:
         """What is wrong once it was disturbed, before it is run again."""
         if disturbance.ends:
             patience = _END_S.get(disturbance.number, _OTHER_END_S)
@@ -117,7 +117,7 @@ class Round:
             except subprocess.TimeoutExpired:
                 return "left", f"not ended {patience:g} s after {disturbance.number.name}"
             if status not in _STATUS[disturbance.number]:
-                return "lost", f"exit status {status} after {disturbance.number.name}: {_said(run)[-300:]}"
+                return "lost", f"exit status {status} after {disturbance.number.name}: {stderr_of(run)[-300:]}"
             if problem := _problem_left(run):
                 return problem
         wrong = self.subject.in_between(self.folder)
@@ -129,28 +129,21 @@ class Round:
         except subprocess.TimeoutExpired:
             return None
 
-    def _trial(self, what: str, name: str, problem: "Problem | None") -> Trial:
+    def _trial(self, what: str, name: str, problem: Problem | None) -> Trial:
         trial = Trial(f"{self.subject.name}: {what}", name, "survived")
         return replace(trial, **self._as_fields(trial, problem)) if problem else trial
 
-    def _as_fields(self, trial: Trial, problem: "Problem") -> dict[str, Any]:
+    def _as_fields(self, trial: Trial, problem: Problem) -> dict[str, Any]:
         return {"outcome": problem[0], "detail": f"{problem[1]} ({trial.name}; {self.label}; {self.folder})"}
-
-
-Problem = tuple[Outcome, str]
 
 
 def _problem_left(run: Run) -> Problem | None:
     """A traceback on the terminal, or processes that do not end with the command."""
-    if "Traceback" in (said := _said(run)):
+    if "Traceback" in (said := stderr_of(run)):
         return "traceback", said[-1500:]
     if not run.all_gone(_LEFT_S):
         return "left", f"{len(run.members())} processes {_LEFT_S:g} s later: {names(run)}"
     return None
-
-
-def _said(run: Run) -> str:
-    return run.errors.read_text(errors="replace")
 
 
 _SHARES = {  # of the kills at random moments

@@ -14,15 +14,14 @@ from ..helpers.commands import COMMAND, Run, started
 from .scarce import Limit, Room, can_be_nobody, can_mount, environment
 from .scarce import limits as all_limits
 from .subjects import Subject
-from .trial import Outcome, Trial
+from .trial import Problem, Trial
+from .ways import stderr_of
 
 _DEADLINE_S = 300
 _LEFT_S = 2.0  # on a machine that has nothing else to do
 _CHEAP = ("train-head", "evaluate", "extract", "train-head")
 _ALL = (*_CHEAP, "evaluate", "extract", "report", "train-head", "evaluate", "extract --overwrite", "finetune")
 _FEW = 8
-
-Problem = tuple[Outcome, str]
 
 
 def limits(
@@ -104,11 +103,7 @@ class _Try:
                 status = None
             left = status is not None and not run.all_gone(_left_s())
             problem: Problem | None = ("left", _names(run)) if left else None
-            return status, _said(run), problem
-
-
-def _said(run: Run) -> str:
-    return run.errors.read_text(errors="replace")
+            return status, stderr_of(run), problem
 
 
 def _left_s() -> float:

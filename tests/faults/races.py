@@ -20,7 +20,8 @@ from har_cache.model.run import Run as TrainedRun
 from ..conftest import settled
 from ..helpers.commands import Run
 from .subjects import EXTRACT, TRAIN, Results, Subject, run_results
-from .trial import Job, Outcome, Trial
+from .trial import Job, Problem, Trial
+from .ways import stderr_of
 
 _DEADLINE_S = 300
 _REFUSED = (
@@ -29,7 +30,6 @@ _REFUSED = (
     "holds a finished run",
     "holds an unfinished run",
 )
-Problem = tuple[Outcome, str]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _raced(race: Race, folder: Path, delay: float) -> Problem | None:
             run.process.wait(_DEADLINE_S)
         statuses = [first.process.returncode, second.process.returncode]
         if 0 not in statuses:
-            return "lost", f"neither came to its end: {statuses}: {_said(first)[-200:]} {_said(second)[-200:]}"
+            return "lost", f"neither came to its end: {statuses}: {stderr_of(first)[-200:]} {stderr_of(second)[-200:]}"
         return _problem(first) or _problem(second)
 
 
@@ -105,7 +105,7 @@ def _beside(writer: Run, reads: Callable[[Path], str | None], folder: Path) -> P
 
 
 def _problem(run: Run, may_be_refused: bool = True) -> Problem | None:
-    said, status = _said(run), run.process.returncode
+    said, status = stderr_of(run), run.process.returncode
     if "Traceback" in said:
         return "traceback", said[-1500:]
     if not run.all_gone(2.0):
@@ -158,10 +158,6 @@ def _read_evaluation(folder: Path) -> str | None:
         return None
     truth = read_evaluation(folder.parents[1] / "world" / "evaluated" / "evaluate" / "split1")
     return None if (found.metrics, found.predictions) == (truth.metrics, truth.predictions) else "a reader saw others"
-
-
-def _said(run: Run) -> str:
-    return run.errors.read_text(errors="replace")
 
 
 def ends(world: Path, subjects: dict[str, Subject]) -> dict[str, Results]:

@@ -9,6 +9,8 @@ from typing import Literal
 # Gone or refused without a documented reason; other data than an undisturbed run's; processes left.
 Outcome = Literal["survived", "lost", "wrong", "traceback", "left"]
 
+Problem = tuple[Outcome, str]  # what a fault has cost, and what was seen
+
 
 @dataclass(frozen=True)
 class Trial:

@@ -76,3 +76,8 @@ def _parent(pid: int) -> int:
 def _group_of(pid: int) -> int:
     fields = _read(pid, "stat").rpartition(b")")[2].split()
     return int(fields[2]) if fields else 0
+
+
+def stderr_of(run: Run) -> str:
+    """What a command has said on stderr so far."""
+    return run.errors.read_text(errors="replace")
