@@ -46,22 +46,23 @@ def open_url(request: urllib.request.Request, timeout_s: float, pace: Pace) -> A
     return opener.open(request, timeout=timeout_s)
 
 
-class _HTTP(urllib.request.HTTPHandler):
+class _Paced:
+    """A handler of urllib's whose connections keep a pace."""
+
     def __init__(self, pace: Pace) -> None:
         super().__init__()
         self._pace = pace
 
     def do_open(self, http_class: Any, req: urllib.request.Request, **arguments: Any) -> HTTPResponse:
-        return super().do_open(partial(_connection, http_class, self._pace), req, **arguments)
+        return super().do_open(partial(_connection, http_class, self._pace), req, **arguments)  # type: ignore[misc]
 
 
-class _HTTPS(urllib.request.HTTPSHandler):
-    def __init__(self, pace: Pace) -> None:
-        super().__init__()
-        self._pace = pace
+class _HTTP(_Paced, urllib.request.HTTPHandler):
+    pass
 
-    def do_open(self, http_class: Any, req: urllib.request.Request, **arguments: Any) -> HTTPResponse:
-        return super().do_open(partial(_connection, http_class, self._pace), req, **arguments)
+
+class _HTTPS(_Paced, urllib.request.HTTPSHandler):
+    pass
 
 
 class _NoFTP(urllib.request.FTPHandler):
