@@ -17,4 +17,4 @@ class Plan:
 
 
 SHORT = Plan(damages=80, hostile=40, steps=6, kills=12, races=4, limits=4, fuzz=60)
-LONG = Plan(damages=1200, hostile=400, steps=90, kills=150, races=102, limits=40, fuzz=2000)
+LONG = Plan(damages=1200, hostile=400, steps=90, kills=200, races=102, limits=40, fuzz=2000)
