@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..data.splits import TEST, TRAIN, UNUSED
+from ..data.splits import SUBSETS
 from ..devices import SEVERAL
 from ..errors import CacheError
 from ..storage.parsing import parse, read_sealed
@@ -65,7 +65,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types: the content of its file. Without `machine` where there is none, as on CPUs."""
         return {
-            "schema": SCHEMA,
+            "schema": self.recipe.schema,
             "recipe": self.recipe.to_dict(),
             "fingerprint": self.recipe.fingerprint,
             "shards": self.shards,
@@ -102,15 +102,26 @@ class Failure:
 
 @dataclass(frozen=True)
 class Splits:
-    """Where the splits came from (`lists` or `drawn`), and each clip's part in splits 1, 2, 3, by key."""
+    """Where the splits came from (`lists`, `drawn`, or `none` where clips have no labels), and each clip's part in
+    splits 1, 2, ..., by key.
+    """
 
     from_: str
-    subsets: Mapping[str, tuple[int, int, int]]
+    subsets: Mapping[str, tuple[int, ...]]
+
+    @property
+    def count(self) -> int:
+        """How many splits there are."""
+        return max(map(len, self.subsets.values()), default=0)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of a finished cache, and its making; `files`: sha256 by name."""
+    """Contents of a finished cache, and its making; `files`: sha256 by name.
+
+    `sources`: of those clips whose name does not tell it; `paths`: where the files of those clips are that are not at
+    `<class>/<file name>` in the folder of class folders, relative to the data set; both by key.
+    """
 
     fingerprint: str
     recipe: Recipe
@@ -122,6 +133,8 @@ class Manifest:
     splits: Splits
     versions: Mapping[str, str]
     schema: str = SCHEMA
+    sources: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
 
 
 def shard_file(index: int) -> str:
@@ -156,6 +169,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _check(manifest: Manifest, path: Path) -> None:
     """Raise CacheError where the fields of a manifest are at odds with each other."""
+    if manifest.schema != manifest.recipe.schema:
+        raise CacheError(f"{path}: schema {manifest.schema!r} over a recipe of {manifest.recipe.schema}")
     if manifest.recipe.fingerprint != manifest.fingerprint:
         raise CacheError(f"{path}: its fingerprint is not that of its recipe")
     if set(manifest.files) != {ENCODER, PLAN, FAILURES}:
@@ -163,7 +178,10 @@ def _check(manifest: Manifest, path: Path) -> None:
     for i, entry in enumerate(manifest.shards):
         if entry.file != shard_file(i):
             raise CacheError(f"{path}: shard {i} is called {entry.file}, not {shard_file(i)}")
+    count = manifest.splits.count
     for key, numbers in manifest.splits.subsets.items():
         check_key(key, path)
-        if not {UNUSED, TRAIN, TEST}.issuperset(numbers):
-            raise CacheError(f"{path}: {key} is {numbers} in the splits: expected 0, 1 or 2")
+        if len(numbers) != count or not SUBSETS.issuperset(numbers):
+            raise CacheError(f"{path}: {key} is {numbers} in the splits: expected 0, 1, 2 or 3 in each of {count}")
+    for key in (*manifest.sources, *manifest.sources.values(), *manifest.paths):
+        check_key(key, path)

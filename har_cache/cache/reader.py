@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from ..data.keys import source_of
+from ..data.splits import UNUSED
 from ..errors import CacheError, FileError
 from ..storage.files import read_file, sha256
 from ..system import cores
 from .manifest import read_manifest
+from .recipe import SCHEMA_1
 from .record import ShardRecord, read_record
 from .shard import Shard, ShardImage, copy_parts
 from .writer import Store
@@ -26,11 +28,12 @@ _READERS = 8  # threads at most
 class FeatureCache:
     """A finished cache, read-only: per-frame embeddings of every clip, checked against their sha256.
 
-    `cache[key]` gives float16 (views, frames, 256). Attributes, in the order of `keys`: `labels` int64 (clips),
-    indices into `classes`; `frames` int64 (clips); `fps` float32 (clips), 0 where unknown; `sources`, the film or
-    upload each clip was cut from; `source_sha256`, of each clip's file; `subsets` int8 (clips, 3): 1 train, 2 test,
-    0 unused, for splits 1, 2, 3. `missing_subsets` maps clips that the split lists name and the cache lacks to their
-    subsets. `manifest` holds what else is known, as where the splits came from, and why clips failed.
+    `cache[key]` gives float16 (views, frames, dim), `cache.times(key)` when each of the frames is shown. Attributes, in
+    the order of `keys`: `labels` int64 (clips), indices into `classes`; `frames` int64 (clips); `fps` float32 (clips),
+    0 where unknown; `sources`, the film or upload each clip was cut from; `source_sha256`, of each clip's file;
+    `subsets` int8 (clips, splits): 1 train, 2 test, 3 set apart to validate, 0 unused, for splits 1, 2, ...
+    `missing_subsets` maps clips that the split lists name and the cache lacks to their subsets. `manifest` holds what
+    else is known, as where the splits came from, and why clips failed.
 
     It can be pickled and used in DataLoader workers: shards are read on first use, by each process for itself.
     Raises CacheError where the directory is no finished cache, or a shard or record does not match its sha256; the
@@ -55,12 +58,15 @@ class FeatureCache:
         if len(self._places) < len(clips) or not label.keys() >= {folder for folder, _ in names}:
             raise CacheError(f"{self.path}: a clip is there twice, or of no class of the manifest; extract again")
         self.labels = np.array([label[folder] for folder, _ in names], np.int64)
-        self.sources = tuple(map(source_of, self.keys))
+        self.sources = tuple(self.manifest.sources.get(key) or source_of(key) for key in self.keys)
         self.frames = np.array([clip.frames for clip in clips], np.int64)
         self.fps = np.array([clip.fps for clip in clips], np.float32)
         self.source_sha256 = tuple(clip.source_sha256 for clip in clips)
         subsets = dict(self.manifest.splits.subsets)
-        self.subsets = np.array([subsets.pop(key, (0, 0, 0)) for key in self.keys], np.int8).reshape(-1, 3)
+        self.splits = tuple(range(1, self.manifest.splits.count + 1))
+        unused = (UNUSED,) * len(self.splits)
+        rows = [subsets.pop(key, unused) for key in self.keys]
+        self.subsets = np.array(rows, np.int8).reshape(len(rows), len(self.splits))
         self.missing_subsets = subsets
         self._shards: OrderedDict[int, Shard] = OrderedDict()
 
@@ -74,12 +80,30 @@ class FeatureCache:
         return key in self._places
 
     def __getitem__(self, key: str) -> np.ndarray:
-        """The embeddings of one clip, float16 (views, frames, 256): your own copy."""
+        """The embeddings of one clip, float16 (views, frames, dim): your own copy."""
+        shard, rows = self._rows(key)
+        return shard.embeddings[:, rows].copy()
+
+    def times(self, key: str) -> np.ndarray:
+        """When each frame of one clip is shown, float64 (frames), in seconds as its file counts them, from wherever it
+        begins: your own copy. NaN where neither the file nor its frame rate tells.
+
+        Raises KeyError; CacheError for a cache of `har-cache/1`, which has none.
+        """
+        shard, rows = self._rows(key)
+        if shard.times is None:
+            raise CacheError(
+                f"{self.path}: made before there were timestamps ({SCHEMA_1}); extract into a new directory"
+            )
+        return shard.times[rows].copy()
+
+    def _rows(self, key: str) -> tuple[Shard, slice]:
+        """The shard of a clip, and where in it its frames are."""
         if key not in self._places:
             raise KeyError(f"{key!r} is not in the cache {self.path}")
         index, place = self._places[key]
         shard = self._shard(index)
-        return shard.embeddings[:, shard.offsets[place] : shard.offsets[place + 1]].copy()
+        return shard, slice(shard.offsets[place], shard.offsets[place + 1])
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -92,7 +116,7 @@ class FeatureCache:
         return np.concatenate([[0], np.cumsum(self.frames)])
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """All embeddings as one contiguous array, float16 (views, all frames, 256), and `offsets`.
+        """All embeddings as one contiguous array, float16 (views, all frames, dim), and `offsets`.
 
         Each shard is read once and copied once, into its place. Threads read and hash ahead, and copy: the first touch
         of new memory takes long. HDF5 has a lock, and is slower the more of them wait for it.
@@ -105,8 +129,6 @@ class FeatureCache:
             for index, data in enumerate(self._files(threads)):
                 begin, end = end, end + self._shard_frames[index]
                 with self._image(index, data) as image:
-                    if image.shape[:2] != (len(self.views), end - begin):
-                        raise CacheError(f"{self.path}: shard {index} holds other frames than its record counts")
                     copies.append(threads.submit(copy_parts, image.parts(out[:, begin:end])))
         for copied in copies:
             copied.result()  # or its error
@@ -147,7 +169,10 @@ class FeatureCache:
         return data
 
     def _image(self, index: int, data: bytes) -> ShardImage:
-        return ShardImage(data, Store(self.path).shard_path(index).name)
+        image = ShardImage(data, Store(self.path).shard_path(index).name)
+        if image.shape != (len(self.views), self._shard_frames[index], self.recipe.dim):
+            raise CacheError(f"{self.path}: shard {index} holds other frames than its record counts")
+        return image
 
     def _shard(self, index: int) -> Shard:
         if index not in self._shards:

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import CacheError, FileError
 from ..storage.files import file_sha256, sha256
 from ..storage.parsing import parse, read_sealed
-from .recipe import SCHEMA
+from .recipe import Recipe
 
 _CLIP = ("key", "frames", "declared_frames", "fps", "source_sha256")
 _FAILURE = ("key", "reason", "source_sha256")
@@ -22,8 +22,8 @@ class ClipRecord:
     """Outcome of one clip: `frames` embedded ones, or the `reason` why there are none.
 
     `fps`: frames a second, 0 where unknown; `declared_frames`: what its header says, None where that is nothing;
-    `source_sha256`: of its file, empty where it cannot be read. `embeddings`, float16 (views, frames, 256), and the
-    `seconds` spent by stage go with it until the shard is written.
+    `source_sha256`: of its file, empty where it cannot be read. `embeddings`, float16 (views, frames, dim), the `times`
+    of the frames, float64 (frames), in seconds, and the `seconds` spent by stage go with it until the shard is written.
     """
 
     key: str
@@ -34,6 +34,7 @@ class ClipRecord:
     reason: str = ""
     embeddings: np.ndarray | None = field(default=None, compare=False, repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False, repr=False)
+    times: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def failed(self) -> bool:
@@ -60,11 +61,11 @@ class ShardRecord:
         """Frames of all its clips."""
         return sum(clip.frames for clip in self.clips)
 
-    def to_dict(self, fingerprint: str) -> dict[str, Any]:
+    def to_dict(self, recipe: Recipe) -> dict[str, Any]:
         """As JSON types: the content of the record's file."""
         return {
-            "schema": SCHEMA,
-            "fingerprint": fingerprint,
+            "schema": recipe.schema,
+            "fingerprint": recipe.fingerprint,
             "shard_sha256": self.shard_sha256,
             "clips": [{**_entry(clip, _CLIP), "fps": round(clip.fps, 6)} for clip in self.clips],
             "failures": [_entry(clip, _FAILURE) for clip in self.failures],

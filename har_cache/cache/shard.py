@@ -1,4 +1,4 @@
-"""One shard: arrays <-> an HDF5 file image, schema `har-cache/1`. Reading distrusts the file."""
+"""One shard: arrays <-> an HDF5 file image, schema `har-cache/2` or `/1`. Reading distrusts the file."""
 
 import io
 import math
@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from ..errors import CacheError
-from .recipe import EMBEDDING, SCHEMA
+from .recipe import SCHEMA, SCHEMA_1, SCHEMAS
 
 _CHUNK_FRAMES = 256
 
@@ -20,8 +20,8 @@ _CHUNK_FRAMES = 256
 class Shard:
     """The content of a shard; row offsets[i] + t of each view is frame t of clip i.
 
-    embeddings: float16 (views, frames, 256); offsets: int64 (clips + 1); keys: (clips); fps: float32 (clips);
-    source_sha256: (clips), hex.
+    embeddings: float16 (views, frames, dim); offsets: int64 (clips + 1); keys: (clips); fps: float32 (clips);
+    source_sha256: (clips), hex; times: float64 (frames), in seconds, NaN where unknown; None in `har-cache/1`.
     """
 
     fingerprint: str
@@ -30,13 +30,19 @@ class Shard:
     keys: tuple[str, ...]
     fps: np.ndarray
     source_sha256: tuple[str, ...]
+    times: np.ndarray | None = None
+
+    @property
+    def schema(self) -> str:
+        """The schema that has all of this, and no more."""
+        return SCHEMA_1 if self.times is None else SCHEMA
 
 
 def to_image(shard: Shard) -> bytes:
     """The bytes of the shard's HDF5 file: the same for the same content."""
     views, frames, dim = shard.embeddings.shape
     with h5py.File.in_memory() as file:
-        file.attrs["schema"] = SCHEMA
+        file.attrs["schema"] = shard.schema
         file.attrs["fingerprint"] = shard.fingerprint
         file.create_dataset(
             "embeddings",
@@ -49,6 +55,8 @@ def to_image(shard: Shard) -> bytes:
         file["keys"] = _fixed_text(shard.keys)
         file["fps"] = shard.fps.astype(np.float32)
         file["source_sha256"] = _fixed_text(shard.source_sha256)
+        if shard.times is not None:
+            file["times"] = shard.times.astype(np.float64)
         file.flush()
         return bytes(file.id.get_file_image())
 
@@ -69,15 +77,16 @@ class ShardImage:
             raise CacheError(f"{name}: is no HDF5 file") from error
         with self._refusing():
             schema = self._file.attrs["schema"]
-            if not isinstance(schema, str) or schema != SCHEMA:
-                raise CacheError(f"{name}: schema {str(schema)[:40]!r}, this version reads {SCHEMA!r}")
+            if not isinstance(schema, str) or schema not in SCHEMAS:
+                raise CacheError(f"{name}: schema {str(schema)[:40]!r}, this version reads {' and '.join(SCHEMAS)}")
+            self.schema = schema
             self.fingerprint = str(self._file.attrs["fingerprint"])
             self._embeddings = self._dataset("embeddings", "<f2", 3)
-            if self._embeddings.chunks is None or self._embeddings.chunks[::2] != (1, EMBEDDING):
-                raise ValueError("its embeddings are not chunked by view")
             self.shape: tuple[int, int, int] = self._embeddings.shape
             views, frames, dim = self.shape
-            if dim != EMBEDDING or not views:
+            if self._embeddings.chunks is None or self._embeddings.chunks[::2] != (1, dim):
+                raise ValueError("its embeddings are not chunked by view")
+            if not views:
                 raise ValueError("its arrays do not belong together")
             if self._embeddings.id.get_num_chunks() != views * math.ceil(frames / self._embeddings.chunks[1]):
                 raise ValueError("it lacks some of its embeddings")
@@ -143,7 +152,15 @@ class ShardImage:
                 raise ValueError("its offsets do not cover its frames")
             embeddings = np.empty(self.shape, np.float16)
             copy_parts(self.parts(embeddings))
-            return Shard(self.fingerprint, embeddings, offsets, _decoded(keys), fps, _decoded(digests))
+            return Shard(self.fingerprint, embeddings, offsets, _decoded(keys), fps, _decoded(digests), self._times())
+
+    def _times(self) -> np.ndarray | None:
+        if self.schema == SCHEMA_1:
+            return None
+        times: np.ndarray = self._dataset("times", "<f8", 1)[()]
+        if len(times) != self.shape[1]:
+            raise ValueError("it has not a time for each frame")
+        return times
 
     def __enter__(self) -> "ShardImage":
         return self

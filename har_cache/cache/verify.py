@@ -69,6 +69,8 @@ def _check_shard(store: Store, index: int, entry: ShardEntry, recipe: Recipe, pr
         with ShardImage(data, str(path)) as image:
             shard = image.read()
         counted = list(zip(shard.keys, np.diff(shard.offsets).tolist(), strict=True))
+        if image.schema != recipe.schema:
+            problems.append(f"{path}: schema {image.schema}, its recipe is of {recipe.schema}")
         if shard.fingerprint != fingerprint:
             problems.append(f"{path}: belongs to another recipe")
         views, _, dim = shard.embeddings.shape

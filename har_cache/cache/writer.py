@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from .manifest import (
     read_plan,
     shard_file,
 )
-from .recipe import Recipe
+from .recipe import SCHEMA_1, Recipe
 from .record import ClipRecord, ShardRecord, read_record, standing_failures
 from .shard import Shard, to_image
 
@@ -116,7 +116,7 @@ class Store:
         image = to_image(_to_shard(good, recipe))
         write_file(self.shard_path(index), image)
         record = ShardRecord(sha256(image), good, tuple(clip for clip in clips if clip.failed))
-        write_file(self.record_path(index), seal(record.to_dict(recipe.fingerprint)))
+        write_file(self.record_path(index), seal(record.to_dict(recipe)))
         return read_record(self.record_path(index), recipe.fingerprint)
 
     def finish(
@@ -126,8 +126,10 @@ class Store:
         classes: Sequence[str],
         splits: Splits,
         versions: Mapping[str, str],
+        sources: Mapping[str, str] = MappingProxyType({}),
+        paths: Mapping[str, str] = MappingProxyType({}),
     ) -> Manifest:
-        """Write failures.csv and, last, the manifest."""
+        """Write failures.csv and, last, the manifest; `sources` and `paths` as it has them."""
         failures = standing_failures(records)
         write_file(self.root / FAILURES, to_csv(("key", "reason"), failures.items()))
         clips, frames = sum(len(record.clips) for record in records), sum(record.frames for record in records)
@@ -141,6 +143,9 @@ class Store:
             classes=tuple(classes),
             splits=splits,
             versions=versions,
+            schema=plan.recipe.schema,
+            sources=sources,
+            paths=paths,
         )
         write_file(self.root / MANIFEST, seal(to_json_types(manifest)))
         return manifest
@@ -201,4 +206,9 @@ def _to_shard(clips: Sequence[ClipRecord], recipe: Recipe) -> Shard:
         keys=tuple(clip.key for clip in clips),
         fps=np.array([clip.fps for clip in clips], np.float32),
         source_sha256=tuple(clip.source_sha256 for clip in clips),
+        times=None if recipe.schema == SCHEMA_1 else np.concatenate([np.empty(0), *map(_times, clips)]),
     )
+
+
+def _times(clip: ClipRecord) -> np.ndarray:
+    return np.full(clip.frames, np.nan) if clip.times is None else clip.times

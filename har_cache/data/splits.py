@@ -15,9 +15,11 @@ from .hmdb51 import LIST_FOLDER, LIST_NAME
 from .keys import class_of
 
 UNUSED, TRAIN, TEST = 0, 1, 2
+VALIDATE = 3  # of the training list, and set apart by whoever made it to validate on
+SUBSETS = frozenset({UNUSED, TRAIN, TEST, VALIDATE})
 TEST_SHARE = 0.3
 
-Subsets = tuple[int, int, int]  # in split 1, 2, 3: TRAIN, TEST or UNUSED
+Subsets = tuple[int, ...]  # in split 1, 2, ...: one of SUBSETS
 
 
 def find_lists(data: Path, splits: Path | None) -> list[tuple[str, int, Path]]:

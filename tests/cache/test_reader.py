@@ -183,7 +183,7 @@ def test_a_cache_without_clips_is_one(tmp_path, failures):
     assert rows.shape == (1, 0, 256)
     assert offsets.tolist() == [0]
     assert cache.labels.shape == (0,)
-    assert cache.subsets.shape == (0, 3)
+    assert cache.subsets.shape == (0, 0)
 
 
 def test_more_shards_than_are_kept_open_are_read_all_the_same(tmp_path):
@@ -345,10 +345,43 @@ def test_a_shard_of_another_place_is_refused(own):
 
 def test_a_cache_of_another_schema(own):
     content = unseal((own / "manifest.json").read_bytes(), own)
-    content["recipe"]["schema"] = "har-cache/2"
+    content["recipe"]["schema"] = "har-cache/3"
     (own / "manifest.json").write_bytes(seal(content))
-    with pytest.raises(CacheError, match="schema 'har-cache/2': this version reads har-cache/1"):
+    with pytest.raises(CacheError, match="schema 'har-cache/3': this version reads har-cache/2 and har-cache/1"):
         FeatureCache(own)
+
+
+def test_each_frame_has_its_time(cache):
+    assert np.array_equal(cache.times("wave/c.avi"), np.arange(4) / 29.97)
+    assert len(cache.times("jump/b_jump_f_cm_np1_fr_med_0.avi")) == 300
+    with pytest.raises(KeyError, match=r"'wave/x\.avi' is not in the cache"):
+        cache.times("wave/x.avi")
+
+
+def test_a_cache_of_before_timestamps_is_read_and_says_that_it_has_none(tmp_path, embeddings):
+    write_cache(tmp_path / "old", embeddings, views=("center", "flip"), schema="har-cache/1")
+    cache = FeatureCache(tmp_path / "old")
+    assert all(np.array_equal(cache[key], embeddings[key]) for key in cache)
+    assert cache.manifest.schema == "har-cache/1"
+    with pytest.raises(CacheError, match="made before there were timestamps"):
+        cache.times("wave/c.avi")
+
+
+def test_embeddings_of_any_number_of_dimensions_are_read(tmp_path):
+    embeddings = {"a/1.avi": np.ones((1, 3, 7), np.float16), "b/2.avi": np.zeros((1, 2, 7), np.float16)}
+    write_cache(tmp_path / "cache", embeddings, model="resnet18")
+    cache = FeatureCache(tmp_path / "cache")
+    assert cache.recipe.dim == 7 and cache.arrays()[0].shape == (1, 5, 7)
+    assert np.array_equal(cache["a/1.avi"], embeddings["a/1.avi"])
+    assert verify(tmp_path / "cache") == []
+
+
+def test_sources_that_names_do_not_tell_come_from_the_manifest(tmp_path):
+    embeddings = random_embeddings({"a/1.avi": 2, "a/2.avi": 2})
+    write_cache(tmp_path / "cache", embeddings, sources={"a/1.avi": "a/anna"}, subsets={"a/1.avi": (1,)})
+    cache = FeatureCache(tmp_path / "cache")
+    assert cache.sources == ("a/anna", "a/2")
+    assert cache.splits == (1,) and cache.subsets.tolist() == [[1], [0]]
 
 
 def test_the_manifest_alone(path):
@@ -368,8 +401,12 @@ HOSTILE = [
     ("splits", None),
     ("splits", {"from": "lists"}),
     ("splits", {"from": 1, "subsets": {}}),
-    ("splits", {"from": "lists", "subsets": {"a/1": [1, 2]}}),
-    ("splits", {"from": "lists", "subsets": {"a/1": [1, 2, 3]}}),
+    ("splits", {"from": "lists", "subsets": {"a/1": [1, 2], "a/2": [1, 2, 1]}}),
+    ("splits", {"from": "lists", "subsets": {"a/1": [1, 2, 4]}}),
+    ("sources", {"a/1": "film"}),
+    ("sources", {"../1": "a/film"}),
+    ("paths", {"a/../1": "videos/1.avi"}),
+    ("schema", "har-cache/1"),
     ("splits", {"from": "lists", "subsets": {"a/1": [1, 2, 1 << 70]}}),
     ("splits", {"from": "lists", "subsets": {"../1/2": [1, 2, 0]}}),
     ("splits", {"from": "lists", "subsets": [1]}),

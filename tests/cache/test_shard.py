@@ -1,3 +1,4 @@
+import io
 import struct
 
 import h5py
@@ -22,6 +23,10 @@ def assert_equal(first, second):
         a, b = getattr(first, name), getattr(second, name)
         assert a.dtype == dtype
         assert np.array_equal(a, b)
+    assert (first.times is None) == (second.times is None)
+    if first.times is not None:
+        assert first.times.dtype == np.float64
+        assert np.array_equal(first.times, second.times, equal_nan=True)
 
 
 def read(image):
@@ -40,10 +45,12 @@ def refusal(image):
     st.lists(st.tuples(NAMES, st.integers(0, 40)), max_size=6, unique_by=lambda clip: clip[0]),
     st.integers(1, 3),
     st.integers(0, 2**32),
+    st.integers(1, 300),
+    st.booleans(),
 )
 @settings(max_examples=50)
-def test_what_is_written_comes_back(clips, views, seed):
-    shard = make_shard([n for _, n in clips], views, [key for key, _ in clips], seed)
+def test_what_is_written_comes_back(clips, views, seed, dim, timed):
+    shard = make_shard([n for _, n in clips], views, [key for key, _ in clips], seed, dim, timed)
     image = to_image(shard)
     assert_equal(read(image), shard)
     assert to_image(shard) == image
@@ -59,9 +66,10 @@ def test_h5py_reads_the_same_as_the_fast_path(tmp_path):
     shard = make_shard()
     (tmp_path / "shard.h5").write_bytes(to_image(shard))
     with h5py.File(tmp_path / "shard.h5") as file:
-        assert file.attrs["schema"] == "har-cache/1"
+        assert file.attrs["schema"] == "har-cache/2"
         assert file.attrs["fingerprint"] == shard.fingerprint
-        assert set(file) == {"embeddings", "offsets", "keys", "fps", "source_sha256"}
+        assert set(file) == {"embeddings", "offsets", "keys", "fps", "source_sha256", "times"}
+        assert np.array_equal(file["times"][()], shard.times)
         assert file["embeddings"].fletcher32
         assert file["embeddings"].dtype == np.float16
         assert np.array_equal(file["embeddings"][()], shard.embeddings)
@@ -123,11 +131,22 @@ def test_a_truncated_shard_is_refused(kept):
 
 
 def test_another_schema_is_refused_by_its_name():
-    image = forge(lambda file: file.attrs.__setitem__("schema", "har-cache/2"))
-    assert refusal(image) == "00000.h5: schema 'har-cache/2', this version reads 'har-cache/1'"
+    image = forge(lambda file: file.attrs.__setitem__("schema", "har-cache/3"))
+    assert refusal(image) == "00000.h5: schema 'har-cache/3', this version reads har-cache/2 and har-cache/1"
 
 
-@pytest.mark.parametrize("name", ["embeddings", "offsets", "keys", "fps", "source_sha256"])
+def test_a_shard_without_timestamps_is_of_the_first_schema():
+    with h5py.File(io.BytesIO(to_image(make_shard(timed=False)))) as file:
+        assert file.attrs["schema"] == "har-cache/1"
+        assert set(file) == {"embeddings", "offsets", "keys", "fps", "source_sha256"}
+
+
+@pytest.mark.parametrize("times", [np.zeros(302), np.zeros(304), np.zeros(303, np.float32), np.zeros((303, 1))])
+def test_times_that_are_not_one_for_each_frame_are_refused(times):
+    assert "is no well-formed shard" in refusal(forge(replace("times", data=times)))
+
+
+@pytest.mark.parametrize("name", ["embeddings", "offsets", "keys", "fps", "source_sha256", "times"])
 def test_a_missing_array_is_named(name):
     assert f"{name} is a link, or missing" in refusal(forge(lambda file: file.__delitem__(name)))
 
@@ -228,12 +247,6 @@ def test_offsets_that_do_not_cover_the_frames_are_refused(offsets):
 )
 def test_arrays_of_different_lengths_are_refused(name, data):
     assert "do not belong together" in refusal(forge(replace(name, data=data)))
-
-
-def test_embeddings_of_another_dimension_are_refused():
-    shard = make_shard()
-    data = shard.embeddings[..., :128]
-    assert "not chunked by view" in refusal(forge(replace("embeddings", data=data, chunks=(1, 256, 128)), shard))
 
 
 @pytest.mark.parametrize("chunks", [None, (2, 256, 256), (1, 256, 128)])

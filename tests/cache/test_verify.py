@@ -148,7 +148,7 @@ def written(root: Path, planned: tuple[tuple[str, ...], ...], shard: tuple[str, 
     shutil.copy(others.shard_path(0), store.shard_path(0))
     record = replace(ours, shard_sha256=theirs.shard_sha256)
     path = store.record_path(0)
-    path.write_bytes(seal(record.to_dict(plan.recipe.fingerprint)))
+    path.write_bytes(seal(record.to_dict(plan.recipe)))
     store.finish(plan, [read_record(path, plan.recipe.fingerprint)], ["a"], Splits("drawn", {}), {})
     shutil.rmtree(root / "other")
     return root

@@ -234,7 +234,7 @@ def test_the_manifest_tells_counts_failures_and_every_files_sha256(tmp_path):
     embeddings = random_embeddings({"a/1": 3, "a/2": 5, "b/1": 7, "b/2": 0})
     recipe = write_cache(tmp_path, embeddings, failures={"b/3": "empty file"}, shard_clips=2)
     manifest = unseal((tmp_path / "manifest.json").read_bytes(), tmp_path)
-    assert manifest["schema"] == "har-cache/1"
+    assert manifest["schema"] == "har-cache/2"
     assert manifest["fingerprint"] == recipe.fingerprint
     assert manifest["recipe"] == recipe.to_dict()
     assert manifest["counts"] == {"clips": 4, "frames": 15, "failures": 1, "shards": 3}

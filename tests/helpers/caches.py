@@ -78,9 +78,10 @@ def subsets_by_source(keys: Iterable[str]) -> dict[str, tuple[int, int, int]]:
 
 
 def embedded(key: str, embeddings: np.ndarray, fps: float = 30.0, declared_frames: int | None = None) -> ClipRecord:
-    """The record of a clip with these embeddings."""
+    """The record of a clip with these embeddings, a frame each `1 / fps` seconds."""
     frames = embeddings.shape[1]
-    return ClipRecord(key, frames, fps, declared_frames or frames, sha256(key.encode()), embeddings=embeddings)
+    digest, times = sha256(key.encode()), np.arange(frames) / fps
+    return ClipRecord(key, frames, fps, declared_frames or frames, digest, embeddings=embeddings, times=times)
 
 
 def write_cache(
@@ -88,16 +89,21 @@ def write_cache(
     embeddings: Mapping[str, np.ndarray],
     *,
     failures: Mapping[str, str] | None = None,
-    subsets: Mapping[str, tuple[int, int, int]] | None = None,
+    subsets: Mapping[str, tuple[int, ...]] | None = None,
+    sources: Mapping[str, str] | None = None,
     views: Sequence[str] = ("center",),
     shard_clips: int = 3,
     fps: float = 30.0,
     encoder: bytes = ENCODER,
     finish: bool = True,
+    **changes: Any,
 ) -> Recipe:
-    """A cache of `embeddings`, and of clips that failed, by reason; without `finish` one that was interrupted."""
+    """A cache of `embeddings`, and of clips that failed, by reason; without `finish` one that was interrupted.
+    `changes` replaces fields of the recipe.
+    """
     failures = failures or {}
-    recipe = make_recipe(views=tuple(views), encoder_sha256=sha256(encoder))
+    dim = next((array.shape[2] for array in embeddings.values()), EMBEDDING)
+    recipe = make_recipe(views=tuple(views), encoder_sha256=sha256(encoder), dim=dim, **changes)
     store = Store(root)
     store.create()
     store.write_encoder(encoder)
@@ -113,7 +119,7 @@ def write_cache(
     if finish:
         splits = subsets_by_source(embeddings) if subsets is None else subsets
         classes = sorted({key.partition("/")[0] for key in plan.keys})
-        store.finish(plan, records, classes, Splits("lists", splits), {})
+        store.finish(plan, records, classes, Splits("lists", splits), {}, sources or {})
     return recipe
 
 

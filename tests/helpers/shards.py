@@ -12,17 +12,23 @@ Change = Callable[[h5py.File], object]
 
 
 def make_shard(
-    lengths: Sequence[int] = (3, 0, 300), views: int = 2, keys: Sequence[str] | None = None, seed: int = 0
+    lengths: Sequence[int] = (3, 0, 300),
+    views: int = 2,
+    keys: Sequence[str] | None = None,
+    seed: int = 0,
+    dim: int = 256,
+    timed: bool = True,
 ) -> Shard:
-    """A shard of clips of these lengths."""
+    """A shard of clips of these lengths; one that is not `timed` is of `har-cache/1`."""
     rng = np.random.default_rng(seed)
     return Shard(
         fingerprint="f" * 64,
-        embeddings=rng.standard_normal((views, sum(lengths), 256)).astype(np.float16),
+        embeddings=rng.standard_normal((views, sum(lengths), dim)).astype(np.float16),
         offsets=np.cumsum([0, *lengths]),
         keys=tuple(keys or (f"jump/{i}.avi" for i in range(len(lengths)))),
         fps=rng.uniform(0, 60, len(lengths)).astype(np.float32),
         source_sha256=tuple(f"{i:064x}" for i in range(len(lengths))),
+        times=rng.uniform(0, 10, sum(lengths)) if timed else None,
     )
 
 
