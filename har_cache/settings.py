@@ -67,6 +67,8 @@ class ExtractSettings(Settings):
     )
     projection: str | None = option(None, "pca, random, or an encoder.safetensors; default: that of --weights, or pca.")
     views: tuple[str, ...] = option((CENTER,), f"One of: {'; '.join(VIEWS)}.", listed=True)
+    every: int = option(1, "Embed every N-th frame.", least=1, most=999_999_999, metavar="N")
+    fps: float | None = option(None, "Embed F frames a second, by their timestamps.", above=0, metavar="F")
     precision: str = option("auto", "auto: the fastest that is faithful.", choices=("auto", *PRECISIONS))
     decoder: str = option("auto", "The frames are the same.", choices=DECODERS)
     device: str = _devices()
@@ -79,6 +81,8 @@ class ExtractSettings(Settings):
     overwrite: bool = option(False, "Replace a cache made with another recipe.")
 
     def _check_together(self) -> None:
+        if self.fps is not None and self.every > 1:
+            raise SettingError("--every counts frames, --fps goes by their time: give one of them")
         if (views := ",".join(self.views)) not in VIEWS:
             raise SettingError(f"--views {views}: expected one of: {'; '.join(VIEWS)}")
         gpus = [int(number) for number in re.findall("[0-9]+", self.device)]

@@ -37,6 +37,12 @@ class ClipRecord:
     times: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
+    def rate(self) -> float:
+        """Frames a second, of those that are embedded; 0 where that is unknown."""
+        span = 0.0 if self.times is None or self.frames < 2 else float(self.times[-1] - self.times[0])
+        return (self.frames - 1) / span if span > 0 else self.fps
+
+    @property
     def failed(self) -> bool:
         """Whether there is a reason, and nothing else."""
         return bool(self.reason)

@@ -161,8 +161,8 @@ class _TestLists:
         index = read_index(self.settings.data or Path(run.config.data or ""))
         frames, workers = run.config.training.frames, self.settings.workers or default_workers()
         device = self.sequences.device
-        as_decoded = device.type == "cuda"
-        with FramePrefetcher(len(PLACES) * frames, workers, 2 * workers, as_decoded=as_decoded) as prefetcher:
+        as_decoded, sampling, most = device.type == "cuda", self.cache.recipe.frames, len(PLACES) * frames
+        with FramePrefetcher(most, workers, 2 * workers, as_decoded=as_decoded, sampling=sampling) as prefetcher:
             raw = RawClips(self.cache, labels, index, prefetcher, device)
             with self.progress.task("Evaluating raw frames", "clip", len(test)):
                 found = raw_probabilities(network, raw, test, frames, self.cache.views, self.progress)

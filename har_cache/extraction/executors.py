@@ -69,4 +69,4 @@ def _job(encoder: bytes, recipe: Recipe, settings: ExtractSettings) -> "Job":
     from ..workers.tasks import Job
 
     folded = fold(load_encoder(encoder))
-    return Job(recipe.decoder, folded, recipe.precision, recipe.views, stall_s=settings.stall_s)
+    return Job(recipe.decoder, folded, recipe.precision, recipe.views, stall_s=settings.stall_s, frames=recipe.frames)

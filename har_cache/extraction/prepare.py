@@ -27,6 +27,7 @@ from ..progress import Progress
 from ..settings import IMAGENET_OR_RANDOM, NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
 from ..storage.files import sha256
 from ..system import one_thread
+from ..video.sampling import Sampling
 from ..workers.pool import WorkerKilledError, WorkerPool
 from ..workers.tasks import Job, features, sample
 
@@ -94,6 +95,7 @@ class _Preparation:
             device=kind_of(settings.device),
             seed=settings.seed,
             trained_split=weights.trained_split,
+            frames=Sampling(settings.every, settings.fps).text,
         )
         return recipe, encoder
 

@@ -183,9 +183,9 @@ def _outcome(ref: Any) -> ClipRecord | ClipError | None:
         return None
     if isinstance(outcome, ClipError):
         return outcome
-    assert outcome.embeddings is not None
+    assert outcome.embeddings is not None and outcome.times is not None
     # Out of ray's object store, whose memory goes with the cluster.
-    return replace(outcome, embeddings=outcome.embeddings.copy())
+    return replace(outcome, embeddings=outcome.embeddings.copy(), times=outcome.times.copy())
 
 
 def _folders(tasks: Iterable[ShardTask]) -> tuple[Path, ...]:

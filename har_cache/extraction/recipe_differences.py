@@ -8,13 +8,16 @@ from typing import Any
 from ..cache.recipe import Recipe
 from ..devices import kind_of
 from ..settings import NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
+from ..video.sampling import Sampling
+
+_ALL = "every one"
 
 
 def differences(settings: ExtractSettings, recipe: Recipe) -> dict[str, str]:
     """In what settings differ from the recipe of an existing cache, by field: `field: cached (asked: other)`. `auto`
     fits anything, and one GPU is as good as another. Raises WeightsError where a file of weights cannot be read.
     """
-    cached = {**vars(recipe), "views": ",".join(recipe.views)}
+    cached = {**vars(recipe), "views": ",".join(recipe.views), "frames": recipe.frames or _ALL}
     asked: dict[str, Any] = {
         "weights": settings.weights,
         "projection": settings.projection or "pca",
@@ -23,6 +26,7 @@ def differences(settings: ExtractSettings, recipe: Recipe) -> dict[str, str]:
         "decoder": settings.decoder,
         "device": recipe.device if settings.device == "auto" else kind_of(settings.device),
         "seed": settings.seed,
+        "frames": Sampling(settings.every, settings.fps).text or _ALL,
     }
     weights = None
     if settings.weights not in NAMED_WEIGHTS:

@@ -146,7 +146,8 @@ class _Inputs:
         """The clips of the cache as files, of which so many frames at most are decoded, so many clips ahead."""
         # A GPU resizes frames in less time than workers, who then decode twice as many.
         as_decoded = torch.device(device).type == "cuda"
-        with FramePrefetcher(frames, workers, ahead, settings.stall_s, as_decoded) as prefetcher:
+        sampling = self.cache.recipe.frames
+        with FramePrefetcher(frames, workers, ahead, settings.stall_s, as_decoded, sampling) as prefetcher:
             labels = labels_for(self.start, self.cache)
             yield RawClips(self.cache, labels, self.index, prefetcher, device, progress, failures)
 

@@ -72,7 +72,7 @@ def _outcomes(
                 yield i, predictor.predict(videos[i], outcome)
             else:
                 clip, thumbnails = outcome
-                pictures = choose_pictures(kind, clip.frames, clip.fps, thumbnails)
+                pictures = choose_pictures(kind, clip.frames, clip.rate, thumbnails)
                 yield i, replace(predictor.predict(videos[i], clip), pictures=pictures)
             progress.advance()
 

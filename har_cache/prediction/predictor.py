@@ -27,10 +27,10 @@ _BATCH = 256  # clips, or beginnings of them
 class Prediction:
     """Prediction of a run for one video.
 
-    `embeddings`: of every frame, float16 (views, frames, 256); `probabilities`: float32 (classes). `true`: the class
-    whose folder the video is in, None where it is in no such folder; `known`: what the run knew of the clip before,
-    `seen`, `sibling` or `clean`, None where that cannot be told. `pictures`: JPEGs for a film, by how many frames had
-    come in with each, rising to all.
+    `fps`: frames a second of those that are embedded, 0 where unknown; `embeddings`: float16 (views, frames, dim);
+    `probabilities`: float32 (classes). `true`: the class whose folder the video is in, None where it is in no such
+    folder; `known`: what the run knew of the clip before, `seen`, `sibling` or `clean`, None where that cannot be told.
+    `pictures`: JPEGs for a film, by how many frames had come in with each, rising to all.
     """
 
     video: Path
@@ -44,7 +44,7 @@ class Prediction:
 
     @property
     def frames(self) -> int:
-        """Number of frames that decode."""
+        """Number of frames that are embedded."""
         return self.embeddings.shape[1]
 
     @property
@@ -79,7 +79,8 @@ class Predictor:
         """
         recipe = self.run.config.recipe
         known = self.run.config.stage == HEAD and recipe.precision in favoured("cpu")
-        return Job("pyav", self._encoder, recipe.precision if known else "fp32", recipe.views, stall_s=stall_s)
+        precision = recipe.precision if known else "fp32"
+        return Job("pyav", self._encoder, precision, recipe.views, stall_s=stall_s, frames=recipe.frames)
 
     def predict(self, video: Path, clip: ClipRecord) -> Prediction:
         """Prediction for a video that was embedded by such a job."""
@@ -88,7 +89,7 @@ class Predictor:
         true = folder if folder in self.run.config.classes else None
         known = groups(self.run.clips, [f"{folder}/{video.name}"])[0] if true else None
         found = self.probabilities(clip.embeddings, [clip.embeddings.shape[1]])[0]
-        return Prediction(video, clip.fps, clip.embeddings, self.run.config.classes, found, true, known)
+        return Prediction(video, clip.rate, clip.embeddings, self.run.config.classes, found, true, known)
 
     @one_thread()
     @torch.inference_mode()

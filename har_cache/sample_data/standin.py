@@ -123,7 +123,8 @@ def _generator(what: str) -> np.random.Generator:
 def _record(key: str, strengths: Strengths, seed: int) -> ClipRecord:
     drawn = _generator(f"{seed} length {key}").gamma(3, (FRAMES / CLIPS - _SHORTEST) / 3)
     frames = _SHORTEST + int(drawn)
-    return ClipRecord(key, frames, 30.0, frames, sha256(key.encode()), embeddings=embed(key, frames, strengths, seed))
+    embeddings, times = embed(key, frames, strengths, seed), np.arange(frames) / 30
+    return ClipRecord(key, frames, 30.0, frames, sha256(key.encode()), embeddings=embeddings, times=times)
 
 
 def _recipe(strengths: Strengths, seed: int) -> Recipe:

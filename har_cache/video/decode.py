@@ -1,4 +1,5 @@
-"""A video file in, its frames out: every decodable frame, in order, none twice, in bounded memory.
+"""A video file in, its frames out: every decodable frame, or those that are asked for, in order, none twice, in bounded
+memory.
 
 PyAV's sequential decode is the reference: frames as stored (rotation tags are not applied), as RGB.
 decord must show the same frames. It counts packets and fills up with copies of the last frame, carries
@@ -9,7 +10,7 @@ damage that goes unnoticed: each decoder conceals it in its own way (seen in 5 o
 VP9; in 42 of 1,000 of VP8, which is left to PyAV, also since decord scales it to what the container says).
 """
 
-import contextlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,19 +22,15 @@ import numpy as np
 
 from ..errors import ClipError, HarCacheError
 from ..settings import DECODERS
-from .container import VideoInfo, opened, reasons
+from .container import opened, reasons
+from .decord import decord_agrees, decord_frames
 from .pixels import Storage, Stored, Tables, rgb_converter, store_rgb
+from .sampling import Clock, Sampling
 
 if TYPE_CHECKING:
     from av import VideoFrame
 
 _WHOLE = 0.9  # of the declared frames or bytes; a clip with less is truncated
-_DECORD_CONTAINERS = {"avi", "mov", "matroska"}
-# Decoded to the last bit as their standards say. MPEG-1, 2 and 4 Part 2 leave the rounding of the inverse
-# transform open, and decord's FFmpeg rounds otherwise: up to 2 of 255 off in some pixels of coarse clips.
-_DECORD_CODECS = {"h264", "vp9"}
-_DECORD_PIXELS = {"yuv420p", "yuvj420p"}
-_DECORD_MIN_WIDTH = 64
 
 T = TypeVar("T")
 OnFrame = Callable[[], None]
@@ -61,17 +58,27 @@ def resolve_decoder(name: str) -> str:
 class VideoReader:
     """A video file, opened once: `info`, what its header says, and its frames, to be read once. A context manager.
 
-    `on_frame` is called for every frame that is decoded. Raises ClipError where the file is no video that can be
-    decoded, HarCacheError as `resolve_decoder` does.
+    `sampling`: which of its frames are read; `times`: when each of those so far is shown, in seconds, NaN where that
+    is unknown. `on_frame` is called for every frame that is decoded. Raises ClipError where the file is no video that
+    can be decoded, HarCacheError as `resolve_decoder` does.
     """
 
-    def __init__(self, path: Path, decoder: str = "auto", on_frame: OnFrame = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        decoder: str = "auto",
+        on_frame: OnFrame = lambda: None,
+        sampling: Sampling = Sampling(),
+    ) -> None:
         self._decord = resolve_decoder(decoder) == "decord"
-        self._path, self._on_frame = path, on_frame
+        self._path, self._on_frame, self._takes = path, on_frame, sampling.chooser()
+        self.times: list[float] = []
+        self._count = 0  # of all frames so far
         self._damaged = False  # as far as it has been read
         self._stack = ExitStack()
         self._video = self._stack.enter_context(opened(path))
         self.info = self._video.info
+        self._clock = Clock(self._video.stream, self.info.container)
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -80,13 +87,12 @@ class VideoReader:
         self._stack.close()
 
     def chunks(self, size: int = 16) -> Iterator[np.ndarray]:
-        """Yield all frames as uint8 RGB arrays (n, height, width, 3), n = `size` but for the last.
+        """Yield the frames as uint8 RGB arrays (n, height, width, 3), n = `size` but for the last.
 
         A packet that does not decode is passed over. Raises ClipError, if need be after the last chunk: no frame
         decodes, their size changes, or the file is truncated (under 90% of what its header declares is there).
         """
         self._check_bytes()
-        count = 0
         with reasons():
             frames = self._decoded(rgb_converter())
             while (first := next(frames, None)) is not None:
@@ -95,31 +101,28 @@ class VideoReader:
                 for frame in chain([first], islice(frames, size - 1)):
                     chunk[filled] = frame
                     filled += 1
-                count += filled
                 yield chunk[:filled]
-        self._check_count(count)
+        self._check_count()
 
     def stored(self, tables: Tables) -> Iterator[Stored]:
-        """Yield all frames, those of `chunks`, as they are cheapest to hand over: as planes where one of `tables` gives
+        """Yield the frames, those of `chunks`, as they are cheapest to hand over: as planes where one of `tables` gives
         exactly their RGB, else as RGB. Raises ClipError as `chunks` does.
         """
         self._check_bytes()
-        count = 0
         with reasons():
             for frame in self._decoded(Storage(tables)):
-                count += 1
                 yield store_rgb(frame) if isinstance(frame, np.ndarray) else frame
-        self._check_count(count)
+        self._check_count()
 
     def frames(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        """Yield the frames with these numbers, in ascending order, as uint8 RGB (height, width, 3): those of `chunks`,
-        as far as there are so many.
+        """Yield those of the frames with these numbers, in ascending order, as uint8 RGB (height, width, 3): those of
+        `chunks`, as far as there are so many.
 
         All frames before the last one are decoded, since only that is exact; nothing after it is, and no other than
         these is converted to RGB. Raises ClipError as `chunks` does.
         """
         self._check_bytes()
-        to_rgb, frames = rgb_converter(), self._frames()
+        to_rgb, frames = rgb_converter(), (frame for frame, taken in self._frames() if taken)
         wanted, count = deque(numbers), 0
         with reasons():
             while wanted and (frame := next(frames, None)):
@@ -128,32 +131,32 @@ class VideoReader:
                     yield to_rgb(frame)
                 count += 1
         if wanted:
-            self._check_count(count)
+            self._check_count()
 
     def count(self, most: int) -> int:
-        """Count the frames by decoding them, up to `most`."""
+        """Count all frames by decoding them, up to `most`."""
         with reasons():
             return sum(1 for _ in islice(self._frames(), most))
 
     def _decoded(self, convert: Callable[["VideoFrame"], T]) -> Iterator[T | np.ndarray]:
-        """All frames: decord's, as RGB, where it is asked for and as long as all is sound; else PyAV's, converted.
+        """The frames: decord's, as RGB, where it is asked for and as long as all is sound; else PyAV's, converted.
 
         decord rotates as the header asks, scales the colour of interlaced frames by field, and repairs damage as
         FFmpeg did long ago.
         """
-        decord = _decord_frames(self._path) if self._decord and _decord_agrees(self.info) else iter(())
-        for frame in self._frames():
+        decord = decord_frames(self._path) if self._decord and decord_agrees(self.info) else iter(())
+        for frame, taken in self._frames():
             if self._damaged or frame.is_corrupt or frame.interlaced_frame or frame.rotation:
                 decord = iter(())
             array = next(decord, None)
-            yield convert(frame) if array is None else array
+            if taken:
+                yield convert(frame) if array is None else array
 
-    def _frames(self) -> Iterator["VideoFrame"]:
-        """PyAV's decoded frames, all of one size."""
+    def _frames(self) -> Iterator[tuple["VideoFrame", bool]]:
+        """PyAV's decoded frames, all of one size, and whether each is taken."""
         from av.error import InvalidDataError
 
         size: str | None = None
-        count = 0
         for packet in self._video.container.demux(self._video.stream):
             try:
                 frames = packet.decode()
@@ -164,10 +167,13 @@ class VideoReader:
                 now = f"{frame.width}x{frame.height}"
                 size = size or now
                 if now != size:
-                    raise ClipError(f"frame size changes from {size} to {now} at frame {count}")
-                count += 1
+                    raise ClipError(f"frame size changes from {size} to {now} at frame {self._count}")
+                self._count += 1
                 self._on_frame()
-                yield frame
+                time = self._clock(frame)
+                if taken := self._takes(time):
+                    self.times.append(math.nan if time is None else float(time))
+                yield frame, taken
 
     def _check_bytes(self) -> None:
         declared = None if self.info.declared_frames else self._video.declared_bytes
@@ -175,7 +181,8 @@ class VideoReader:
         if declared and size < _WHOLE * declared:
             raise ClipError(f"truncated: {size} of {declared} declared bytes are there")
 
-    def _check_count(self, count: int) -> None:
+    def _check_count(self) -> None:
+        count = self._count
         if not count:
             raise ClipError("no frame decodes")
         declared = self.info.declared_frames
@@ -183,12 +190,14 @@ class VideoReader:
             raise ClipError(f"truncated: {count} of {declared} declared frames decode")
 
 
-def read_frames(path: Path, numbers: Sequence[int], on_frame: OnFrame = lambda: None) -> Iterator[np.ndarray]:
+def read_frames(
+    path: Path, numbers: Sequence[int], on_frame: OnFrame = lambda: None, sampling: Sampling = Sampling()
+) -> Iterator[np.ndarray]:
     """Yield the frames of `path` with these numbers as `VideoReader.frames` does. Raises ClipError where it ends before
     the last of them.
     """
     left = iter(numbers)
-    with VideoReader(path, on_frame=on_frame) as video:
+    with VideoReader(path, on_frame=on_frame, sampling=sampling) as video:
         for frame in video.frames(numbers):
             next(left)
             yield frame
@@ -200,29 +209,6 @@ def spread(length: int, count: int) -> list[int]:
     """At most `count` of `length` indices, evenly spread: the middles of so many equal segments."""
     count = min(count, length)
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]
-
-
-def _decord_agrees(info: VideoInfo) -> bool:
-    """Whether decord was found to show such clips as PyAV does; it garbles odd sizes and narrow frames."""
-    return (
-        info.container in _DECORD_CONTAINERS
-        and info.codec in _DECORD_CODECS
-        and info.pixel_format in _DECORD_PIXELS
-        and info.width % 2 == info.height % 2 == 0
-        and info.width >= _DECORD_MIN_WIDTH
-        and info.video_streams == 1
-    )
-
-
-def _decord_frames(path: Path) -> Iterator[np.ndarray]:
-    """decord's frames, as far as it gets."""
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    with contextlib.suppress(Exception):  # whatever decord raises: PyAV decides whether the clip is good
-        reader = decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=1)
-        while True:
-            yield reader.next().asnumpy()  # not get_batch: on a busy machine its reading ahead grows without bound
 
 
 def _all_there(path: Path, count: int) -> bool:

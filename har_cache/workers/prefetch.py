@@ -37,19 +37,29 @@ class FramePrefetcher:
     """A pool of worker processes that decode sampled frames, at most `ahead` requests before they are asked for.
 
     `frames`: the most that are taken from a clip. With `as_decoded` they come in their own size, as far as that is not
-    large, for somebody who resizes them faster than workers do. A context manager. One iteration of `read` at a time.
+    large, for somebody who resizes them faster than workers do. `sampling`: which frames of a clip are counted, as
+    `Sampling.text` has it. A context manager. One iteration of `read` at a time.
     """
 
-    def __init__(self, frames: int, workers: int, ahead: int, stall_s: float = 60.0, as_decoded: bool = False) -> None:
+    def __init__(
+        self,
+        frames: int,
+        workers: int,
+        ahead: int,
+        stall_s: float = 60.0,
+        as_decoded: bool = False,
+        sampling: str | None = None,
+    ) -> None:
         self.workers = workers
-        self._frames, self._ahead, self._stall_s = frames, ahead, stall_s
+        self._frames, self._ahead, self._stall_s, self._sampling = frames, ahead, stall_s, sampling
         self._most = _AS_DECODED_BYTES if as_decoded else 0
         self._stack = ExitStack()
 
     def __enter__(self) -> "FramePrefetcher":
         size = self._frames * max(_RESIZED_BYTES, self._most)
         self._rings = [self._stack.enter_context(Ring.create(size)) for _ in range(self._ahead)]
-        job = Job("pyav", stall_s=self._stall_s, rings=tuple(ring.name for ring in self._rings))
+        names = tuple(ring.name for ring in self._rings)
+        job = Job("pyav", stall_s=self._stall_s, rings=names, frames=self._sampling)
         self._pool = self._stack.enter_context(WorkerPool(job, self.workers))
         return self
 

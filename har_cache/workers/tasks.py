@@ -22,6 +22,7 @@ from ..errors import ClipError
 from ..settings import CENTER
 from ..video.decode import VideoReader, read_frames, spread
 from ..video.pixels import Pixels, Tables, store_rgb
+from ..video.sampling import Sampling
 from ..video.thumbnails import Thumbnails
 from .memory import open_array
 from .ring import Ring
@@ -35,7 +36,8 @@ class Job(Sandbox):
     """Job of a worker: how to decode, and (for embedding) the encoder and how to run it.
 
     `rings`: names of those that it may be told to decode to; `tables`: names of arrays of `rgb_table`, by kind, where
-    frames may go as planes; `nice`: how far it stands back behind other processes.
+    frames may go as planes; `frames`: which of a clip are embedded, as `Sampling.text` has it; `nice`: how far it
+    stands back behind other processes.
     """
 
     decoder: str
@@ -44,12 +46,14 @@ class Job(Sandbox):
     views: tuple[str, ...] = (CENTER,)
     rings: tuple[str, ...] = ()
     tables: tuple[tuple[Pixels, str], ...] = ()
+    frames: str | None = None
     nice: int = 0
 
     def prepare(self) -> None:
         """Set up the encoder and the rings of this process."""
-        global _job, _encoder, _rings, _tables
+        global _job, _encoder, _rings, _tables, _sampling
         _job = self
+        _sampling = Sampling.parse(self.frames)
         os.nice(self.nice)
         torch.set_num_threads(1)
         _encoder = Encoder(self.encoder, self.precision, self.views) if self.encoder else None
@@ -62,10 +66,13 @@ _job: Job
 _encoder: Encoder | None = None
 _rings: dict[str, Ring]
 _tables: Tables
+_sampling: Sampling
 
 
 def embed(key: str, path: Path, thumbnails: Thumbnails | None = None) -> ClipRecord:
-    """Decode, transform and encode a whole clip. Raises ClipError; dies on a stall or for want of memory."""
+    """Decode, transform and encode a whole clip, or those of its frames that the job says. Raises ClipError; dies on a
+    stall or for want of memory.
+    """
     timer = StageTimer()
     parts = []
     with bounded(), open_video(path) as video:
@@ -85,8 +92,8 @@ def embed_with_thumbnails(key: str, path: Path, side: int, most: int) -> tuple[C
 
 
 def decode(key: str, path: Path, ring: str) -> ClipRecord:
-    """Decode a whole clip into the ring of that name, one of the job's; frames that a worker wrote before it died over
-    this clip are there. Raises ClipError or dies as `embed` does.
+    """Decode the frames that `embed` embeds into the ring of that name, one of the job's; those that a worker wrote
+    before it died over this clip are there. Raises ClipError or dies as `embed` does.
     """
     timer = StageTimer()
     frames, there = 0, _rings[ring].written
@@ -102,12 +109,13 @@ def decode(key: str, path: Path, ring: str) -> ClipRecord:
 
 
 def pick(path: Path, numbers: Sequence[int], square: Square, most: int, ring: str) -> float:
-    """Hand over the frames of a clip with these numbers through the ring of that name, as decoded where each takes
-    `most` bytes at most, else made squares; gives the seconds that took. Raises ClipError or dies as `embed` does.
+    """Hand over those of the frames that `embed` embeds with these numbers through the ring of that name, as decoded
+    where each takes `most` bytes at most, else made squares; gives the seconds that took. Raises ClipError or dies as
+    `embed` does.
     """
     begun = time.perf_counter()
     with bounded():
-        for frame in read_frames(path, numbers[_rings[ring].written :], rearm):
+        for frame in read_frames(path, numbers[_rings[ring].written :], rearm, _sampling):
             if frame.nbytes > most:
                 frame = square.of(torch.from_numpy(frame[None]))[0].numpy()
             _rings[ring].write(store_rgb(frame), rearm)
@@ -115,8 +123,11 @@ def pick(path: Path, numbers: Sequence[int], square: Square, most: int, ring: st
 
 
 def sample(path: Path, count: int) -> np.ndarray:
-    """`count` frames spread evenly over the clip (all where it has fewer): uint8 (n, 3, 224, 224)."""
-    with bounded(), open_video(path) as video:
+    """`count` frames spread evenly over the clip (all where it has fewer): uint8 (n, 3, 224, 224).
+
+    Of all of its frames, whichever are embedded: so the encoder that is fitted on them is the same.
+    """
+    with bounded(), open_video(path, Sampling()) as video:
         frames = video.info.declared_frames or _counted(path)
         wanted = spread(min(frames, _LONGEST_SAMPLED), count)
         crops = [crop(torch.from_numpy(frame[None])).to(torch.uint8) for frame in video.frames(wanted)]
@@ -131,13 +142,13 @@ def features(path: Path, count: int) -> np.ndarray:
     return torch.cat([encoder().features(part.float()) for part in crops]).numpy()
 
 
-def open_video(path: Path) -> VideoReader:
-    """Open a clip as the job says; each frame puts the watchdog off."""
-    return VideoReader(path, _job.decoder, rearm)
+def open_video(path: Path, sampling: Sampling | None = None) -> VideoReader:
+    """Open a clip as the job says, or with another sampling; each frame puts the watchdog off."""
+    return VideoReader(path, _job.decoder, rearm, sampling or _sampling)
 
 
 def chunks(video: VideoReader) -> Iterator[np.ndarray]:
-    """All frames of a clip, as many at a time as a batch holds where memory allows."""
+    """The frames of a clip, as many at a time as a batch holds where memory allows."""
     return video.chunks(_chunk_size(video.info.width * video.info.height * 3))
 
 
@@ -199,13 +210,14 @@ class StageTimer:
 def _record(
     key: str, path: Path, video: VideoReader, frames: int, timer: StageTimer, embeddings: np.ndarray | None = None
 ) -> ClipRecord:
-    info = video.info
-    return ClipRecord(key, frames, info.fps, info.declared_frames, source_sha256(path), "", embeddings, timer.seconds)
+    info, times = video.info, np.array(video.times)
+    digest = source_sha256(path)
+    return ClipRecord(key, frames, info.fps, info.declared_frames, digest, "", embeddings, timer.seconds, times)
 
 
 def _counted(path: Path) -> int:
     """The frames of a clip that declares no number (MKV, WebM), as far as they are sampled."""
-    with open_video(path) as video:
+    with open_video(path, Sampling()) as video:
         return video.count(_LONGEST_SAMPLED)
 
 
