@@ -66,7 +66,7 @@ _job: Job
 _encoder: Encoder | None = None
 _rings: dict[str, Ring]
 _tables: Tables
-_sampling: Sampling
+_sampling = Sampling()
 
 
 def embed(key: str, path: Path, thumbnails: Thumbnails | None = None) -> ClipRecord:
