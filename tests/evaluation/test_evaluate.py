@@ -116,6 +116,17 @@ def test_what_the_linear_probes_predict_is_kept_and_agrees_with_their_figures(ru
     assert read_linear(evaluation.folder) is None
 
 
+def test_linear_probes_learn_from_the_clips_that_the_run_trained_on_and_from_no_other(run, cache, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "linear_probe", lambda features, labels, *clips: asked.append(clips[:3]))
+    (evaluation,) = evaluate(run)
+    subsets = Run.open(run).clips
+    assert sorted(set(subsets.values())) == ["train", "val"]
+    expected = [[key for key in cache.keys if subsets.get(key) == subset] for subset in ("train", "val")]
+    expected.append([prediction.key for prediction in evaluation.predictions])
+    assert [[[cache.keys[i] for i in clips] for clips in probe] for probe in asked] == [expected, expected]
+
+
 def test_the_same_twice(run):
     (first,), (second,) = evaluate(run), evaluate(run)
     assert first.metrics == second.metrics

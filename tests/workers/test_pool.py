@@ -136,6 +136,13 @@ def test_an_exit_of_the_worker_fails_its_call_with_the_status(workers: WorkerPoo
     assert "status 3" in str(only(workers, exit_with, 3))
 
 
+def test_the_bound_of_time_holds_from_the_first_step_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "_stall_s", 60.0, raising=False)
+    with bounded():
+        assert 50 < signal.getitimer(signal.ITIMER_REAL)[0] <= 60
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
 def test_crash_hang_and_hog_cost_nothing_but_themselves(workers: WorkerPool, tmp_path: Path) -> None:
     names = ["good0", "segfault", "good1", "hang", "good2", "hog", "good3"]
     paths = [write_video(tmp_path / f"{name}.avi", moving_frames(5)) for name in names]
@@ -172,6 +179,17 @@ def test_ctrl_c_is_not_for_the_workers(workers: WorkerPool) -> None:
     process = only(workers, pid)
     os.kill(process, signal.SIGINT)
     assert process in {only(workers, pid) for _ in range(20)}
+
+
+def test_a_worker_that_is_no_longer_wanted_ends_by_itself() -> None:
+    worker = pool._Worker(Sandbox())
+    too_late = threading.Timer(10, worker.process.kill)
+    too_late.start()
+    try:
+        assert worker.call(double, (4,)) == 8
+        assert worker.join() == 0
+    finally:
+        too_late.cancel()
 
 
 def test_a_process_is_renewed_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
