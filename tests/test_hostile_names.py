@@ -62,7 +62,9 @@ def test_they_come_back_as_they_were_and_do_nothing_on_the_way(tmp_path: Path) -
     printed("evaluate", run, "--device", "cpu")
     evaluation = json.loads(printed("evaluate", run, "--device", "cpu", "--json"))
     printed("report", run)
-    assert Elements((run / "report.html").read_text("utf-8")).count["script"] == 1
+    page = (run / "report.html").read_text("utf-8")
+    assert Elements(page).count["script"] == 1
+    assert not set(page) & set("\x1b\r\x07\u202e")
     predictions = read_predictions(run / "evaluate" / "split1")
     assert len(predictions) == evaluation["clips"]
     assert {row.key for row in predictions} | set(Run.open(run).clips) <= set(keys)
