@@ -13,6 +13,7 @@ from . import (
     download,
     evaluate,
     export,
+    export_features,
     extract,
     finetune,
     info,
@@ -56,6 +57,7 @@ add(app, "protocol", protocol.protocol)
 add(app, "reproduce", reproduce.reproduce)
 add(app, "predict", predict.predict)
 add(app, "export", export.export)
+add(app, "export-features", export_features.export_features)
 add(app, "report", report.report)
 add(app, "bench", bench.bench)
 

@@ -22,6 +22,7 @@ NAMED_WEIGHTS = ("imagenet", "random", IMAGENET_OR_RANDOM)
 NAMED_PROJECTIONS = ("pca", "random")
 CENTER, FLIP, FULL = "center", "flip", "full"  # the middle of a frame; that mirrored; all of the frame
 VIEWS = ("center", "center,flip", "center,full", "center,flip,full")
+FEATURE_FORMATS = ("npy", "parquet", "webdataset", "datasets")
 CELLS = ("gru", "lstm", "rnn", "conv")
 BLOCKS = 18  # of MNASNet: the stem, sixteen inverted residuals, the last convolution
 SPLITS = (1, 2, 3)
@@ -88,6 +89,16 @@ class ExtractSettings(Settings):
         gpus = [int(number) for number in re.findall("[0-9]+", self.device)]
         if len(set(gpus)) < len(gpus):
             raise SettingError(f"--device {self.device}: expected each GPU once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFeaturesSettings(Settings):
+    """Settings of an export of features."""
+
+    cache: Path = option(REQUIRED, "A cache.", argument=True)
+    to: Path = option(REQUIRED, "Folder to write into, or to complete.")
+    format: str = option(REQUIRED, "For whom.", choices=FEATURE_FORMATS)
+    view: str | None = option(None, "Of which view; default: the cache's first.", choices=(CENTER, FLIP, FULL))
 
 
 @dataclass(frozen=True, kw_only=True)

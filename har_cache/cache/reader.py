@@ -49,6 +49,7 @@ class FeatureCache:
         records = self._records()
         clips = [clip for record in records for clip in record.clips]
         self._shard_frames = [record.frames for record in records]
+        self._first = list(itertools.accumulate((len(record.clips) for record in records), initial=0))
         self.keys: tuple[str, ...] = tuple(clip.key for clip in clips)
         self._places = {
             clip.key: (shard, place) for shard, record in enumerate(records) for place, clip in enumerate(record.clips)
@@ -104,6 +105,15 @@ class FeatureCache:
         index, place = self._places[key]
         shard = self._shard(index)
         return shard, slice(shard.offsets[place], shard.offsets[place + 1])
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return len(self._shard_frames)
+
+    def clips_of_shard(self, shard: int) -> range:
+        """The clips of a shard, by their number in `keys`: read one after another, its file is read once."""
+        return range(self._first[shard], self._first[shard + 1])
 
     @property
     def views(self) -> tuple[str, ...]:
