@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..data.keys import NAMES, SOURCES_FROM
 from ..data.splits import SUBSETS
 from ..devices import SEVERAL
 from ..errors import CacheError
@@ -120,7 +121,8 @@ class Manifest:
     """Contents of a finished cache, and its making; `files`: sha256 by name.
 
     `sources`: of those clips whose name does not tell it; `paths`: where the files of those clips are that are not at
-    `<class>/<file name>` in the folder of class folders, relative to the data set; both by key.
+    `<class>/<file name>` in the folder of class folders, relative to the data set; both by key. `sources_from`: what
+    tells sources, one of SOURCES_FROM.
     """
 
     fingerprint: str
@@ -135,6 +137,7 @@ class Manifest:
     schema: str = SCHEMA
     sources: Mapping[str, str] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
+    sources_from: str = NAMES
 
 
 def shard_file(index: int) -> str:
@@ -178,6 +181,8 @@ def _check(manifest: Manifest, path: Path) -> None:
     for i, entry in enumerate(manifest.shards):
         if entry.file != shard_file(i):
             raise CacheError(f"{path}: shard {i} is called {entry.file}, not {shard_file(i)}")
+    if manifest.sources_from not in SOURCES_FROM:
+        raise CacheError(f"{path}: sources_from {manifest.sources_from!r}: expected one of {', '.join(SOURCES_FROM)}")
     count = manifest.splits.count
     for key, numbers in manifest.splits.subsets.items():
         check_key(key, path)

@@ -10,6 +10,7 @@ from types import MappingProxyType, TracebackType
 
 import numpy as np
 
+from ..data.keys import NAMES
 from ..errors import CacheError, FileError
 from ..storage.files import (
     file_sha256,
@@ -128,8 +129,9 @@ class Store:
         versions: Mapping[str, str],
         sources: Mapping[str, str] = MappingProxyType({}),
         paths: Mapping[str, str] = MappingProxyType({}),
+        sources_from: str = NAMES,
     ) -> Manifest:
-        """Write failures.csv and, last, the manifest; `sources` and `paths` as it has them."""
+        """Write failures.csv and, last, the manifest; `sources`, `paths` and `sources_from` as it has them."""
         failures = standing_failures(records)
         write_file(self.root / FAILURES, to_csv(("key", "reason"), failures.items()))
         clips, frames = sum(len(record.clips) for record in records), sum(record.frames for record in records)
@@ -146,6 +148,7 @@ class Store:
             schema=plan.recipe.schema,
             sources=sources,
             paths=paths,
+            sources_from=sources_from,
         )
         write_file(self.root / MANIFEST, seal(to_json_types(manifest)))
         return manifest

@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+# What tells the sources of a data set: its file names, as in HMDB51 and UCF101; a column or a pattern that its owner
+# has given; nothing, so that each file is taken for a source of its own.
+NAMES, GIVEN, FILES = SOURCES_FROM = ("names", "given", "files")
+
 _UCF101_NAME = re.compile(r"(v_.+_g[0-9]+)_c[0-9]+")
 
 

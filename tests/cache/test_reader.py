@@ -406,6 +406,7 @@ HOSTILE = [
     ("sources", {"a/1": "film"}),
     ("sources", {"../1": "a/film"}),
     ("paths", {"a/../1": "videos/1.avi"}),
+    ("sources_from", "guessed"),
     ("schema", "har-cache/1"),
     ("splits", {"from": "lists", "subsets": {"a/1": [1, 2, 1 << 70]}}),
     ("splits", {"from": "lists", "subsets": {"../1/2": [1, 2, 0]}}),
