@@ -56,13 +56,28 @@ def _stall() -> Any:
     return option(60.0, help, flag="clip-timeout", above=0, metavar="SECONDS")
 
 
+_LISTS = (
+    "Clips as a csv of path, label and, if known, split and source; or lines of path and label. With train= before it: "
+    "the training clips; train2=: those of split 2. May be given several times."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings(Settings):
     """Settings of stage one."""
 
-    data: Path = option(REQUIRED, "Folder of class folders (or with videos/ or hmdb51_org/ in it).")
+    data: Path | None = option(
+        None, "Folder of class folders, also in videos/ or in train/, val/, test/; or of unlabelled videos, or a file."
+    )
+    lists: tuple[str, ...] = option((), _LISTS, flag="list", metavar="[train=|val=|test=]FILE")
     cache: Path = option(REQUIRED, "Cache directory to make, or to bring up to date.")
-    splits: Path | None = option(None, "Folder of <class>_test_split<k>.txt; default: splits/ in --data.")
+    splits: Path | None = option(None, "Folder of HMDB51's or UCF101's split lists; default: splits/ in --data.")
+    folds: int | None = option(None, "Without lists: draw so many folds, which test each source once.", least=2)
+    source_pattern: str | None = option(
+        None,
+        "Regular expression for the film or person in a file's name; with a / in it, in its path.",
+        metavar="REGEX",
+    )
     weights: str = option(
         "imagenet", "imagenet, random or imagenet-or-random (demos), a .pth or .safetensors file, or a run."
     )
@@ -82,6 +97,8 @@ class ExtractSettings(Settings):
     overwrite: bool = option(False, "Replace a cache made with another recipe.")
 
     def _check_together(self) -> None:
+        if not (self.data or self.lists):
+            raise SettingError("--data: which videos? Give a folder, or a --list of them")
         if self.fps is not None and self.every > 1:
             raise SettingError("--every counts frames, --fps goes by their time: give one of them")
         if (views := ",".join(self.views)) not in VIEWS:

@@ -190,3 +190,6 @@ def _check(manifest: Manifest, path: Path) -> None:
             raise CacheError(f"{path}: {key} is {numbers} in the splits: expected 0, 1, 2 or 3 in each of {count}")
     for key in (*manifest.sources, *manifest.sources.values(), *manifest.paths):
         check_key(key, path)
+    for key, place in manifest.paths.items():
+        if not {"", ".", ".."}.isdisjoint(place.split("/")) or "\0" in place:
+            raise CacheError(f"{path}: {key} is at {place!r}: expected a path below the data set")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..data.keys import source_of
+from ..data.layouts import clip_files
 from ..data.splits import UNUSED
 from ..errors import CacheError, FileError
 from ..storage.files import read_file, sha256
@@ -97,6 +98,12 @@ class FeatureCache:
                 f"{self.path}: made before there were timestamps ({SCHEMA_1}); extract into a new directory"
             )
         return shard.times[rows].copy()
+
+    def files(self, data: Path) -> dict[str, Path]:
+        """Where the file of each clip is in the data set at `data`, by key, if it is there. Raises DataError where that
+        cannot be read, or is no data set.
+        """
+        return clip_files(data, self.keys, self.manifest.paths)
 
     def _rows(self, key: str) -> tuple[Shard, slice]:
         """The shard of a clip, and where in it its frames are."""

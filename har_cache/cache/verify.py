@@ -1,5 +1,6 @@
 """Verification of a cache: whether it is exactly what was written, and still that of its clips' files."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -7,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.index import read_index
 from ..data.keys import class_of
+from ..data.layouts import class_folders, clip_files
 from ..errors import CacheError, FileError
 from ..progress import Progress
 from ..storage.files import file_sha256, read_file, sha256
@@ -23,7 +24,7 @@ def verify(cache: Path, data: Path | None = None, progress: Progress = Progress(
     """All that is wrong with the cache, one line each; empty where nothing is.
 
     Every file's sha256 is recomputed, every shard opened and counted. With `data`, the file of every cached clip is
-    compared with the one that was read, and clips that are new there are named.
+    compared with the one that was read, and clips that are new in class folders are named.
     """
     try:
         manifest = read_manifest(cache)
@@ -39,7 +40,7 @@ def verify(cache: Path, data: Path | None = None, progress: Progress = Progress(
     if not problems:
         problems += _check_whole(store, manifest, records)
     if data is not None:
-        problems += _check_files_of_clips(data, records, progress)
+        problems += _check_files_of_clips(data, manifest.paths, records, progress)
     return problems
 
 
@@ -119,14 +120,17 @@ def _as_planned(keys: Sequence[str], record: ShardRecord) -> bool:
     return sorted(found) == sorted(keys) and [key for key in keys if key in good] == found[: len(good)]
 
 
-def _check_files_of_clips(data: Path, records: list[ShardRecord], progress: Progress) -> list[str]:
-    paths = read_index(data).paths
+def _check_files_of_clips(
+    data: Path, places: Mapping[str, str], records: list[ShardRecord], progress: Progress
+) -> list[str]:
     cached = {clip.key: clip.source_sha256 for record in records for clip in record.clips}
     known = {key for record in records for key in record.keys}
+    paths = clip_files(data, cached, places)
+    new = set() if places else class_folders(data).places.keys() - known
 
     def check(item: tuple[str, str]) -> str | None:
         key, expected = item
-        if key not in paths:
+        if not os.path.lexists(paths[key]):
             return f"{key}: no longer in {data}"
         try:
             return None if file_sha256(paths[key]) == expected else f"{key}: the file has changed since it was cached"
@@ -138,4 +142,4 @@ def _check_files_of_clips(data: Path, records: list[ShardRecord], progress: Prog
         for problem in threads.map(check, cached.items()):
             problems += [problem] if problem else []
             progress.advance()
-    return problems + [f"{key}: not in the cache; run extract again to add it" for key in sorted(paths.keys() - known)]
+    return problems + [f"{key}: not in the cache; run extract again to add it" for key in sorted(new)]

@@ -1,24 +1,23 @@
 """A data set on disk -> an index of its clips, classes, splits and sources.
 
-A data set is a folder of class folders that hold video files, with or without split lists. No file is opened here but
-the lists: whether a clip can be decoded is found out when it is.
+A data set is a folder of class folders that hold video files, with or without split lists; or one of the other forms
+that `layouts` and `lists` read. No file is opened here but the lists: whether a clip can be decoded is found out when
+it is.
 """
 
-import os
-import stat
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from ..errors import DataError
-from .folders import folders, inside, scan
-from .hmdb51 import LIST_FOLDER, VIDEO_FOLDER
-from .keys import class_of, source_of
-from .splits import TEST, UNUSED, Subsets, by_clip, draw_splits, find_lists, read_lists
+from .keys import NAMES, class_of
+from .layouts import Layout, find_layout
+from .lists.listed import read_listed
+from .sources import tell_sources
+from .splits import TEST, UNUSED, Subsets, by_clip, draw_splits, find_lists, fold_splits, read_lists
 
-VIDEO_SUFFIXES = tuple(".avi .mp4 .mkv .webm .mov .m4v .mpg .mpeg .ts .wmv .flv .3gp .ogv".split())  # noqa: SIM905
-
-_NO_CLASSES = frozenset({"splits", LIST_FOLDER, "lost+found"})
+LISTS, DRAWN, NONE = "lists", "drawn", "none"  # where splits are from
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,17 @@ class Clip:
 class ClipIndex:
     """Contents of a data set, and what its split lists say of them."""
 
-    root: Path  # the folder of class folders
+    root: Path  # the folder of class folders, or that the places are relative to
     classes: tuple[str, ...]  # sorted by name
     clips: tuple[Clip, ...]  # sorted by key
-    splits_from: str  # "lists" or "drawn"
+    splits_from: str  # LISTS, DRAWN or NONE
     missing: dict[str, Subsets]  # keys in the lists, not on disk
     unlisted: tuple[str, ...]  # keys on disk that no list names, where there are lists
     ignored: tuple[str, ...]  # what lies in class folders and cannot be a clip, relative to the root
+    places: Mapping[str, str] = field(default_factory=dict)  # where clips are, by key, if not at root/<key>
+    splits_told_by: str = "found on disk"  # in words
+    sources_from: str = NAMES  # what tells them, one of `keys.SOURCES_FROM`
+    untold: tuple[str, ...] = ()  # keys of clips whose source a pattern or a column does not tell
 
     @cached_property
     def paths(self) -> dict[str, Path]:
@@ -55,76 +58,80 @@ class ClipIndex:
         return {clip.key: clip.path for clip in self.clips}
 
 
-def read_index(data: Path, splits: Path | None = None, seed: int = 0) -> ClipIndex:
-    """Index the data set at `data/videos`, `data/hmdb51_org` or `data`: the first that holds a clip.
+def read_index(
+    data: Path,
+    splits: Path | None = None,
+    seed: int = 0,
+    *,
+    lists: Sequence[str] = (),
+    source_pattern: str | None = None,
+    folds: int | None = None,
+) -> ClipIndex:
+    """Index the data set that `lists` name, as `lists.rows` has them; or else the one at `data/videos`,
+    `data/hmdb51_org` or `data`: the first that holds a clip, in class folders, in such in train/, val/ and test/, or
+    without classes.
 
-    Lists come from `splits`, or else from `data/splits` or `data/testTrainMulti_7030_splits`. Where there are
-    none, splits are drawn by source: each tests on about 30% of a class, always the same for the same `seed`.
+    Splits are those that the lists or these folders tell; or they come from the split lists in `splits`, or else in
+    `data/splits` and the like. Where there are none, they are drawn by source: three, each of which tests on about 30%
+    of a class, always the same for the same `seed`; or so many `folds`, which test on each source once.
     Listed clips that are not on disk are no error: they are in `missing`.
 
-    Raises `DataError` where a folder or a list cannot be read, or the lists belong to other data.
+    Raises `DataError` where a folder or a list cannot be read, the lists belong to other data, or the options
+    contradict each other or what is there.
     """
-    root, keys, ignored = _find_root(data)
-    sources = {key: source_of(key) for key in sorted(keys)}
-    lists = find_lists(data, splits)
-    subsets = by_clip(read_lists(lists) if lists else draw_splits(sources, seed))
-    if keys.isdisjoint(subsets):
-        raise DataError(
-            f"the split lists in {lists[0][2].parent} name no clip of {root}: they belong to other data; "
-            "choose others with --splits, or remove them to have splits drawn"
-        )
-    classes = sorted({class_of(key) for key in keys})
+    layout = read_listed(data, lists) if lists else find_layout(data)
+    sources = tell_sources(layout.places, layout.sources, source_pattern)
+    told_by, from_, subsets = _splits(data, layout, sources.by_key, splits, seed, folds)
+    keys = layout.places.keys()
+    unused = (UNUSED,) * max(map(len, subsets.values()), default=0)
+    classes = sorted(set(map(class_of, keys)))
+    label = {name: i for i, name in enumerate(classes)}
     clips = [
-        Clip(key, root / key, classes.index(class_of(key)), source, subsets.get(key, (UNUSED,) * 3))
-        for key, source in sources.items()
+        Clip(key, layout.root / layout.places[key], label[class_of(key)], source, subsets.get(key, unused))
+        for key, source in sources.by_key.items()
     ]
+    absent = sorted({*subsets, *layout.missing} - keys)
     return ClipIndex(
-        root=root,
+        root=layout.root,
         classes=tuple(classes),
         clips=tuple(clips),
-        splits_from="lists" if lists else "drawn",
-        missing={key: subsets[key] for key in sorted(subsets.keys() - keys)},
-        unlisted=tuple(sorted(keys - subsets.keys())),
-        ignored=tuple(sorted(ignored)),
+        splits_from=from_,
+        missing={key: subsets.get(key, unused) for key in absent},
+        unlisted=tuple(sorted(keys - subsets.keys())) if from_ == LISTS else (),
+        ignored=layout.ignored,
+        places={} if layout.by_key else layout.places,
+        splits_told_by=told_by,
+        sources_from=sources.from_,
+        untold=sources.untold,
     )
 
 
-def _find_root(data: Path) -> tuple[Path, set[str], list[str]]:
-    for root in [*inside(data, "videos", VIDEO_FOLDER), data]:
-        keys, ignored = _scan_classes(root)
-        if keys:
-            return root, keys, ignored
-    raise DataError(
-        f"no videos in {data}: expected <class>/<video file> in {data / 'videos'}, in {data / VIDEO_FOLDER} "
-        f"or in the folder itself, named {', '.join(f'*{suffix}' for suffix in VIDEO_SUFFIXES)}"
-    )
-
-
-def _scan_classes(root: Path) -> tuple[set[str], list[str]]:
-    """The keys of all clips, and what else lies where a clip could."""
-    keys: set[str] = set()
-    ignored: list[str] = []
-    for class_name in folders(root) - _NO_CLASSES:
-        if _printable(class_name) != class_name:
-            ignored.append(_printable(class_name))
-            continue
-        for entry in scan(root / class_name):
-            if _is_clip(entry):
-                keys.add(f"{class_name}/{entry.name}")
-            else:
-                ignored.append(f"{class_name}/{_printable(entry.name)}")
-    return keys, ignored
-
-
-def _is_clip(entry: os.DirEntry[str]) -> bool:
-    if not entry.name.lower().endswith(VIDEO_SUFFIXES) or _printable(entry.name) != entry.name:
-        return False
-    try:
-        return stat.S_ISREG(entry.stat().st_mode)
-    except OSError:  # a dangling link, say: a clip that cannot be decoded, and is counted as such
-        return True
-
-
-def _printable(name: str) -> str:
-    """Escape what is not UTF-8. A name that this changes cannot be part of a key."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+def _splits(
+    data: Path, layout: Layout, sources: Mapping[str, str], splits: Path | None, seed: int, folds: int | None
+) -> tuple[str, str, Mapping[str, Subsets]]:
+    """What tells the splits, in words; where they are from, as the manifest says it; and each clip's subsets by key."""
+    if not layout.labelled:
+        if splits or folds:
+            raise DataError(
+                f"{layout.root}: its clips have no labels, which splits need: leave --splits and --folds out"
+            )
+        return "none, since clips have no labels", NONE, {}
+    if layout.subsets:
+        if splits or folds:
+            option = f"--splits {splits}" if splits else f"--folds {folds}"
+            raise DataError(f"{option}: {layout.told_by} say which clips train and test; give one of them")
+        return layout.told_by, LISTS, layout.subsets
+    lists = find_lists(data, splits)
+    if not lists:
+        drawn = fold_splits(sources, folds) if folds else draw_splits(sources, seed)
+        return f"none on disk: {f'{folds} folds' if folds else 'drawn'} by source, seeded", DRAWN, by_clip(drawn)
+    folder = lists[0].path.parent
+    if folds:
+        raise DataError(f"--folds {folds}: there are split lists in {folder}; leave it out, or remove them")
+    subsets = by_clip(read_lists(lists))
+    if layout.places.keys().isdisjoint(subsets):
+        raise DataError(
+            f"the split lists in {folder} name no clip of {layout.root}: they belong to other data; "
+            "choose others with --splits, or remove them to have splits drawn"
+        )
+    return "found on disk", LISTS, subsets

@@ -1,6 +1,8 @@
 """Keys of clips, `<class>/<file name>`: the class in one, and the film or upload that its clip was cut from."""
 
 import re
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 # What tells the sources of a data set: its file names, as in HMDB51 and UCF101; a column or a pattern that its owner
@@ -32,3 +34,22 @@ def source_of(key: str) -> str:
     if group := _UCF101_NAME.fullmatch(stem):
         return f"{class_name}/{group[1]}"
     return f"{class_name}/{file_name.rpartition(f'_{class_name}_')[0] or stem}"
+
+
+def flat(path: str) -> str:
+    """A path, or any text with slashes, as the part of a key that stands behind its one slash."""
+    return path.replace("/", "__")
+
+
+def to_keys(classes: Mapping[str, str]) -> dict[str, str]:
+    """The key of each clip by its file, relative to the data set; `classes`: by the same. Files of a class that have a
+    name in common have their whole paths in their keys, whatever the order.
+    """
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    for place, class_name in classes.items():
+        named[f"{class_name}/{place.rpartition('/')[2]}"].append(place)
+    return {
+        place: key if len(places) == 1 else f"{classes[place]}/{flat(place)}"
+        for key, places in named.items()
+        for place in places
+    }

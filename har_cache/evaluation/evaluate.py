@@ -11,7 +11,6 @@ import numpy as np
 
 from ..cache.reader import FeatureCache
 from ..cache.recipe import EMBEDDING
-from ..data.index import read_index
 from ..data.leakage import groups, in_other_class
 from ..data.splits import TEST
 from ..devices import resolve_device
@@ -158,19 +157,18 @@ class _TestLists:
         """The clips of `test`, int64 (n), that decode, int64 (m); their probabilities by the whole network, float32
         (m, classes); and why the others do not, by key.
         """
-        index = read_index(self.settings.data or Path(run.config.data or ""))
+        data = self.settings.data or Path(run.config.data or "")
+        files = self.cache.files(data)
         frames, workers = run.config.training.frames, self.settings.workers or default_workers()
         device = self.sequences.device
         as_decoded, sampling, most = device.type == "cuda", self.cache.recipe.frames, len(PLACES) * frames
         with FramePrefetcher(most, workers, 2 * workers, as_decoded=as_decoded, sampling=sampling) as prefetcher:
-            raw = RawClips(self.cache, labels, index, prefetcher, device)
+            raw = RawClips(self.cache, labels, files, prefetcher, device)
             with self.progress.task("Evaluating raw frames", "clip", len(test)):
                 found = raw_probabilities(network, raw, test, frames, self.cache.views, self.progress)
         if not found:
             key, reason = next(iter(raw.failures.items()))
-            raise HarCacheError(
-                f"{index.root}: no clip of the test list can be decoded; {key}: {reason}; choose its --data"
-            )
+            raise HarCacheError(f"{data}: no clip of the test list can be decoded; {key}: {reason}; choose its --data")
         return np.array(list(found)), np.stack(list(found.values())), raw.failures
 
     def _linear_probes(self, run: Run, labels: np.ndarray, test: np.ndarray) -> list[ProbeOutcome | None]:

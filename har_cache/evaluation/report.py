@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..cache.manifest import read_manifest
 from ..data.index import read_index
 from ..data.leakage import GROUPS
-from ..errors import ClipError, FileError, HarCacheError, RunError
+from ..errors import CacheError, ClipError, FileError, HarCacheError, RunError
 from ..model.run import CURVES, EVALUATIONS, REPORT, Run, find_runs
 from ..model.writer import writing
 from ..progress import Progress
@@ -36,8 +37,8 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
     `data`: the data set, for film strips of the surest mistakes. Raises HarCacheError where the run has not been
     evaluated, a file of the evaluation is missing or damaged, or `data` is no data set.
     """
-    videos = read_index(data).paths if data else None
     runs = [Run.open(path) for path in find_runs(run_path)]
+    videos = _videos(data, runs[0]) if data else None
     evaluations = [_evaluations(run) for run in runs]
     own = [found[0] for found in evaluations]
     page = render_page(
@@ -54,6 +55,16 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
     with writing(run_path, progress.say):
         write_file(out, page)
     return out
+
+
+def _videos(data: Path, run: Run) -> Mapping[str, Path]:
+    """The clips of the data set that are on disk, by key: where the run's cache says, or else in class folders."""
+    try:
+        places = read_manifest(Path(run.config.cache)).paths
+    except CacheError:  # it has moved, say
+        places = {}
+    files = {key: data / place for key, place in places.items()}
+    return {key: path for key, path in files.items() if path.exists()} if places else read_index(data).paths
 
 
 def _evaluations(run: Run) -> list[Evaluation]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from .. import system
-from ..cache.manifest import PLAN, Manifest, Plan, Splits
+from ..cache.manifest import PLAN, Manifest, Plan
 from ..cache.record import ClipRecord, ShardRecord, source_sha256, standing_failures
 from ..cache.recovery import recover_plan
 from ..cache.writer import CommitThread, Store
-from ..data.index import ClipIndex, read_index
+from ..data.index import ClipIndex
 from ..data.keys import class_of
 from ..devices import changed_versions, device_versions
 from ..errors import CacheError
@@ -22,6 +22,7 @@ from ..storage.files import sha256
 from ..system import uninterrupted
 from ..video.decode import resolve_decoder
 from ..workers.pool import fork_server
+from .data_set import describe, open_data
 from .executors import devices_for_existing, devices_for_new, execute
 from .recipe_differences import differences
 from .shard_tasks import OnClip, ShardResult, ShardTask
@@ -69,21 +70,7 @@ def extract(
     in any case.
     """
     settings.check()
-    index = read_index(settings.data, settings.splits, settings.seed)
-    _describe(index, progress)
-    return _Extraction(settings, index, progress, on_clip).run()
-
-
-def _describe(index: ClipIndex, progress: Progress) -> None:
-    splits = "found on disk" if index.splits_from == "lists" else "none on disk: drawn by source, seeded"
-    progress.say(f"{len(index.clips)} clips of {len(index.classes)} classes in {index.root}; split lists: {splits}")
-    for what, keys in (
-        ("in the split lists, but not on disk", list(index.missing)),
-        ("on disk, but in no split list", index.unlisted),
-        ("in class folders that are no videos: ignored", index.ignored),
-    ):
-        if keys:
-            progress.say(f"{len(keys)} {what}: {', '.join(sorted(keys)[:3])}{', ...' if len(keys) > 3 else ''}")
+    return _Extraction(settings, open_data(settings, progress), progress, on_clip).run()
 
 
 class _Extraction:
@@ -114,9 +101,11 @@ class _Extraction:
         self._report.failures = standing_failures(done)
         index = self._index
         classes = sorted({*index.classes, *map(class_of, self._plan.keys)})
-        splits = Splits(index.splits_from, {**index.missing, **{clip.key: clip.subsets for clip in index.clips}})
+        data = describe(index, self._plan.keys, self._settings.cache)
         versions = {**system.versions(), **self._plan.machine}
-        self._report.manifest = self._store.finish(self._plan, done, classes, splits, versions)
+        self._report.manifest = self._store.finish(
+            self._plan, done, classes, data.splits, versions, data.sources, data.paths, data.sources_from
+        )
         return self._report
 
     def _existing_plan(self) -> Plan | None:

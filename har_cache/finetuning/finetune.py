@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -13,7 +15,6 @@ import torch
 from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.record import source_sha256
-from ..data.index import ClipIndex, read_index
 from ..data.keys import film_of
 from ..devices import Say, device_versions, resolve_device
 from ..errors import CacheError, DataError, RunError
@@ -115,12 +116,12 @@ def network_trainer(network: CNNBidirectionalRNN, settings: TuneSettings, batche
 
 @dataclass(frozen=True)
 class _Inputs:
-    """A run of stage two, its cache and network, and the data set that the cache was made from."""
+    """A run of stage two, its cache and network, and the files that the cache was made from, by key."""
 
     start: Run
     cache: FeatureCache
     network: CNNBidirectionalRNN
-    index: ClipIndex
+    files: Mapping[str, Path]
 
     @property
     def films(self) -> list[str]:
@@ -149,7 +150,7 @@ class _Inputs:
         sampling = self.cache.recipe.frames
         with FramePrefetcher(frames, workers, ahead, settings.stall_s, as_decoded, sampling) as prefetcher:
             labels = labels_for(self.start, self.cache)
-            yield RawClips(self.cache, labels, self.index, prefetcher, device, progress, failures)
+            yield RawClips(self.cache, labels, self.files, prefetcher, device, progress, failures)
 
 
 def _open(settings: FinetuneSettings) -> _Inputs:
@@ -167,17 +168,17 @@ def _open(settings: FinetuneSettings) -> _Inputs:
         )
     cache = open_cache([start], settings.cache)
     network = load_network(start)
-    index = read_index(settings.data)
+    files = cache.files(settings.data)
     if lost := start.clips.keys() - set(cache.keys):
         raise CacheError(f"{cache.path}: lacks {len(lost)} clips that {start.path} was trained on ({min(lost)}, ...)")
     digests = dict(zip(cache.keys, cache.source_sha256, strict=True))
-    files = {clip.key: clip.path for clip in index.clips if start.clips.get(clip.key) == "val"}
-    if other := [key for key, path in files.items() if source_sha256(path) != digests[key]]:
+    val = [key for key, path in files.items() if start.clips.get(key) == "val" and os.path.lexists(path)]
+    if other := [key for key in val if source_sha256(files[key]) != digests[key]]:
         raise DataError(
-            f"{index.root}: {len(other)} of {len(files)} validation clips are other files than {cache.path} was made "
+            f"{settings.data}: {len(other)} of {len(val)} validation clips are other files than {cache.path} was made "
             f"from ({other[0]}, ...): choose its --data, or bring the cache up to date"
         )
-    return _Inputs(start, cache, network, index)
+    return _Inputs(start, cache, network, files)
 
 
 def _with_frames(training: TuneSettings, start: Run, say: Say) -> TuneSettings:

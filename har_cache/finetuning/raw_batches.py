@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..cache.reader import FeatureCache
-from ..data.index import ClipIndex
 from ..encoder.transform import RESIZE, Square
 from ..errors import ClipError, HarCacheError
 from ..progress import Progress
@@ -33,18 +33,19 @@ class RawClips:
         self,
         cache: FeatureCache,
         labels: np.ndarray,
-        index: ClipIndex,
+        files: Mapping[str, Path],
         prefetcher: FramePrefetcher,
         device: str | torch.device,
         progress: Progress = Progress(),
         failures: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`labels`: int64 (clips); `failures`: known before. A clip that is not in the data set fails when read."""
-        paths = {clip.key: clip.path for clip in index.clips}
+        """`labels`: int64 (clips); `files`: of each clip, by key; one that is not there fails when read; `failures`:
+        known before.
+        """
         self.keys = cache.keys
         self.labels, self.lengths = torch.from_numpy(labels), torch.from_numpy(cache.frames)
         self.prefetcher, self.device, self.failures = prefetcher, torch.device(device), dict(failures)
-        self._paths = [paths.get(key, index.root / key) for key in cache.keys]
+        self._paths = [files[key] for key in cache.keys]
         self._progress = progress
 
     def decode(

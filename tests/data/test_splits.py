@@ -10,6 +10,7 @@ from har_cache.data.index import Clip, read_index
 from har_cache.data.splits import TEST, TRAIN, UNUSED, read_list
 from har_cache.errors import DataError
 
+from ..helpers.own_data import UCF101, ucf101_lists, write_clips
 from ..helpers.shared import HMDB51
 from .test_index import write, write_list
 
@@ -178,7 +179,7 @@ def test_drawn_splits_depend_on_the_seed_alone(
 ) -> None:
     sizes = [[2] * 20, [1, 3] * 10]
     subsets = [clip.subsets for clip in drawn(tmp_path_factory, sizes, 0)]
-    for module in ("folders", "index", "splits"):
+    for module in ("folders", "layouts", "splits"):
         monkeypatch.setattr(f"har_cache.data.{module}.scan", _scan_backwards)
     assert [clip.subsets for clip in drawn(tmp_path_factory, sizes, 0)] == subsets
     assert [clip.subsets for clip in drawn(tmp_path_factory, sizes, 1)] != subsets
@@ -216,3 +217,52 @@ def test_official_lists_of_hmdb51(tmp_path: Path) -> None:
         train = {clip.source for clip in index.clips if clip.subsets[split] == TRAIN}
         assert not any(clip.source in train for clip in index.clips if clip.subsets[split] == TEST)
     assert sum(not clip.tested for clip in index.clips) == 2523
+
+
+def test_the_lists_of_ucf101_are_splits_and_may_be_more_or_fewer_than_three(tmp_path: Path) -> None:
+    write_clips(tmp_path / "UCF-101", *UCF101, "Archery/v_Archery_g09_c01.avi")
+    ucf101_lists(tmp_path)
+    index = read_index(tmp_path)
+    assert index.root == tmp_path / "UCF-101" and index.sources_from == "names"
+    assert {clip.key: clip.subsets for clip in index.clips if clip.key in UCF101} == UCF101
+    assert index.unlisted == ("Archery/v_Archery_g09_c01.avi",)
+    assert index.clips[-1].subsets == (TRAIN, TRAIN) and index.clips[0].source == "Archery/v_Archery_g01"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("trainlist01.txt", "A/a.avi 1\nB/b.avi\n", 2),
+        ("trainlist01.txt", "A/a.avi 2\n", 1),  # of another class, says classInd.txt
+        ("trainlist01.txt", "a.avi 1\n", 1),
+        ("testlist01.txt", "A/../a.avi\n", 1),
+        ("testlist01.txt", "B/b.avi\n\nA/..\n", 3),
+        ("trainlist01.txt", "A/a.avi 1\nB/b.avi 2\n", 2),  # tested, too
+        ("classInd.txt", "1 A\nB\n", 2),
+    ],
+)
+def test_bad_lines_of_ucf101_are_refused_with_file_and_line(tmp_path: Path, name: str, text: str, line: int) -> None:
+    write(tmp_path, "A/a.avi", "B/b.avi")
+    texts = {"classInd.txt": "1 A\n2 B\n", "trainlist01.txt": "A/train.avi 1\n", "testlist01.txt": "B/b.avi\n"}
+    for file, content in {**texts, name: text}.items():
+        (tmp_path / file).write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_index(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / name}, line {line}: ") and str(caught.value).isprintable()
+
+
+def test_folds_where_there_are_lists_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "climb/a.avi")
+    write_list(tmp_path / "splits", "climb", 1, "a.avi 1\n")
+    with pytest.raises(DataError, match=r"--folds 3: there are split lists in .*splits; leave it out"):
+        read_index(tmp_path, folds=3)
+
+
+def test_folds_test_each_source_once(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{name}/{film}_{name}_{i}.avi" for name in ("run", "sit") for film in "abcd" for i in range(3)))
+    index = read_index(tmp_path, folds=4)
+    assert index.splits_from == "drawn" and all(sorted(clip.subsets) == [1, 1, 1, 2] for clip in index.clips)
+    tested = {(clip.source.partition("/")[2], clip.subsets) for clip in index.clips}
+    assert len(tested) == len({subsets for _, subsets in tested}) == 4
+    with pytest.raises(DataError, match="--folds 5: the data set has too few sources"):
+        read_index(tmp_path, folds=5)

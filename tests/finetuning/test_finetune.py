@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.index import read_index
 from har_cache.data.keys import film_of, source_of
 from har_cache.encoder.transform import crop, normalise
 from har_cache.errors import HarCacheError
@@ -129,7 +128,7 @@ def test_before_the_first_step_raw_frames_give_the_logits_of_the_cache(before: B
     run, cache = Run.open(before.run), FeatureCache(before.cache)
     clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
     with FramePrefetcher(16, 1, 8) as prefetcher:
-        raw = RawClips(cache, labels_for(run, cache), read_index(before.data), prefetcher, "cpu")
+        raw = RawClips(cache, labels_for(run, cache), cache.files(before.data), prefetcher, "cpu")
         training = replace(QUICK, frames=16)
         found = check_parity(load_network(run), raw, Sequences.from_cache(cache), clips, training)
     assert not raw.failures
@@ -219,7 +218,7 @@ def test_start_blend_and_tuned_weights_are_judged_as_a_test_judges(
     cache = FeatureCache(before.cache)
     clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
     with FramePrefetcher(9, 1, 2) as prefetcher:
-        raw = RawClips(cache, labels_for(run, cache), read_index(before.data), prefetcher, "cpu")
+        raw = RawClips(cache, labels_for(run, cache), cache.files(before.data), prefetcher, "cpu")
         by_clip = raw_inference.raw_probabilities(load_network(run), raw, clips, 3, cache.views)
     true = [by_clip[i][raw.labels[i]] for i in clips]
     assert found.blend.loss == pytest.approx(-np.log(true).mean(), rel=1e-5)
@@ -507,7 +506,7 @@ def test_only_training_changes_the_frames(before: Before, augment: bool, monkeyp
     cache, clips = FeatureCache(before.cache), np.arange(3)
     settings = replace(QUICK, frames=4, batch_size=2, augment=augment)
     with FramePrefetcher(4, 1, 4) as prefetcher:
-        files = RawClips(cache, cache.labels, read_index(before.data), prefetcher, "cpu")
+        files = RawClips(cache, cache.labels, cache.files(before.data), prefetcher, "cpu")
         seen = [batch.inputs for batch in RawEvalBatches(files, clips, settings)]
         torch.manual_seed(0)
         changed = [batch.inputs for batch in RawTrainBatches(files, clips, settings)]

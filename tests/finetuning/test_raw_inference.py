@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.index import read_index
 from har_cache.data.splits import TEST
 from har_cache.encoder.weights import load_encoder
 from har_cache.extraction.extract import extract
@@ -61,7 +60,7 @@ def test_raw_predictions_are_those_of_the_cache(extracted: Extracted) -> None:
     alone = [expected((name,)) for name in VIEWS]
     assert min(np.abs(a - b).max() for a, b in itertools.combinations(alone, 2)) > 1e-3  # the views differ
     with FramePrefetcher(8 * len(PLACES), 1, 2) as prefetcher:
-        raw = RawClips(cache, cache.labels, read_index(extracted.data), prefetcher, "cpu")
+        raw = RawClips(cache, cache.labels, cache.files(extracted.data), prefetcher, "cpu")
         for views in (VIEWS[:1], VIEWS[:2], VIEWS, ("center", "full")):
             found = raw_probabilities(network, raw, clips, 8, views)
             assert list(found) == clips.tolist() and not raw.failures
@@ -74,7 +73,7 @@ def test_a_clip_that_fails_has_no_probabilities_and_is_told_once(extracted: Extr
     (bad,) = data.glob(f"**/{cache.keys[1].partition('/')[2]}")
     bad.write_bytes(b"no video")
     with FramePrefetcher(4 * len(PLACES), 1, 2) as prefetcher:
-        raw = RawClips(cache, cache.labels, read_index(data), prefetcher, "cpu", told)
+        raw = RawClips(cache, cache.labels, cache.files(data), prefetcher, "cpu", told)
         found = raw_probabilities(extracted.network, raw, np.arange(3), 4, VIEWS)
         alone = raw_probabilities(extracted.network, raw, np.arange(2, 3), 4, VIEWS)
     assert list(found) == [0, 2] and list(raw.failures) == [cache.keys[1]] and len(told.said) == 1
@@ -88,7 +87,7 @@ def test_several_networks_see_what_each_alone_sees(extracted: Extracted) -> None
     clips, asked = np.array([3, 1]), [(extracted.network, 8), (other, 8), (other, 5)]
     with FramePrefetcher(13 * len(PLACES), 1, 2) as prefetcher:
         raw = RawClips(
-            cache, cache.labels, read_index(extracted.data), prefetcher, "cpu", failures={cache.keys[0]: "?"}
+            cache, cache.labels, cache.files(extracted.data), prefetcher, "cpu", failures={cache.keys[0]: "?"}
         )
         alone = [raw_probabilities(network, raw, clips, frames, VIEWS) for network, frames in asked]
         found = probabilities_of_all(asked, raw, np.array([3, 0, 1]), VIEWS)
@@ -110,7 +109,7 @@ def test_on_cuda_all_is_computed_in_fp32_and_what_was_moved_there_can_learn(
         sequences = Sequences.from_cache(cache, device)
         np.testing.assert_array_equal(probabilities(network.head, sequences, clips, 8), plain)
         assert cuda.products == {JUDGING} and device in cuda.places
-        raw = RawClips(cache, cache.labels, read_index(extracted.data), prefetcher, device)
+        raw = RawClips(cache, cache.labels, cache.files(extracted.data), prefetcher, device)
         found = raw_probabilities(network, raw, clips, 8, VIEWS)
         assert cuda.products == {JUDGING}
         np.testing.assert_allclose(np.stack(list(found.values())), plain, atol=2e-4)

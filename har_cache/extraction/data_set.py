@@ -1,0 +1,88 @@
+"""The data set of an extraction: indexed, told to the user, and what the manifest keeps of it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..cache.manifest import MANIFEST, Splits, read_manifest
+from ..data.index import NONE, ClipIndex, read_index
+from ..data.keys import FILES, source_of
+from ..data.lists.rows import list_path
+from ..errors import CacheError
+from ..progress import Progress
+from ..settings import ExtractSettings
+
+_SHOWN = 3
+
+
+def open_data(settings: ExtractSettings, progress: Progress) -> ClipIndex:
+    """Index what is to be extracted, and say what there is. Raises DataError."""
+    index = read_index(
+        settings.data or list_path(settings.lists[0]).parent,
+        settings.splits,
+        settings.seed,
+        lists=settings.lists,
+        source_pattern=settings.source_pattern,
+        folds=settings.folds,
+    )
+    _describe(index, progress)
+    return index
+
+
+def _describe(index: ClipIndex, progress: Progress) -> None:
+    clips, classes = len(index.clips), len(index.classes)
+    progress.say(f"{clips} clips of {classes} classes in {index.root}; split lists: {index.splits_told_by}")
+    for what, keys in (
+        ("in the split lists, but not on disk", list(index.missing)),
+        ("on disk, but in no split list", index.unlisted),
+        ("in class folders that are no videos: ignored", index.ignored),
+        ("of no source that is told: each is taken for a source of its own", index.untold),
+    ):
+        if keys:
+            shown = ", ".join(sorted(keys)[:_SHOWN])
+            progress.say(f"{len(keys)} {what}: {shown}{', ...' if len(keys) > _SHOWN else ''}")
+    if index.sources_from == FILES and index.splits_from != NONE:
+        progress.say(
+            "WARNING: each file is taken for a source of its own: clips of one film, person or recording may be "
+            "trained and tested on. Say which are: --source-pattern REGEX, or a column source in a --list"
+        )
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a manifest keeps of a data set, as it has it."""
+
+    splits: Splits
+    sources: Mapping[str, str]
+    paths: Mapping[str, str]
+    sources_from: str
+
+
+def describe(index: ClipIndex, keys: Iterable[str], cache: Path) -> Described:
+    """Of the clips with these keys, which are in the cache; those that the data set has no longer keep what the
+    manifest of before says of them.
+    """
+    labelled = index.splits_from != NONE
+    subsets = {**index.missing, **{clip.key: clip.subsets for clip in index.clips}} if labelled else {}
+    known = {clip.key: clip.source for clip in index.clips}
+    gone = set(keys) - known.keys()
+    sources, paths = _before(cache) if gone else ({}, {})
+    return Described(
+        Splits(index.splits_from, subsets),
+        {key: source for key, source in {**_of(sources, gone), **known}.items() if source != source_of(key)},
+        {**_of(paths, gone), **index.places},
+        index.sources_from,
+    )
+
+
+def _of(values: Mapping[str, str], keys: set[str]) -> dict[str, str]:
+    return {key: value for key, value in values.items() if key in keys}
+
+
+def _before(cache: Path) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Sources and places in the manifest that is there; none where it is lost or damaged."""
+    try:
+        manifest = read_manifest(cache) if (cache / MANIFEST).exists() else None
+    except CacheError:
+        return {}, {}
+    return (manifest.sources, manifest.paths) if manifest else ({}, {})
