@@ -142,7 +142,7 @@ def _relative_to(found: Layout, data: Path) -> Layout:
 def _no_layout(data: Path, roots: list[Path]) -> DataError:
     seen = "; ".join(f"{root} {_seen(root)}" for root in roots)
     return DataError(
-        f"no class folders with videos: {seen}; expected <class>/<video file> in {data / 'videos'}, in "
+        f"no videos in class folders: {seen}; expected <class>/<video file> in {data / 'videos'}, in "
         f"{data / VIDEO_FOLDER} or in the folder itself, or class folders in train/, val/ and test/ there, with files "
         f"named {', '.join(f'*{suffix}' for suffix in VIDEO_SUFFIXES)}; or pass --list FILE"
     )

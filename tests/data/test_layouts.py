@@ -81,7 +81,7 @@ def test_the_files_of_a_caches_clips(tmp_path: Path) -> None:
     assert clip_files(tmp_path / "deep/b.mp4", ["x/b.mp4"], {"x/b.mp4": "b.mp4"}) == {
         "x/b.mp4": tmp_path / "deep/b.mp4"
     }
-    with pytest.raises(DataError, match="no class folders"):
+    with pytest.raises(DataError, match="no videos in class folders"):
         clip_files(tmp_path / "deep", ["x/a.mp4"], {})
     with pytest.raises(DataError, match="absent: No such file"):
         clip_files(tmp_path / "absent", ["x/b.mp4"], places)
