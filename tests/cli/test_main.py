@@ -21,7 +21,8 @@ from har_cache import FeatureCache
 from har_cache.cache.record import ClipRecord
 from har_cache.cache.verify import verify
 from har_cache.encoder.weights import save_encoder
-from har_cache.extraction.extract import ExtractReport, extract
+from har_cache.extraction.extract import extract
+from har_cache.extraction.update import ExtractReport
 
 from ..conftest import Finished, contents, settled
 from ..helpers import fake_decoders
