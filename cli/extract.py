@@ -1,6 +1,8 @@
 """`har-cache extract`."""
 
 from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -9,6 +11,9 @@ from har_cache.system import uninterrupted
 
 from .console import SOME_FAILED, Bar, plural, say
 from .options import AllowFailed
+
+if TYPE_CHECKING:
+    from har_cache.extraction.update import ExtractReport
 
 
 def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> None:
@@ -20,21 +25,25 @@ def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> Non
     with uninterrupted():
         from har_cache.extraction.extract import extract as embed
 
-    report = embed(settings, Bar())
+    tell(embed(settings, Bar()), settings.cache, "Extracted", allow_failed)
+
+
+def tell(report: "ExtractReport", cache: Path, verb: str, allow_failed: bool) -> None:
+    """Say what came of an update of a cache. Exits with 3 where clips failed and that is not allowed."""
     if report.seconds:
         rate = report.frames / report.seconds
         done = f"{plural(report.clips, 'clip')}, {plural(report.frames, 'frame')}"
-        say(f"Extracted {done} in {report.seconds:.1f} s: {rate:.0f} frames/s")
+        say(f"{verb} {done} in {report.seconds:.1f} s: {rate:.0f} frames/s")
         total = sum(report.busy_s.values()) or 1.0
         say("Time went into " + ", ".join(f"{stage} {s / total:.0%}" for stage, s in report.busy_s.items()))
     else:
         say("Nothing to do: the cache is up to date")
     if report.failures:
-        say(f"{plural(len(report.failures), 'clip')} failed (named in {settings.cache / 'failures.csv'}):")
+        say(f"{plural(len(report.failures), 'clip')} failed (named in {cache / 'failures.csv'}):")
         for reason, count in Counter(report.failures.values()).most_common():
             say(f"  {count} x {reason}")
     counts = report.manifest.counts
     held = f"{plural(counts.clips, 'clip')}, {plural(counts.frames, 'frame')}"
-    say(f"{settings.cache}: {held} in {plural(counts.shards, 'shard')}")
+    say(f"{cache}: {held} in {plural(counts.shards, 'shard')}")
     if report.failures and not allow_failed:
         raise typer.Exit(SOME_FAILED)

@@ -16,6 +16,7 @@ from . import (
     export_features,
     extract,
     finetune,
+    import_features,
     info,
     predict,
     protocol,
@@ -46,6 +47,7 @@ add(app, "sample", sample.sample)
 add(app, "download", download.download)
 add(app, "standin", standin.standin)
 add(app, "extract", extract.extract)
+add(app, "import", import_features.import_features)
 add(app, "info", info.info)
 add(app, "verify", verify.verify)
 add(app, "train-head", train_head.train_head)

@@ -5,7 +5,7 @@ that `layouts` and `lists` read. No file is opened here but the lists: whether a
 it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +66,7 @@ def read_index(
     lists: Sequence[str] = (),
     source_pattern: str | None = None,
     folds: int | None = None,
+    name: Callable[[str], str] | None = None,
 ) -> ClipIndex:
     """Index the data set that `lists` name, as `lists.rows` has them; or else the one at `data/videos`,
     `data/hmdb51_org` or `data`: the first that holds a clip, in class folders, in such in train/, val/ and test/, or
@@ -74,12 +75,12 @@ def read_index(
     Splits are those that the lists or these folders tell; or they come from the split lists in `splits`, or else in
     `data/splits` and the like. Where there are none, they are drawn by source: three, each of which tests on about 30%
     of a class, always the same for the same `seed`; or so many `folds`, which test on each source once.
-    Listed clips that are not on disk are no error: they are in `missing`.
+    Listed clips that are not on disk are no error: they are in `missing`. `name`: as `read_listed` has it.
 
     Raises `DataError` where a folder or a list cannot be read, the lists belong to other data, or the options
     contradict each other or what is there.
     """
-    layout = read_listed(data, lists) if lists else find_layout(data)
+    layout = read_listed(data, lists, name) if lists else find_layout(data)
     sources = tell_sources(layout.places, layout.sources, source_pattern)
     told_by, from_, subsets = _splits(data, layout, sources.by_key, splits, seed, folds)
     keys = layout.places.keys()

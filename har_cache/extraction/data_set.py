@@ -25,11 +25,12 @@ def open_data(settings: ExtractSettings, progress: Progress) -> ClipIndex:
         source_pattern=settings.source_pattern,
         folds=settings.folds,
     )
-    _describe(index, progress)
+    tell_data(index, progress)
     return index
 
 
-def _describe(index: ClipIndex, progress: Progress) -> None:
+def tell_data(index: ClipIndex, progress: Progress) -> None:
+    """Say what there is, and what of it is odd."""
     clips, classes = len(index.clips), len(index.classes)
     progress.say(f"{clips} clips of {classes} classes in {index.root}; split lists: {index.splits_told_by}")
     for what, keys in (

@@ -27,8 +27,13 @@ def load_network(run: Run) -> CNNBidirectionalRNN:
 
 def load_run_encoder(run: Run) -> MNASNet:
     """The encoder of a run, in eval mode: its own where it was fine-tuned, else that of its cache, of which it keeps a
-    copy. Raises HarCacheError as `load_network` does.
+    copy. Raises HarCacheError as `load_network` does, and where there is none, since its features were imported.
     """
+    if (origin := run.config.recipe.origin) is not None:
+        raise RunError(
+            f"{run.path}: its features were imported ({origin}), so there is no encoder for videos: train-head, "
+            "evaluate and report work; finetune, predict and export need a cache that har-cache extracted"
+        )
     if run.config.stage == FINETUNED:
         try:
             return build_encoder(run.state("encoder"))

@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import DataError
@@ -25,21 +25,23 @@ class _Clip:
     source: str = ""
 
 
-def read_listed(data: Path, lists: Sequence[str]) -> Layout:
-    """The clips of `--list` FILES, below the folder `data`; a file that is not there is no error.
+def read_listed(data: Path, lists: Sequence[str], name: Callable[[str], str] | None = None) -> Layout:
+    """The clips of `--list` FILES, below the folder `data`; a file that is not there is no error. Where `name` gives
+    the name of a clip from the path of something else, nothing is looked for, and all count as being there.
 
     A path is relative to its list's folder or to `data`, whichever has such a file. A label is the class; where all are
     whole numbers and go one to one with the folders that the files lie in, those are the classes. Raises DataError,
     with file and line: a path outside of `data`, one that two lines say different things of; a list of which no file is
     there; and as `read_rows`.
     """
-    rows = read_rows(lists)
+    rows = [replace(row, path=name(row.path)) if name else row for row in read_rows(lists)]
     clips: dict[str, _Clip] = {}
     there: set[str] = set()
     found_of: defaultdict[Path, int] = defaultdict(int)
     for row in rows:
         place, found = _place(row, data)
         _add(clips, place, row)
+        found = found or name is not None
         there |= {place} if found else set()
         found_of[row.listed_in] += found
     for path in found_of:

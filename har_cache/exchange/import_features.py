@@ -1,0 +1,151 @@
+"""Features that another tool has made -> a cache, from which everything works that needs no encoder."""
+
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors.numpy
+
+from ..cache.manifest import Plan
+from ..cache.recipe import Recipe
+from ..cache.record import ClipRecord, source_sha256
+from ..data.index import ClipIndex, read_index
+from ..data.lists.rows import list_path
+from ..errors import CacheError, ClipError, DataError
+from ..extraction.data_set import tell_data
+from ..extraction.shard_tasks import OnClip, ShardResult, ShardTask
+from ..extraction.update import CacheUpdate, ExtractReport
+from ..progress import Progress
+from ..settings import CENTER, ImportSettings
+from ..storage.files import sha256
+from .feature_files import FeatureFiles, Features, clip_of, read_features
+
+MODEL = "imported"
+_NONE = "none"
+_NO_ENCODER = safetensors.numpy.save({})
+
+
+def import_features(settings: ImportSettings, progress: Progress = Progress()) -> ExtractReport:
+    """Bring a cache up to date with files of features; gives what was done, as `extract` does.
+
+    Clips whose file is missing, is of another shape or holds no finite numbers fail, each with its reason. Raises
+    HarCacheError: bad settings or lists, no file of any clip, a cache of other features, or one that was extracted.
+    """
+    settings.check()
+    files = FeatureFiles(settings.features, settings.suffix)
+    index = _indexed(settings, files)
+    tell_data(index, progress)
+    return _Import(settings, index, progress).run()
+
+
+def _indexed(settings: ImportSettings, files: FeatureFiles) -> ClipIndex:
+    """The listed clips, each with its file of features, or where that would be."""
+    index = read_index(
+        list_path(settings.lists[0]).parent,
+        settings.splits,
+        settings.seed,
+        lists=settings.lists,
+        source_pattern=settings.source_pattern,
+        folds=settings.folds,
+        name=clip_of,
+    )
+    found = {clip.key: files.find(index.places[clip.key]) for clip in index.clips}
+    paths = [path for path in found.values() if path]
+    if not paths:
+        place = next(iter(index.places.values()))
+        raise DataError(f"{files.folder}: no file of {place!r} or any other listed clip{files.others(place)}")
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        keys = [key for key, path in found.items() if path == twice]
+        raise DataError(f"{twice}: would be of {keys[0]} and of {keys[1]}; put features into folders as the clips are")
+    expected = {key: path or files.expected(index.places[key]) for key, path in found.items()}
+    return replace(index, clips=tuple(replace(clip, path=expected[clip.key]) for clip in index.clips), places={})
+
+
+class _Import(CacheUpdate):
+    """One import."""
+
+    what = "Importing"
+
+    def __init__(self, settings: ImportSettings, index: ClipIndex, progress: Progress) -> None:
+        super().__init__(
+            settings.cache, index, progress, shard_clips=settings.shard_clips, overwrite=settings.overwrite
+        )
+        self._settings = settings
+
+    def new_plan(self) -> Plan:
+        """Of as many dimensions as the first clip has that can be read. Raises DataError where none can."""
+        first, digest = self._first()
+        recipe = Recipe(
+            weights=MODEL,
+            weights_sha256=digest,
+            projection=_NONE,
+            projection_fit="",
+            encoder_sha256=sha256(_NO_ENCODER),
+            transform=_NONE,
+            views=(CENTER,),
+            precision="fp16",
+            faithfulness=1.0,
+            decoder=_NONE,
+            device="cpu",
+            seed=0,
+            model=MODEL,
+            dim=first.embeddings.shape[1],
+            origin=self._settings.origin,
+        )
+        self._store.clear()
+        self._store.write_encoder(_NO_ENCODER)
+        self._store.write_plan(Plan(recipe))
+        return Plan(recipe)
+
+    def same_plan(self, plan: Plan) -> Plan:
+        """Of the same origin."""
+        origin, root = plan.recipe.origin, self._store.root
+        if origin is None:
+            raise CacheError(f"{root}: was extracted from videos; choose another --cache directory")
+        if origin != self._settings.origin:
+            raise CacheError(
+                f"{root}: holds features of another origin: {origin} (asked: {self._settings.origin}). Choose another "
+                "--cache directory, or pass --overwrite to replace this one"
+            )
+        return plan
+
+    def made(self, tasks: list[ShardTask], encoder: bytes, on_clip: OnClip) -> Generator[ShardResult, None, None]:
+        """By reading a file after the other."""
+        for task in tasks:
+            records = []
+            for key, path in task.clips:
+                records.append(self._record(key, path))
+                on_clip(records[-1])
+            yield ShardResult(task.index, tuple(records))
+
+    def _first(self) -> tuple[Features, str]:
+        reason = ""
+        for clip in self._index.clips:
+            try:
+                return self._read(clip.path), source_sha256(clip.path)
+            except ClipError as error:
+                reason = reason or f"{clip.key}: {error}"
+        raise DataError(f"{self._settings.features}: no clip's features can be read; {reason}")
+
+    def _record(self, key: str, path: Path) -> ClipRecord:
+        digest = source_sha256(path)
+        try:
+            features = self._read(path)
+            if (found := features.embeddings.shape[1]) != self._plan.recipe.dim:
+                raise ClipError(f"{found} numbers a frame, where the cache has {self._plan.recipe.dim}")
+        except ClipError as error:
+            return ClipRecord(key, source_sha256=digest, reason=str(error))
+        return ClipRecord(
+            key,
+            len(features.embeddings),
+            features.fps,
+            source_sha256=digest,
+            embeddings=features.embeddings[None],
+            times=features.times,
+        )
+
+    def _read(self, path: Path) -> Features:
+        if not path.exists():
+            raise ClipError(f"no features: expected {path.name}")
+        return read_features(path, self._settings.suffix, self._settings.fps)
