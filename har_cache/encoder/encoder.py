@@ -1,7 +1,9 @@
-"""Cropped frames -> 256-d embeddings: the network at a chosen precision, and the choice of it."""
+"""Cropped frames -> embeddings: MNASNet at a chosen precision; and the choice of it, for any encoder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ from .convolutions import Block, CudnnConv
 from .folded import FoldedEncoder, without_linear_biases
 from .fp32 import true_fp32
 from .onnx_graph import Graph
-from .transform import normalise
+from .transform import DEFAULT, normalise
 
 # Frames a batch on the CPU: small enough to stay in its cache. Clips end in a batch filled up to a multiple
 # of 4 frames, so that few shapes occur; oneDNN prepares a primitive for each new one.
@@ -28,11 +30,13 @@ FAITHFUL = 0.99
 
 
 class Encoder:
-    """The frozen network at one precision, on one device.
+    """The frozen MNASNet at one precision, on one device.
 
     `encoder(*pictures)`: what `pictures` gives for its views, (n, 3, 224, 224) each -> float32 (views, n, 256). On the
     CPU it is built for one thread: the pipeline runs one a core.
     """
+
+    transform = DEFAULT
 
     def __init__(
         self,
@@ -52,8 +56,7 @@ class Encoder:
             Block(block, dtype, self.device)
             for block, dtype in zip(folded.blocks[in_graph:], dtypes[in_graph:], strict=True)
         ]
-        self.weight = torch.from_numpy(folded.weight).to(self.device)
-        self.bias = torch.from_numpy(folded.bias).to(self.device)
+        self.projection = Projection(folded.weight, folded.bias, self.device)
 
     @property
     def refused(self) -> list[str]:
@@ -73,7 +76,7 @@ class Encoder:
         """Embeddings of each view: float32 (views, n, 256). `whole`: for the view `full`."""
         seen = [view(name, crops, whole) for name in self.views]
         with true_fp32(self.device):
-            return torch.stack([F.linear(self.features(picture), self.weight, self.bias) for picture in seen])
+            return torch.stack([self.projection(self.features(picture)) for picture in seen])
 
     @torch.inference_mode()
     def features(self, crops: Tensor) -> Tensor:
@@ -91,6 +94,17 @@ class Encoder:
         parts = _filled(crops).split(_EARLY_BATCH)
         early = torch.cat([_run(self.blocks[:_EARLY_BLOCKS], normalise(part)) for part in parts])
         return _pool(_run(self.blocks[_EARLY_BLOCKS:], early))[:n]
+
+
+class Projection:
+    """From pooled features to embeddings, in float32: weight (dim, features) and bias (dim), or nothing at all."""
+
+    def __init__(self, weight: np.ndarray | None, bias: np.ndarray | None, device: torch.device) -> None:
+        self._weights = [torch.from_numpy(array).to(device) for array in (weight, bias) if array is not None]
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """float32 (n, features) -> float32 (n, dim)."""
+        return F.linear(features, *self._weights) if self._weights else features
 
 
 def view(name: str, crops: Tensor, whole: Tensor | None) -> Tensor:
@@ -116,17 +130,21 @@ def _pool(x: Tensor) -> Tensor:
     return x.float().mean((2, 3))
 
 
-def choose_precision(folded: FoldedEncoder, crops: Tensor, device: str, asked: str = "auto") -> tuple[str, float]:
-    """The precision to use, and its faithfulness: the lowest centred cosine to fp32 over `crops`.
+def choose_precision(
+    packed: Any, crops: Tensor, device: str, asked: str = "auto", make: Callable[..., Any] | None = None
+) -> tuple[str, float]:
+    """The precision to use, and its faithfulness: the lowest centred cosine to fp32 over `crops`. `packed`: a folded
+    encoder, or what else `make` takes in its place to make what works as an Encoder.
 
     `auto` takes the first precision, in the order that this hardware is known to favour, that keeps every frame
     at 0.99 or above. It never times anything, so that it decides the same every time.
     """
-    reference = Encoder(folded, "fp32", device=device)(crops.to(device))[0]
+    made = make or Encoder
+    reference = made(packed, "fp32", device=device)(crops.to(device))[0]
     for precision in favoured(device) if asked == "auto" else [asked]:
         if precision == "fp32":
             break
-        embeddings = Encoder(folded, precision, device=device)(crops.to(device))[0]
+        embeddings = made(packed, precision, device=device)(crops.to(device))[0]
         cosine = float(centred_cosine(reference, embeddings).min())
         if asked != "auto" or cosine >= FAITHFUL:
             return precision, cosine

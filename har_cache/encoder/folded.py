@@ -11,6 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 if TYPE_CHECKING:  # worker processes start twice as fast without torchvision
     from torchvision.models import MNASNet
 
+FEATURES = 1280  # pooled
+_LINEAR = ("weight", "bias")
 _FIRST_STACK, _HEAD = 8, 14  # indices into MNASNet.layers: the inverted residuals are layers[8:14]
 
 
@@ -37,12 +39,12 @@ class FoldedBlock:
 @dataclass(frozen=True)
 class FoldedEncoder:
     """The whole encoder as plain arrays, for worker processes: stem, 16 inverted residuals, final convolution;
-    projection weight (256, 1280) and bias (256).
+    projection weight (256, 1280) and bias (256), or neither, where features are the embeddings.
     """
 
     blocks: tuple[FoldedBlock, ...]
-    weight: np.ndarray
-    bias: np.ndarray
+    weight: np.ndarray | None
+    bias: np.ndarray | None
 
 
 def blocks(layers: Iterable[nn.Module]) -> Iterator[nn.Module]:
@@ -79,7 +81,8 @@ def fold(model: "MNASNet") -> FoldedEncoder:
         for block in blocks(model.layers)
     )
     projection = model.classifier
-    return FoldedEncoder(folded, _array(projection.weight), _array(projection.bias))
+    weights = (_array(getattr(projection, name)) if isinstance(projection, nn.Linear) else None for name in _LINEAR)
+    return FoldedEncoder(folded, *weights)
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d, relu: bool) -> FoldedConv:

@@ -1,5 +1,6 @@
-"""Frames -> what the network sees: the transform of `MNASNet0_5_Weights.IMAGENET1K_V1`, on batches, fast and exact."""
+"""Frames -> what the network sees, on batches, exact; fast where that is as `MNASNet0_5_Weights.IMAGENET1K_V1` has it."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from ..settings import FULL
@@ -14,29 +16,76 @@ from .fp32 import true_fp32
 
 RESIZE, CROP = 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TRANSFORM = f"resize {RESIZE} bilinear antialias, center crop {CROP}, ImageNet mean and std"
-_FULL = f"{FULL}: all of the frame, resize {CROP}x{CROP} bilinear antialias"
+_IMAGENET = "ImageNet mean and std"
+_FORM = re.compile(
+    r"resize (?P<resize>\d+) (?P<kernel>bilinear|bicubic) (?P<library>antialias|by PIL), center crop (?P<crop>\d+), "
+    rf"(?:{_IMAGENET}|mean (?P<mean>[-.e\d]+(?: [-.e\d]+){{2}}) and std (?P<std>[-.e\d]+(?: [-.e\d]+){{2}}))"
+)
 _CPU = torch.device("cpu")
 _BAND = 16  # results computed by one matrix product
 _WHOLE_BYTES = 256 << 20  # of the pictures that a resize reads or makes at a time, as float32
 
+Three = tuple[float, float, float]  # by colour
 
-def described(views: Sequence[str]) -> str:
+
+@dataclass(frozen=True)
+class Transform:
+    """How frames become what a network sees: their shorter side made `resize` pixels, of that the `crop` in the middle,
+    and colours normalised. `by_pil`: resized as PIL does it, from whole numbers to whole numbers, and not as torchvision
+    does it with tensors, in float32. `str` of it is what recipes say; the default is that of MNASNet.
+    """
+
+    resize: int = RESIZE
+    crop: int = CROP
+    kernel: str = "bilinear"
+    by_pil: bool = False
+    mean: Three = MEAN
+    std: Three = STD
+
+    def __str__(self) -> str:
+        mean, std = (" ".join(str(value) for value in values) for values in (self.mean, self.std))
+        colours = _IMAGENET if (self.mean, self.std) == (MEAN, STD) else f"mean {mean} and std {std}"
+        return f"resize {self.resize} {self.how}, center crop {self.crop}, {colours}"
+
+    @property
+    def how(self) -> str:
+        """How it resizes."""
+        return f"{self.kernel} {'by PIL' if self.by_pil else 'antialias'}"
+
+    @classmethod
+    def read(cls, text: str) -> "Transform":
+        """The reverse of `str`, whatever views `described` adds. Raises ValueError on another text."""
+        match = _FORM.fullmatch(text.partition(";")[0])
+        if not match:
+            raise ValueError(f"a transform that this version does not know: {text}")
+        known = match.groupdict()
+        mean, std = (known[name] and tuple(map(float, known[name].split())) for name in ("mean", "std"))
+        by_pil = known["library"] == "by PIL"
+        return cls(int(known["resize"]), int(known["crop"]), known["kernel"], by_pil, mean or MEAN, std or STD)
+
+
+DEFAULT = Transform()
+TRANSFORM = str(DEFAULT)
+
+
+def described(views: Sequence[str], transform: Transform = DEFAULT) -> str:
     """The transform of these views, as recipes have it."""
-    return f"{TRANSFORM}; {_FULL}" if FULL in views else TRANSFORM
+    whole = f"; {FULL}: all of the frame, resize {transform.crop}x{transform.crop} {transform.how}"
+    return f"{transform}{whole if FULL in views else ''}"
 
 
-def pictures(frames: Tensor, views: Sequence[str]) -> Iterator[Tensor]:
+def pictures(frames: Tensor, views: Sequence[str], transform: Transform = DEFAULT) -> Iterator[Tensor]:
     """What these views show of frames, uint8 (n, height, width, 3): their `crop`, and where `full` is one of the views
     then their `squash`.
     """
-    yield crop(frames)
+    yield crop(frames, transform.crop, transform)
     if FULL in views:
-        yield squash(frames)
+        yield squash(frames, transform.crop, transform)
 
 
-def crop(frames: Tensor, side: int = CROP) -> Tensor:
+def crop(frames: Tensor, side: int = CROP, transform: Transform = DEFAULT) -> Tensor:
     """The 224x224 pixels of each frame that the network sees; with a `side` of up to 256, more of what is around them.
+    Those are the numbers of MNASNet; another `transform` has its own.
 
     frames: uint8 (n, height, width, 3). Gives float32 (n, 3, side, side), channels_last, whole numbers 0 to 255:
     `Resize(256, antialias)` and `CenterCrop(side)` of `MNASNet0_5_Weights.IMAGENET1K_V1.transforms()`, which
@@ -47,58 +96,85 @@ def crop(frames: Tensor, side: int = CROP) -> Tensor:
     shrinks may be more alone.
     """
     height, width = frames.shape[1:3]
-    short, long = min(height, width), max(height, width)
-    resized = (RESIZE, int(RESIZE * long / short)) if height <= width else (int(RESIZE * long / short), RESIZE)
+    target, short, long = transform.resize, min(height, width), max(height, width)
+    resized = (target, int(target * long / short)) if height <= width else (int(target * long / short), target)
     top, left = (round((length - side) / 2.0) for length in resized)
-    if short == RESIZE:
+    if short == target:
         window = frames[:, top : top + side, left : left + side].float()
         return window.contiguous().permute(0, 3, 1, 2)
+    if transform.by_pil:
+        return _floats(_by_pil(frames, resized, transform)[..., top : top + side, left : left + side])
     at_once = _WHOLE_BYTES // (4 * 3 * max(height * width, resized[0] * resized[1]))
-    if short > RESIZE or (frames.is_cuda and at_once):
-        parts = [_resize_whole(part, resized, top, left, side) for part in frames.split(max(1, at_once))]
+    if short > target or transform.kernel != "bilinear" or (frames.is_cuda and at_once):
+        parts = [
+            _resize_whole(part, resized, top, left, side, transform.kernel) for part in frames.split(max(1, at_once))
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     rows = _bands(height, resized[0], top, side, device=frames.device)
     return _resize(frames, rows, _bands(width, resized[1], left, side, 3, frames.device))
 
 
-def squash(frames: Tensor, side: int = CROP) -> Tensor:
+def squash(frames: Tensor, side: int = CROP, transform: Transform = DEFAULT) -> Tensor:
     """The whole of each frame in a square, whatever its shape was.
 
     frames: uint8 (n, height, width, 3). Gives what `crop` gives, (n, 3, side, side): torchvision's
     `resize(frames, [side, side], antialias=True)` in float32, rounded, bit for bit. With its bound of memory.
     """
     height, width = frames.shape[1:3]
+    if transform.by_pil:
+        return _floats(_by_pil(frames, (side, side), transform))
     at_once = _WHOLE_BYTES // (4 * 3 * max(height * width, side * side))
-    parts = [_squashed(part, side) for part in frames.split(max(1, at_once))]
+    parts = [_squashed(part, side, transform.kernel) for part in frames.split(max(1, at_once))]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _squashed(frames: Tensor, side: int) -> Tensor:
+def _squashed(frames: Tensor, side: int, kernel: str) -> Tensor:
     # Plane by plane: measured, a fifth less time than pixel by pixel, with the same bits.
     planes = frames.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    made = F.interpolate(planes, (side, side), mode="bilinear", antialias=True)
-    return made.contiguous(memory_format=torch.channels_last).round_()
+    made = F.interpolate(planes, (side, side), mode=kernel, antialias=True)
+    return _whole_numbers(made.contiguous(memory_format=torch.channels_last), kernel)
+
+
+def _by_pil(frames: Tensor, resized: tuple[int, int], transform: Transform) -> Tensor:
+    """uint8 (n, 3, *resized), whatever device the frames are on: PIL works on the CPU."""
+    kernel = Image.Resampling[transform.kernel.upper()]
+    made = [np.asarray(Image.fromarray(frame).resize(resized[::-1], kernel)) for frame in frames.cpu().numpy()]
+    return torch.from_numpy(np.stack(made)).to(frames.device).permute(0, 3, 1, 2)
+
+
+def _floats(pixels: Tensor) -> Tensor:
+    return pixels.to(torch.float32, memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
 class Square:
-    """How frames of any shape become squares of `side` pixels, up to 256: the middle of them, or the `whole`."""
+    """How frames of any shape become squares of `side` pixels, up to what the transform makes of their shorter side:
+    the middle of them, or the `whole`.
+    """
 
     side: int = RESIZE
     whole: bool = False
+    transform: Transform = DEFAULT
 
     def of(self, frames: Tensor) -> Tensor:
         """uint8 (n, height, width, 3) -> uint8 (n, side, side, 3): the same memory where they have that shape."""
-        if frames.shape[1:3] == (self.side, self.side) and (self.whole or self.side == RESIZE):
+        if frames.shape[1:3] == (self.side, self.side) and (self.whole or self.side == self.transform.resize):
             return frames
-        made = squash(frames, self.side) if self.whole else crop(frames, self.side)
+        made = (squash if self.whole else crop)(frames, self.side, self.transform)
         return made.permute(0, 2, 3, 1).to(torch.uint8)
 
 
-def _resize_whole(frames: Tensor, resized: tuple[int, int], top: int, left: int, side: int) -> Tensor:
-    whole = F.interpolate(frames.permute(0, 3, 1, 2).float(), resized, mode="bilinear", antialias=True)
+def _resize_whole(
+    frames: Tensor, resized: tuple[int, int], top: int, left: int, side: int, kernel: str = DEFAULT.kernel
+) -> Tensor:
+    whole = F.interpolate(frames.permute(0, 3, 1, 2).float(), resized, mode=kernel, antialias=True)
     window = whole[..., top : top + side, left : left + side]
-    return window.contiguous(memory_format=torch.channels_last).round_()
+    return _whole_numbers(window.contiguous(memory_format=torch.channels_last), kernel)
+
+
+def _whole_numbers(pixels: Tensor, kernel: str) -> Tensor:
+    """As torchvision has them of float32, in place: only bicubic can leave 0 to 255."""
+    return (pixels.clamp_(0, 255) if kernel == "bicubic" else pixels).round_()
 
 
 Band = tuple[int, int, int, Tensor]  # inputs from, to; first result; weights (results, inputs)
@@ -167,21 +243,24 @@ def _weights(length: int, resized: int, first: int, count: int) -> tuple[int, np
     return start, weights / total[:, None]
 
 
-def normalise(crops: Tensor) -> Tensor:
-    """(n, 3, 224, 224) of 0 to 255, channels_last -> float32, channels_last, with ImageNet's mean and deviation."""
-    shift, scale = _constants(crops.device)
+def normalise(crops: Tensor, transform: Transform = DEFAULT) -> Tensor:
+    """(n, 3, 224, 224) of 0 to 255, channels_last -> float32, channels_last, with ImageNet's mean and deviation; or
+    those of another transform.
+    """
+    shift, scale = _constants(crops.device, transform)
     lines = crops.permute(0, 2, 3, 1).flatten(2)
-    return torch.addcmul(shift, lines, scale).unflatten(2, (CROP, 3)).permute(0, 3, 1, 2)
+    return torch.addcmul(shift, lines, scale).unflatten(2, (transform.crop, 3)).permute(0, 3, 1, 2)
 
 
-def scale_and_shift() -> tuple[np.ndarray, np.ndarray]:
+def scale_and_shift(transform: Transform = DEFAULT) -> tuple[np.ndarray, np.ndarray]:
     """The normalisation as x * scale + shift of pixels of 0 to 255: float32 (3) each, by colour."""
-    mean, std = (np.array(values, np.float32) for values in (MEAN, STD))
+    mean, std = (np.array(values, np.float32) for values in (transform.mean, transform.std))
     return 1 / (255 * std), -mean / std
 
 
 @lru_cache(8)
-def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+def _constants(device: torch.device, transform: Transform) -> tuple[Tensor, Tensor]:
     """For a line of pixels: broadcasting over the innermost 3 channels is ten times slower."""
-    scale, shift = (torch.from_numpy(values).to(device).repeat(CROP) for values in scale_and_shift())
+    values = scale_and_shift(transform)
+    scale, shift = (torch.from_numpy(by_colour).to(device).repeat(transform.crop) for by_colour in values)
     return shift, scale
