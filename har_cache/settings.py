@@ -20,9 +20,14 @@ PRECISIONS = ("fp32", "fp16", "bf16", "fp16-mixed", "bf16-mixed")
 MNASNET = "mnasnet0_5"  # the encoder that is taken where no other is asked for
 DIM = 256  # numbers of an embedding, where no other number is asked for
 NATIVE = "native"
-IMAGENET, IMAGENET_OR_RANDOM = "imagenet", "imagenet-or-random"
-NAMED_WEIGHTS = (IMAGENET, "random", IMAGENET_OR_RANDOM)
+DIMS = "Numbers of an embedding, or native: as many as features; default: as --weights have it, or 256."
+_DIM = "native|[1-9][0-9]{0,5}"
+TIMM = "timm:"  # before the name of an encoder
+# Weights that an encoder was published with: torchvision's are of ImageNet, timm's of many things.
+IMAGENET, PUBLISHED, IMAGENET_OR_RANDOM = "imagenet", "published", "imagenet-or-random"
+NAMED_WEIGHTS = (IMAGENET, PUBLISHED, "random", IMAGENET_OR_RANDOM)
 NAMED_PROJECTIONS = ("pca", "random")
+NO_PROJECTION_NAME = "none"  # as recipes have it
 CENTER, FLIP, FULL = "center", "flip", "full"  # the middle of a frame; that mirrored; all of the frame
 VIEWS = ("center", "center,flip", "center,full", "center,flip,full")
 FEATURE_FORMATS = ("npy", "parquet", "webdataset", "datasets")
@@ -81,10 +86,14 @@ class ExtractSettings(Settings):
         "Regular expression for the film or person in a file's name; with a / in it, in its path.",
         metavar="REGEX",
     )
+    encoder: str = option(MNASNET, "A classification model of torchvision, or timm:NAME.", metavar="NAME")
     weights: str = option(
-        "imagenet", "imagenet, random or imagenet-or-random (demos), a .pth or .safetensors file, or a run."
+        IMAGENET, "imagenet (published ones), random or imagenet-or-random (demos), a .pth or .safetensors, or a run."
     )
     projection: str | None = option(None, "pca, random, or an encoder.safetensors; default: that of --weights, or pca.")
+    dim: str | None = option(
+        None, DIMS, pattern=_DIM, expected="a whole number from 1 on, or native", metavar="N|native"
+    )
     views: tuple[str, ...] = option((CENTER,), f"One of: {'; '.join(VIEWS)}.", listed=True)
     every: int = option(1, "Embed every N-th frame.", least=1, most=999_999_999, metavar="N")
     fps: float | None = option(None, "Embed F frames a second, by their timestamps.", above=0, metavar="F")
@@ -99,11 +108,24 @@ class ExtractSettings(Settings):
     retry_failed: bool = option(False, "Try failed clips again though their files have not changed.")
     overwrite: bool = option(False, "Replace a cache made with another recipe.")
 
+    @property
+    def named_weights(self) -> str:
+        """The weights as recipes name them."""
+        published = PUBLISHED if self.encoder.startswith(TIMM) else IMAGENET
+        return published if self.weights in (IMAGENET, PUBLISHED) else self.weights
+
+    @property
+    def wanted_dim(self) -> int | None:
+        """How many numbers an embedding is to have where `--weights` do not say it; None: as many as features."""
+        return None if self.dim == NATIVE else int(self.dim or DIM)
+
     def _check_together(self) -> None:
         if not (self.data or self.lists):
             raise SettingError("--data: which videos? Give a folder, or a --list of them")
         if self.fps is not None and self.every > 1:
             raise SettingError("--every counts frames, --fps goes by their time: give one of them")
+        if self.dim == NATIVE and self.projection:
+            raise SettingError(f"--projection {self.projection}: --dim native takes features as they are, without one")
         if (views := ",".join(self.views)) not in VIEWS:
             raise SettingError(f"--views {views}: expected one of: {'; '.join(VIEWS)}")
         gpus = [int(number) for number in re.findall("[0-9]+", self.device)]
@@ -181,7 +203,7 @@ class TuneSettings(TrainSettings):
     lr: float = option(3e-4, "Peak learning rate of the head.", above=0)
     backbone_lr: float = option(0.1, "Learning rate of the backbone, as a share of --lr.", above=0, most=1)
     head_epochs: int = option(1, "Epochs at the beginning that train the head alone.", least=0)
-    unfreeze: int | None = option(None, "Train the backbone's last so many blocks; default: all.", least=0, most=BLOCKS)
+    unfreeze: int | None = option(None, "Train the encoder's last so many blocks; default: all.", least=0)
     ema: float = _share(0.99, "Decay of the averaged weights, which are kept; 0: none.")
     blend: float = option(0.5, "Share of the tuned weights in what is kept; the rest: the run's.", above=0, most=1)
     augment: bool = option(True, "Random crops and colours, one of each a clip; flips, where the cache has that view.")
@@ -416,6 +438,7 @@ class BenchSettings(Settings):
     """Settings of the measurement of this machine."""
 
     data: Path = option(REQUIRED, "Data set; up to 64 of its clips are used.")
+    encoder: str = option(MNASNET, "As `har-cache extract` has it.", metavar="NAME")
     baseline: bool = option(False, "Measure the naive baseline too, and what is saved.")
     device: str = _device()
     workers: int | None = _workers()

@@ -51,13 +51,15 @@ def bench(settings: BenchSettings, progress: Progress = Progress()) -> Result:
     with tempfile.TemporaryDirectory(prefix="har-cache-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         progress.say("Preparing: an encoder for these clips, and a stand-in for HMDB51's cache")
-        extraction = Extraction(settings.data, folder / "extraction", device, workers, settings.seconds, stack)
+        extraction = Extraction(
+            settings.data, folder / "extraction", device, workers, settings.seconds, stack, settings.encoder
+        )
         head = HeadTraining(folder / "training", device)
         for i in range(settings.repeats):
             progress.say(f"Run {i + 1} of {settings.repeats}: {workers} workers, {device}, {extraction.precision}")
             extraction.measure(measured)
             if settings.baseline:
-                _measure_baseline(measured, extraction, device)
+                _measure_baseline(measured, extraction, device, settings.encoder)
             head.measure(measured)
     chosen = f"encode {extraction.precision}"
     parts = [part for part in ("decode", "hand over", "transform", chosen) if part in measured]
@@ -74,14 +76,14 @@ def bench(settings: BenchSettings, progress: Progress = Progress()) -> Result:
     )
 
 
-def _measure_baseline(measured: Measurements, extraction: Extraction, device: str) -> None:
+def _measure_baseline(measured: Measurements, extraction: Extraction, device: str, encoder: str) -> None:
     embedded, trained = (
         list(itertools.islice(itertools.cycle(extraction.paths), count)) for count in (_EMBEDDED_CLIPS, _TRAINED_CLIPS)
     )
     # In a process of its own, as it would be: in this one its memory is already at hand, which makes it faster. Nor in
     # a worker of the pool, which keeps freed memory and has one thread.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        frames, clips = pool.apply(naive.measure, (device, CLASSES, embedded, trained, FRAMES_A_CLIP))
+        frames, clips = pool.apply(naive.measure, (device, CLASSES, encoder, embedded, trained, FRAMES_A_CLIP))
     measured.record(_BASELINE, UNIT, frames)
     measured.record(_BASELINE_TRAINING, "clips/s", clips)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..encoder.folded import FoldedEncoder
+from ..encoder.architectures.packing import Packed
 from ..extraction.gpu.batches import BATCH, BatchEncoder, Rows
 from ..extraction.gpu.feed import RING_BYTES, rgb_tables
 from ..video.decode import VideoReader
@@ -19,7 +19,7 @@ class DeviceParts:
     """The frames of a clip in a ring, and encoders of several precisions on the device; `tables`: of colours."""
 
     def __init__(
-        self, encoders: Mapping[str, FoldedEncoder], clip: Path, device: str, seconds: float, stack: ExitStack
+        self, encoders: Mapping[str, Packed], clip: Path, device: str, seconds: float, stack: ExitStack
     ) -> None:
         """`encoders`: by precision. Raises ClipError where the clip does not decode."""
         self._device, self._seconds = device, seconds
@@ -35,11 +35,11 @@ class DeviceParts:
         self._piece = piece
         stack.callback(self.__dict__.pop, "_piece")  # a view of the ring
         self._encoders = {
-            name: stack.enter_context(BatchEncoder(folded, name, ("center",), device))
-            for name, folded in encoders.items()
+            name: stack.enter_context(BatchEncoder(packed, name, ("center",), device))
+            for name, packed in encoders.items()
         }
-        name, folded = next(iter(encoders.items()))
-        handing = _Unencoded(folded, name, ("center",), device, tables, [ring.memory])
+        name, packed = next(iter(encoders.items()))
+        handing = _Unencoded(packed, name, ("center",), device, tables, [ring.memory])
         self._handing = stack.enter_context(handing)
 
     def hand_over(self) -> float:

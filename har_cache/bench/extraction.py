@@ -15,15 +15,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..cache.record import ClipRecord
 from ..cache.writer import Store
 from ..data.index import read_index
+from ..encoder.architectures.packing import Packed, pack, transform_of
 from ..encoder.encoder import favoured
-from ..encoder.folded import FoldedEncoder, fold
-from ..encoder.transform import CROP, crop
+from ..encoder.transform import crop
 from ..encoder.weights import load_encoder
 from ..errors import ClipError, DataError
 from ..extraction.extract import extract
 from ..extraction.gpu.batches import BATCH
 from ..extraction.gpu.feed import share_tables
-from ..settings import PRECISIONS, ExtractSettings
+from ..settings import MNASNET, PRECISIONS, ExtractSettings
 from ..video.decode import VideoReader
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job
@@ -59,14 +59,23 @@ class _FrameTimes:
 class Extraction:
     """Stage one on some clips of a data set, ready to be measured; `precision` is what `auto` chose for them."""
 
-    def __init__(self, data: Path, folder: Path, device: str, workers: int, seconds: float, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        data: Path,
+        folder: Path,
+        device: str,
+        workers: int,
+        seconds: float,
+        stack: ExitStack,
+        encoder: str = MNASNET,
+    ) -> None:
         """Raises HarCacheError on data of which no clip can be decoded. `folder`: an empty one, for caches."""
         clips = read_index(data).clips
         self._clips = clips[:: -(-len(clips) // _MOST_CLIPS)]
         self.paths = tuple(clip.path for clip in self._clips)
         self._folder, self._device, self._workers, self._seconds = folder, device, workers, seconds
         self._settings = ExtractSettings(
-            data=folder, cache=folder / "cache", weights="random", device=device, workers=workers
+            data=folder, cache=folder / "cache", encoder=encoder, weights="random", device=device, workers=workers
         )
         # Makes the encoder, and tells how many frames there are.
         self._frames = extract(replace(self._settings, data=self._linked(1))).frames
@@ -76,13 +85,14 @@ class Extraction:
         plan = store.read_plan()
         assert plan is not None
         self.precision = plan.recipe.precision
-        model = load_encoder(store.encoder_bytes())
-        self._operations = _operations(model)
-        folded = fold(model)
-        encoders = {name: folded for name in PRECISIONS if name in {"fp32", self.precision, *favoured(device)}}
+        model = load_encoder(store.encoder_bytes(), encoder)
+        self._pixels = transform_of(plan.recipe)
+        self._operations = _operations(model, self._pixels.crop)
+        packed = pack(model, encoder, self._pixels)
+        encoders = {name: packed for name in PRECISIONS if name in {"fp32", self.precision, *favoured(device)}}
         self._parts = None if device == "cpu" else DeviceParts(encoders, self.paths[0], device, seconds, stack)
         self._pool = stack.enter_context(WorkerPool(self._decoding_job(plan.recipe.decoder, stack), workers))
-        self._encoders = {name: self._encoder(folded, name, stack) for name in encoders}
+        self._encoders = {name: self._encoder(packed, name, stack) for name in encoders}
 
     def measure(self, measured: Measurements) -> None:
         """Every part once, and the whole."""
@@ -107,9 +117,8 @@ class Extraction:
         measured.record("pipeline", UNIT, self._pipeline(predicted), predicted, "what its parts allow")
 
     def _decoding_job(self, decoder: str, stack: ExitStack) -> Job:
-        if not self._parts:
-            return Job(decoder)
-        return Job(decoder, tables=share_tables(self._parts.tables, stack))
+        tables = share_tables(self._parts.tables, stack) if self._parts else ()
+        return Job(decoder, tables=tables, transform=self._pixels)
 
     def _linked(self, times: int) -> Path:
         """A data set of the clips, each of them `times` times."""
@@ -152,16 +161,17 @@ class Extraction:
             return self._everywhere(self._pool, rates.transform, path), self._everywhere(self._pool, rates.copy, path)
         with VideoReader(self.paths[0]) as video:
             frames = torch.from_numpy(next(video.chunks(BATCH))).to(self._device)
-        crops = crop(frames)
-        here = rates.on_device(lambda: len(crop(frames)), self._seconds, self._device)
+        how = self._pixels.crop, self._pixels
+        crops = crop(frames, *how)
+        here = rates.on_device(lambda: len(crop(frames, *how)), self._seconds, self._device)
         copied = rates.on_device(lambda: len(frames.clone()) + 0 * len(crops.clone()), self._seconds, self._device)
         return here, copied
 
-    def _encoder(self, folded: FoldedEncoder, precision: str, stack: ExitStack) -> Callable[[], float]:
+    def _encoder(self, packed: Packed, precision: str, stack: ExitStack) -> Callable[[], float]:
         """Measurement of the encoder at one precision."""
         if self._parts:
             return partial(self._parts.encode, precision)
-        pool = stack.enter_context(WorkerPool(Job("pyav", folded, precision), self._workers))
+        pool = stack.enter_context(WorkerPool(Job("pyav", packed, precision, transform=self._pixels), self._workers))
         return partial(self._everywhere, pool, rates.encode, self.paths[0])
 
     def _products(self, precision: str) -> float:
@@ -172,8 +182,8 @@ class Extraction:
         return rates.on_device(rates.products(dtype, self._device, 4096), self._seconds, self._device)
 
 
-def _operations(model: torch.nn.Module) -> int:
+def _operations(model: torch.nn.Module, side: int) -> int:
     """Multiplications and additions that one frame takes."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model(torch.zeros(1, 3, CROP, CROP))
+        model(torch.zeros(1, 3, side, side))
     return int(counter.get_total_flops())

@@ -1,20 +1,22 @@
-"""The naive baseline that the pipeline is compared with, as most would write it: PyAV, torchvision's transform and its
+"""The naive baseline that the pipeline is compared with, as most would write it: PyAV, the library's transform and its
 eager fp32 model, one clip after another; in training too, where each clip is decoded and encoded anew in every epoch.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torchvision.models import MNASNet0_5_Weights, mnasnet0_5
+from torch import Tensor
+from torchvision.models import get_model_weights
+from torchvision.transforms.functional import to_pil_image
 
-from ..cache.recipe import EMBEDDING, FEATURES
+from ..encoder.architectures.names import architecture
 from ..model.head import Head
 from ..model.network import CNNBidirectionalRNN
+from ..settings import DIM, MNASNET, TIMM
 
 _BATCH = 64
 
@@ -22,12 +24,10 @@ _BATCH = 64
 class NaiveBaseline:
     """Decode, transform, encode and train, the obvious way, on one device."""
 
-    def __init__(self, device: str, classes: int) -> None:
+    def __init__(self, device: str, classes: int, encoder: str = MNASNET) -> None:
         self._device = torch.device(device)
-        self._transform = MNASNet0_5_Weights.IMAGENET1K_V1.transforms()
-        encoder = mnasnet0_5()
-        encoder.classifier = nn.Linear(FEATURES, EMBEDDING)
-        self._network = CNNBidirectionalRNN(encoder, Head(classes)).to(self._device)
+        self._transform = library_transform(encoder)
+        self._network = CNNBidirectionalRNN(architecture(encoder).drawn(0, DIM), Head(classes)).to(self._device)
 
     @torch.inference_mode()
     def embed(self, paths: Sequence[Path]) -> tuple[int, float]:
@@ -59,11 +59,23 @@ class NaiveBaseline:
         return (time.perf_counter() - begun) / len(paths)
 
 
+def library_transform(encoder: str) -> Callable[[Tensor], Tensor]:
+    """The library's own, of uint8 frames (n, 3, height, width); timm's takes pictures of PIL, one by one."""
+    if not encoder.startswith(TIMM):
+        of_torchvision: Callable[[Tensor], Tensor] = get_model_weights(encoder).DEFAULT.transforms()
+        return of_torchvision
+    import timm
+
+    model = timm.create_model(encoder.removeprefix(TIMM))
+    of_timm = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    return lambda frames: torch.stack([of_timm(to_pil_image(frame.cpu())) for frame in frames]).to(frames.device)
+
+
 def measure(
-    device: str, classes: int, embedded: Sequence[Path], trained: Sequence[Path], steps: int
+    device: str, classes: int, encoder: str, embedded: Sequence[Path], trained: Sequence[Path], steps: int
 ) -> tuple[float, float]:
     """Frames a second that the baseline embeds, and clips a second that it trains on; after a clip to warm up."""
-    baseline = NaiveBaseline(device, classes)
+    baseline = NaiveBaseline(device, classes, encoder)
     baseline.embed(embedded[:1])
     frames, seconds = baseline.embed(embedded)
     return frames / seconds, 1 / baseline.train(trained, steps)

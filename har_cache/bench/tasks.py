@@ -51,7 +51,7 @@ def transform(path: Path, seconds: float) -> float:
 def copy(path: Path, seconds: float) -> float:
     """The same frames read, and as many bytes written as their crops have: what the transform cannot be faster than."""
     chunk = torch.from_numpy(next(_chunks(path)))
-    crops = torch.empty_like(crop(chunk))
+    crops = torch.empty_like(crop(chunk, worker.transform().crop, worker.transform()))
     return _clocked(lambda: len(chunk.clone()) + 0 * len(crops.clone()), seconds)
 
 
@@ -97,7 +97,7 @@ def _chunks(path: Path) -> Iterator[np.ndarray]:
 
 
 def _batches(chunks: Iterator[np.ndarray]) -> Iterator[list[torch.Tensor]]:
-    return worker.batches(chunks, worker.StageTimer())
+    return worker.batches(chunks, worker.StageTimer(), transform=worker.transform())
 
 
 def _stored(paths: Iterable[Path], ring: np.ndarray) -> Iterator[int]:

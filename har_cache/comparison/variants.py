@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cache.recipe import EMBEDDING
 from ..encoder.fp32 import true_fp32
 from ..training.batches import CENTRED, Batch, Sequences, mean_probabilities
 
@@ -99,7 +98,7 @@ class OneBranch(nn.Module):
         self.temperature = float(getattr(model, "temperature", 1.0))
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings (b, t, 256), mask (b, t) -> log-probabilities (b, classes)."""
+        """Embeddings (b, t, dim), mask (b, t) -> log-probabilities (b, classes)."""
         each = [head.branches(embeddings, mask)[self.name].float() for head in self.heads]  # type: ignore[operator]
         return torch.stack([(logits / self.temperature).log_softmax(1) for logits in each]).logsumexp(0)
 
@@ -107,9 +106,9 @@ class OneBranch(nn.Module):
 def branch_names(model: nn.Module) -> list[str]:
     """Of the classifiers whose logits the head adds up."""
     head = _heads(model)[0]
-    device = next(head.parameters()).device
+    mean: Tensor = head.mean  # type: ignore[assignment]
     with torch.inference_mode():
-        nothing = torch.zeros(1, 1, EMBEDDING, device=device), torch.ones(1, 1, dtype=torch.bool, device=device)
+        nothing = torch.zeros_like(mean)[None, None], torch.ones(1, 1, dtype=torch.bool, device=mean.device)
         return [*head.branches(*nothing)]  # type: ignore[operator]
 
 

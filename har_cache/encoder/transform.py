@@ -1,4 +1,4 @@
-"""Frames -> what the network sees, on batches, exact; fast where that is as `MNASNet0_5_Weights.IMAGENET1K_V1` has it."""
+"""Frames -> what the network sees, on batches: exact, and fast for `MNASNet0_5_Weights.IMAGENET1K_V1`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -31,8 +31,8 @@ Three = tuple[float, float, float]  # by colour
 @dataclass(frozen=True)
 class Transform:
     """How frames become what a network sees: their shorter side made `resize` pixels, of that the `crop` in the middle,
-    and colours normalised. `by_pil`: resized as PIL does it, from whole numbers to whole numbers, and not as torchvision
-    does it with tensors, in float32. `str` of it is what recipes say; the default is that of MNASNet.
+    and colours normalised. `by_pil`: resized as PIL does it, whole numbers at every step, and not as torchvision does
+    it with tensors, in float32. `str` of it is what recipes say; the default is that of MNASNet.
     """
 
     resize: int = RESIZE
@@ -98,7 +98,8 @@ def crop(frames: Tensor, side: int = CROP, transform: Transform = DEFAULT) -> Te
     height, width = frames.shape[1:3]
     target, short, long = transform.resize, min(height, width), max(height, width)
     resized = (target, int(target * long / short)) if height <= width else (int(target * long / short), target)
-    top, left = (round((length - side) / 2.0) for length in resized)
+    # From where the network's own crop begins, so that it is in the middle of a larger one whatever is rounded.
+    top, left = (round((length - transform.crop) / 2.0) - edge(side, transform) for length in resized)
     if short == target:
         window = frames[:, top : top + side, left : left + side].float()
         return window.contiguous().permute(0, 3, 1, 2)
@@ -112,6 +113,11 @@ def crop(frames: Tensor, side: int = CROP, transform: Transform = DEFAULT) -> Te
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     rows = _bands(height, resized[0], top, side, device=frames.device)
     return _resize(frames, rows, _bands(width, resized[1], left, side, 3, frames.device))
+
+
+def edge(side: int, transform: Transform = DEFAULT) -> int:
+    """Pixels before what the network sees, of a `crop` of so many."""
+    return round((side - transform.crop) / 2.0)
 
 
 def squash(frames: Tensor, side: int = CROP, transform: Transform = DEFAULT) -> Tensor:

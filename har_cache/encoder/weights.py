@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import WeightsError
-from ..settings import DIM, IMAGENET, MNASNET
+from ..settings import DIM, IMAGENET, MNASNET, PUBLISHED
 from .architectures.architecture import one_line
 from .architectures.names import architecture
 
@@ -23,9 +23,10 @@ class Weights:
     """Weights as they were found, before anything is fitted.
 
     `backbone` holds all tensors but those of the last layer; `projection` its weight (dim, features) and bias (dim),
-    where the file has one; `native`: they are of a run whose features are its embeddings; `name` is `imagenet`, `random` or `file`, or says which run they are of; `sha256` is over the backbone's
-    tensors. `projection_name` and `projection_fit` say where a run's projection came from, `trained_split` on whose
-    labels its encoder was trained.
+    where the file has one; `native`: they are of a run whose features are its embeddings; `name` is `imagenet` or
+    `published`, `random` or `file`, or says which run they are of; `sha256` is over the backbone's tensors.
+    `projection_name` and `projection_fit` say where a run's projection came from, `trained_split` on whose labels its
+    encoder was trained.
     """
 
     name: str
@@ -39,15 +40,16 @@ class Weights:
 
 
 def find_weights(wanted: str, seed: int = 0, encoder: str = MNASNET, dim: int | None = DIM) -> Weights:
-    """Weights of an encoder from `imagenet`, those that it was published with, `random` (seeded) or a file: a `.pth`
-    with a state dict, a safetensors file. A file's last layer is taken for a projection where it has `dim` outputs.
+    """Weights of an encoder: `imagenet` or `published`, those that it was published with, `random` (seeded) or of a
+    file: a `.pth` with a state dict, a safetensors file, whose last layer is taken for a projection where it has `dim`
+    outputs.
 
     Raises SettingError where there is no such encoder, WeightsError where they cannot be downloaded, or do not fit
     (naming what is missing).
     """
     known = architecture(encoder)
-    if wanted == IMAGENET:
-        state, name = known.published(), IMAGENET
+    if wanted in (IMAGENET, PUBLISHED):
+        state, name = known.published(), wanted
     elif wanted == "random":
         state, name = known.drawn(seed, DIM).state_dict(), "random"
     else:

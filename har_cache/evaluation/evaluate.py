@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..cache.reader import FeatureCache
-from ..cache.recipe import EMBEDDING
 from ..data.leakage import groups, in_other_class
 from ..data.splits import TEST
 from ..devices import resolve_device
+from ..encoder.architectures.packing import transform_of
 from ..errors import HarCacheError
 from ..finetuning.raw_batches import RawClips
 from ..finetuning.raw_inference import raw_probabilities
@@ -161,9 +161,12 @@ class _TestLists:
         files = self.cache.files(data)
         frames, workers = run.config.training.frames, self.settings.workers or default_workers()
         device = self.sequences.device
-        as_decoded, sampling, most = device.type == "cuda", self.cache.recipe.frames, len(PLACES) * frames
-        with FramePrefetcher(most, workers, 2 * workers, as_decoded=as_decoded, sampling=sampling) as prefetcher:
-            raw = RawClips(self.cache, labels, files, prefetcher, device)
+        most, recipe = len(PLACES) * frames, self.cache.recipe
+        transform, as_decoded = transform_of(recipe), device.type == "cuda"
+        with FramePrefetcher(
+            most, workers, 2 * workers, as_decoded=as_decoded, sampling=recipe.frames, transform=transform
+        ) as prefetcher:
+            raw = RawClips(self.cache, labels, files, prefetcher, device, transform=transform)
             with self.progress.task("Evaluating raw frames", "clip", len(test)):
                 found = raw_probabilities(network, raw, test, frames, self.cache.views, self.progress)
         if not found:
@@ -182,7 +185,7 @@ class _TestLists:
         if same not in self.probes:
             self.probes[same] = [
                 linear_probe(features, labels, train, val, test, several, self.progress)
-                for features in (self.moments[:, :EMBEDDING], self.moments)
+                for features in (self.moments[:, : self.moments.shape[1] // 2], self.moments)
             ]
         return self.probes[same]
 

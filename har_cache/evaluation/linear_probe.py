@@ -38,7 +38,7 @@ class ProbeOutcome(NamedTuple):
 
 
 def moments(sequences: Sequences) -> np.ndarray:
-    """float32 (clips, 512): of each clip the mean embedding, over frames and views, and then the first moment in time,
+    """float32 (clips, 2 dim): of each clip the mean embedding, over frames and views, then the first moment in time,
     the mean of each embedding times its place, -1 for the first frame to 1 for the last; 0 for a clip of one frame.
     """
     bounds = itertools.pairwise(sequences.offsets.tolist())
@@ -47,7 +47,7 @@ def moments(sequences: Sequences) -> np.ndarray:
 
 
 def _moments(embeddings: Tensor) -> Tensor:
-    """float16 (views, frames, 256) -> float32 (512)."""
+    """float16 (views, frames, dim) -> float32 (2 dim)."""
     frames = embeddings.shape[1]
     places = torch.linspace(-1, 1, frames, device=embeddings.device) if frames > 1 else embeddings.new_zeros(1).float()
     first = (embeddings.mean(0, dtype=torch.float32) * places[:, None]).mean(0)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ..encoder.transform import CROP, MEAN, STD, crop, described, normalise, scale_and_shift
+from ..encoder.architectures.packing import transform_of
+from ..encoder.transform import DEFAULT, Transform, crop, described, normalise, scale_and_shift
 from ..errors import ClipError, HarCacheError, SettingError
 from ..model.load import load_network
 from ..model.network import CNNBidirectionalRNN
@@ -55,14 +56,14 @@ class Export:
 class FramesToLogits(nn.Module):
     """The network with the normalisation in it, so that nobody has to know mean and standard deviation."""
 
-    def __init__(self, network: CNNBidirectionalRNN) -> None:
+    def __init__(self, network: CNNBidirectionalRNN, transform: Transform = DEFAULT) -> None:
         super().__init__()
         self.network = network
-        scale, shift = (torch.from_numpy(values).view(3, 1, 1) for values in scale_and_shift())
+        scale, shift = (torch.from_numpy(values).view(3, 1, 1) for values in scale_and_shift(transform))
         self.scale, self.shift = nn.Buffer(scale), nn.Buffer(shift)
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """uint8 RGB crops (b, t, 3, 224, 224), bool (b, t) true for frames, which come first -> logits (b, classes)."""
+        """uint8 RGB crops (b, t, 3, side, side), bool (b, t) true for frames, which come first; logits (b, classes)."""
         return self.network(frames.float() * self.scale + self.shift, mask)
 
 
@@ -76,16 +77,16 @@ def export(run_path: Path, to: Path, video: Path | None = None, progress: Progre
     """
     _check(to)
     run = Run.open(run_path)
-    network = load_network(run)
-    frames = _video_frames(video) if video else _noise_frames()
+    network, transform = load_network(run), transform_of(run.config.recipe)
+    frames = _video_frames(video, transform) if video else _noise_frames(transform)
     progress.say("Tracing the network")
-    program = _trace(FramesToLogits(traceable(network)).eval(), _batch(frames, *_EXAMPLE))
+    program = _trace(FramesToLogits(traceable(network), transform).eval(), _batch(frames, *_EXAMPLE))
     metadata = _metadata(run)
     onnx = to.suffix == ".onnx"
     progress.say(f"Writing it as {'ONNX' if onnx else 'a torch.export program'}")
     data = _onnx_bytes(program, metadata) if onnx else _pt2_bytes(program, metadata)
     progress.say("Running that beside the model")
-    difference = _largest_difference(network, _onnx_runner(data) if onnx else _pt2_runner(data), frames)
+    difference = _largest_difference(network, _onnx_runner(data) if onnx else _pt2_runner(data), frames, transform)
     if not difference <= _TOLERANCE:  # nor where it is NaN
         raise HarCacheError(
             f"{to}: not written: its logits are up to {difference:.2g} off the model's (allowed: {_TOLERANCE:g}); "
@@ -106,16 +107,17 @@ def _check(to: Path) -> None:
 
 
 def _metadata(run: Run) -> dict[str, str]:
-    config = run.config
+    config, transform = run.config, transform_of(run.config.recipe)
+    frames = f"uint8 RGB (batch, frames, 3, {transform.crop}, {transform.crop})"
     return {
         "schema": SCHEMA,
         "classes": json.dumps(config.classes),
         "frames": str(config.training.frames),
         "views": ",".join(config.recipe.views),
-        "transform": described(config.recipe.views),
-        "mean": json.dumps(MEAN),
-        "std": json.dumps(STD),
-        "input": f"frames: uint8 RGB (batch, frames, 3, {CROP}, {CROP}), normalised inside; mask: bool (batch, frames)",
+        "transform": described(config.recipe.views, transform),
+        "mean": json.dumps(transform.mean),
+        "std": json.dumps(transform.std),
+        "input": f"frames: {frames}, normalised inside; mask: bool (batch, frames)",
         "output": "logits: float32 (batch, classes); their softmax is the probabilities",
         "stage": config.stage,
         "split": str(config.split),
@@ -170,13 +172,15 @@ def _onnx_runner(data: bytes) -> Runner:
     return lambda frames, mask: session.run(None, {"frames": frames, "mask": mask})[0]
 
 
-def _largest_difference(network: CNNBidirectionalRNN, runner: Runner, frames: Tensor) -> float:
+def _largest_difference(
+    network: CNNBidirectionalRNN, runner: Runner, frames: Tensor, transform: Transform = DEFAULT
+) -> float:
     """Of the logits to those of the eager model on normalised frames, as the rest of har-cache runs it."""
     differences = []
     for clips, steps in _CHECKED:
         pictures, mask = _batch(frames, clips, steps)
         with torch.inference_mode():
-            normalised = normalise(pictures.flatten(0, 1).float()).unflatten(0, mask.shape)
+            normalised = normalise(pictures.flatten(0, 1).float(), transform).unflatten(0, mask.shape)
             expected = network(normalised, mask).numpy()
         differences.append(np.abs(runner(pictures.numpy(), mask.numpy()) - expected).max())
     return float(np.max(differences))
@@ -189,20 +193,21 @@ def _batch(frames: Tensor, clips: int, steps: int) -> tuple[Tensor, Tensor]:
     return frames[rows], torch.arange(steps) < lengths[:, None]
 
 
-def _video_frames(video: Path) -> Tensor:
+def _video_frames(video: Path, transform: Transform) -> Tensor:
     try:
         with VideoReader(video) as reader:
             chunk = next(reader.chunks())
     except ClipError as error:
         raise HarCacheError(f"--video {video}: {error}") from error
-    return crop(torch.from_numpy(chunk)).to(torch.uint8).contiguous()
+    return crop(torch.from_numpy(chunk), transform.crop, transform).to(torch.uint8).contiguous()
 
 
-def _noise_frames() -> Tensor:
+def _noise_frames(transform: Transform) -> Tensor:
     """Crops with large shapes and some texture: blocks of three sizes, each of random colours."""
-    rng = np.random.default_rng(0)
+    rng, side = np.random.default_rng(0), transform.crop
     shares = {4: 0.5, 14: 0.35, 56: 0.15}  # by blocks a side
     layers = [
-        share * rng.random((_NOISE, 3, n, n)).repeat(CROP // n, 2).repeat(CROP // n, 3) for n, share in shares.items()
+        share * rng.random((_NOISE, 3, n, n)).repeat(-(-side // n), 2).repeat(-(-side // n), 3)[..., :side, :side]
+        for n, share in shares.items()
     ]
     return torch.from_numpy((255 * np.sum(layers, 0)).round().astype(np.uint8))

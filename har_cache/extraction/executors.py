@@ -64,9 +64,18 @@ def execute(
 
 
 def _job(encoder: bytes, recipe: Recipe, settings: ExtractSettings) -> "Job":
-    from ..encoder.folded import fold
+    from ..encoder.architectures.packing import pack, transform_of
     from ..encoder.weights import load_encoder
     from ..workers.tasks import Job
 
-    folded = fold(load_encoder(encoder))
-    return Job(recipe.decoder, folded, recipe.precision, recipe.views, stall_s=settings.stall_s, frames=recipe.frames)
+    transform = transform_of(recipe)
+    packed = pack(load_encoder(encoder, recipe.model), recipe.model, transform)
+    return Job(
+        recipe.decoder,
+        packed,
+        recipe.precision,
+        recipe.views,
+        frames=recipe.frames,
+        transform=transform,
+        stall_s=settings.stall_s,
+    )

@@ -9,7 +9,7 @@ from ..data.index import ClipIndex
 from ..devices import changed_versions, device_versions
 from ..errors import CacheError
 from ..progress import Progress
-from ..settings import IMAGENET_OR_RANDOM, ExtractSettings
+from ..settings import IMAGENET_OR_RANDOM, NAMED_WEIGHTS, ExtractSettings
 from ..system import uninterrupted
 from ..video.decode import resolve_decoder
 from ..workers.pool import fork_server
@@ -71,7 +71,7 @@ class _Extraction(CacheUpdate):
         """The existing plan, if its recipe is what is asked for; the device counts only where there is work left."""
         settings, recipe = self._settings, plan.recipe
         weights = settings.weights
-        if weights == IMAGENET_OR_RANDOM and recipe.weights in ("imagenet", "random"):
+        if weights == IMAGENET_OR_RANDOM and recipe.weights in NAMED_WEIGHTS:
             weights = recipe.weights
         self._settings = settings = replace(
             settings,

@@ -4,48 +4,40 @@ precision chosen; all on frames of the data set itself, and the same for any num
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchvision.models import MNASNet
+from torch import Tensor, nn
 
-from ..cache.recipe import EMBEDDING, FEATURES, Recipe
+from ..cache.recipe import Recipe
 from ..data.index import Clip
 from ..devices import kind_of
-from ..encoder.encoder import choose_precision
-from ..encoder.folded import fold
+from ..encoder.architectures.eager import batch_size
+from ..encoder.architectures.names import architecture
+from ..encoder.architectures.packing import pack, unpack
+from ..encoder.encoder import CPU_BATCH, choose_precision
 from ..encoder.projection import fit_pca, random_projection
 from ..encoder.transform import described, normalise
-from ..encoder.weights import Weights, build_encoder, calibrate, find_weights, save_encoder, tensors_sha256
+from ..encoder.weights import Weights, calibrate, has_batch_norms, save_encoder
 from ..errors import ClipError, HarCacheError, WeightsError
-from ..model.load import run_weights
 from ..progress import Progress
-from ..settings import IMAGENET_OR_RANDOM, NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
+from ..settings import IMAGENET, IMAGENET_OR_RANDOM, ExtractSettings
 from ..storage.files import sha256
 from ..system import one_thread
 from ..video.sampling import Sampling
 from ..workers.pool import WorkerKilledError, WorkerPool
 from ..workers.tasks import Job, features, sample
+from .given import NO_PROJECTION, Projection, dim_of, find, given_projection
 
-_PROBE_FRAMES, _PROBE_CLIPS = 128, 64
+_PROBE_FRAMES, _PROBE_CLIPS, _LEAST_PROBE = 128, 64, 32
 _PCA_FRAMES, _PCA_CLIPS = 4096, 1024
-_FEW_FRAMES = 4 * EMBEDDING
+_FEW_FRAMES = 4  # times the components
 _CALIBRATION_BATCH = 32
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Projection:
-    """weight (256, 1280) and bias (256,), and for the recipe: where they came from."""
-
-    tensors: tuple[Tensor, Tensor]
-    name: str
-    fit: str
 
 
 def prepare(settings: ExtractSettings, clips: Sequence[Clip], workers: int, progress: Progress) -> tuple[Recipe, bytes]:
@@ -62,23 +54,27 @@ class _Preparation:
 
     def __init__(self, settings: ExtractSettings, clips: Sequence[Clip], workers: int, progress: Progress) -> None:
         self._settings, self._workers, self._progress = settings, workers, progress
-        self._job = Job(settings.decoder, stall_s=settings.stall_s)
+        self._known = architecture(settings.encoder)
+        self._job = Job(settings.decoder, stall_s=settings.stall_s, transform=self._known.transform)
         self._clips = clips
         self._fit_clips = [clip for clip in clips if not clip.tested] or clips
 
     def run(self) -> tuple[Recipe, bytes]:
         """Find weights, calibrate them where they are random, fit the projection, choose the precision."""
-        settings, say = self._settings, self._progress.say
+        settings, say, known = self._settings, self._progress.say, self._known
         weights = self._find_weights()
-        model = build_encoder({**weights.backbone, **_classifier(random_projection(0))})
+        dim = dim_of(settings, weights)
+        known.check_dim(dim)
+        model = known.build(weights.backbone)
         with one_thread():
             crops = self._probe_crops()
-            if weights.name == "random":
+            if weights.name == "random" and has_batch_norms(model):
                 self._calibrate(model, crops)
-            projection = self._projection(weights, model)
-            model = build_encoder({**model.state_dict(), **_classifier(projection.tensors)})
+            projection = self._projection(weights, model, dim) if dim else NO_PROJECTION
+            model = known.build({**model.state_dict(), **known.classifier_state(projection.tensors)})
             say(f"Choosing the precision on {len(crops)} frames")
-            precision, faithfulness = choose_precision(fold(model), crops, settings.device, settings.precision)
+            packed = pack(model, known.name, known.transform)
+            precision, faithfulness = choose_precision(packed, crops, settings.device, settings.precision, unpack)
         say(f"Precision {precision}: the least faithful of {len(crops)} frames has cosine {faithfulness:.4f} to fp32")
         encoder = save_encoder(model)
         recipe = Recipe(
@@ -87,13 +83,15 @@ class _Preparation:
             projection=projection.name,
             projection_fit=projection.fit,
             encoder_sha256=sha256(encoder),
-            transform=described(settings.views),
+            transform=described(settings.views, known.transform),
             views=settings.views,
             precision=precision,
             faithfulness=round(faithfulness, 4),
             decoder=settings.decoder,
             device=kind_of(settings.device),
             seed=settings.seed,
+            model=known.name,
+            dim=dim or known.features,
             trained_split=weights.trained_split,
             frames=Sampling(settings.every, settings.fps).text,
         )
@@ -101,16 +99,16 @@ class _Preparation:
 
     def _find_weights(self) -> Weights:
         if self._settings.weights != IMAGENET_OR_RANDOM:
-            return find(self._settings.weights, self._settings.seed)
+            return find(self._settings)
         try:
-            return find("imagenet", self._settings.seed)
+            return find(replace(self._settings, weights=IMAGENET))
         except WeightsError as error:
             self._progress.say(f"NOTE: {error}")
             self._progress.say("NOTE: this demonstration goes on with RANDOM weights, calibrated on its own frames.")
-            return find("random", self._settings.seed)
+            return find(replace(self._settings, weights="random"))
 
     def _probe_crops(self) -> Tensor:
-        """Frames from all over the data set, float32 (n, 3, 224, 224), neighbours from different clips."""
+        """Frames from all over the data set, float32 (n, 3, side, side), neighbours from different clips."""
         try:
             arrays = self._sampled()
         except HarCacheError:
@@ -124,26 +122,26 @@ class _Preparation:
     def _sampled(self) -> list[np.ndarray]:
         picked = _spread(self._fit_clips, _PROBE_CLIPS)
         self._progress.say(f"Sampling frames of {len(picked)} clips")
-        return self._gather("Sampling", sample, picked, math.ceil(_PROBE_FRAMES / len(picked)), self._job)
+        frames = max(_LEAST_PROBE, _PROBE_FRAMES * batch_size(self._known.transform) // CPU_BATCH)
+        return self._gather("Sampling", sample, picked, math.ceil(frames / len(picked)), self._job)
 
-    def _calibrate(self, model: MNASNet, crops: Tensor) -> None:
+    def _calibrate(self, model: nn.Module, crops: Tensor) -> None:
         self._progress.say(f"Calibrating BatchNorm of the random weights on {len(crops)} frames")
-        batches = normalise(crops).split(_CALIBRATION_BATCH)
+        batches = normalise(crops, self._known.transform).split(_CALIBRATION_BATCH)
         with self._progress.task("Calibrating", "batch", len(batches)):
             calibrate(model, _counted(batches, self._progress))
 
-    def _projection(self, weights: Weights, model: MNASNet) -> Projection:
-        asked = self._settings.projection
-        if given := given_projection(asked, weights):
+    def _projection(self, weights: Weights, model: nn.Module, dim: int) -> Projection:
+        if given := given_projection(self._settings, weights):
             return given
-        if asked == "random":
-            return Projection(random_projection(self._settings.seed), "random", "")
-        return self._pca(model)
+        if self._settings.projection == "random":
+            return Projection(random_projection(self._settings.seed, self._known.features, dim), "random", "")
+        return self._pca(model, dim)
 
-    def _pca(self, model: MNASNet) -> Projection:
+    def _pca(self, model: nn.Module, dim: int) -> Projection:
         picked, say = _spread(self._fit_clips, _PCA_CLIPS), self._progress.say
         say(f"Fitting the projection (PCA) on {len(picked)} clips")
-        job = replace(self._job, encoder=fold(model))
+        job = replace(self._job, encoder=pack(model, self._known.name, self._known.transform))
         arrays = self._gather("Fitting", features, picked, math.ceil(_PCA_FRAMES / len(picked)), job)
         matrix = np.concatenate(arrays)
         honest = not any(clip.tested for clip in picked)
@@ -154,9 +152,9 @@ class _Preparation:
                 "WARNING: every clip is in some split's test list: the projection was fitted on test clips too "
                 "(no labels)"
             )
-        if len(matrix) < _FEW_FRAMES:
+        if len(matrix) < _FEW_FRAMES * dim:
             say(f"WARNING: the projection was fitted on only {len(matrix)} frames; consider --projection random")
-        return Projection(fit_pca(matrix), "pca", fit)
+        return Projection(fit_pca(matrix, dim), "pca", fit)
 
     def _gather(
         self, what: str, function: Callable[[Path, int], np.ndarray], clips: Sequence[Clip], count: int, job: Job
@@ -178,38 +176,6 @@ class _Preparation:
         if failed:
             self._progress.say(f"{what}: {len(failed)} of {len(clips)} clips left out; {failed[0][0]}: {failed[0][1]}")
         return [outcome for _, outcome in sorted(outcomes.items()) if not isinstance(outcome, ClipError)]
-
-
-def find(wanted: str, seed: int) -> Weights:
-    """Weights from `imagenet`, `random`, a file, or the directory of a run. Raises HarCacheError."""
-    path = Path(wanted)
-    return run_weights(path) if wanted not in NAMED_WEIGHTS and path.is_dir() else find_weights(wanted, seed)
-
-
-def given_projection(asked: str | None, weights: Weights | None) -> Projection | None:
-    """The projection in the file that is asked for; where none is, that of the weights; None where there is neither.
-
-    Raises HarCacheError where such a file holds no projection.
-    """
-    if asked is None and weights and weights.projection:
-        fit = weights.projection_fit or _projection_sha256(weights.projection)
-        return Projection(weights.projection, weights.projection_name, fit)
-    if asked is None or asked in NAMED_PROJECTIONS:
-        return None
-    if not Path(asked).is_file():
-        raise WeightsError(f"--projection: no such file: {asked} (or one of: {', '.join(NAMED_PROJECTIONS)})")
-    projection = find_weights(asked).projection
-    if projection is None:
-        raise HarCacheError(f"--projection {asked}: holds no projection (classifier of {EMBEDDING} x {FEATURES})")
-    return Projection(projection, "file", _projection_sha256(projection))
-
-
-def _projection_sha256(projection: tuple[Tensor, Tensor]) -> str:
-    return tensors_sha256(_classifier(projection))
-
-
-def _classifier(projection: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    return {"classifier.weight": projection[0], "classifier.bias": projection[1]}
 
 
 def _spread(clips: Sequence[Clip], count: int) -> list[Clip]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..cache.recipe import Recipe
 from ..devices import kind_of
-from ..settings import NAMED_PROJECTIONS, NAMED_WEIGHTS, ExtractSettings
+from ..settings import DIM, NAMED_PROJECTIONS, NAMED_WEIGHTS, NATIVE, NO_PROJECTION_NAME, ExtractSettings
 from ..video.sampling import Sampling
 
 _ALL = "every one"
@@ -17,10 +17,14 @@ def differences(settings: ExtractSettings, recipe: Recipe) -> dict[str, str]:
     """In what settings differ from the recipe of an existing cache, by field: `field: cached (asked: other)`. `auto`
     fits anything, and one GPU is as good as another. Raises WeightsError where a file of weights cannot be read.
     """
-    cached = {**vars(recipe), "views": ",".join(recipe.views), "frames": recipe.frames or _ALL}
+    native = recipe.projection.partition(",")[0] == NO_PROJECTION_NAME
+    in_words = {"dim": NATIVE if native else str(recipe.dim), "frames": recipe.frames or _ALL}
+    cached = {**vars(recipe), "views": ",".join(recipe.views), **in_words}
     asked: dict[str, Any] = {
-        "weights": settings.weights,
-        "projection": settings.projection or "pca",
+        "model": settings.encoder,
+        "weights": settings.named_weights,
+        "projection": NO_PROJECTION_NAME if settings.dim == NATIVE else settings.projection or "pca",
+        "dim": settings.dim or str(DIM),
         "views": ",".join(settings.views),
         "precision": recipe.precision if settings.precision == "auto" else settings.precision,
         "decoder": settings.decoder,
@@ -29,15 +33,18 @@ def differences(settings: ExtractSettings, recipe: Recipe) -> dict[str, str]:
         "frames": Sampling(settings.every, settings.fps).text or _ALL,
     }
     weights = None
-    if settings.weights not in NAMED_WEIGHTS:
-        from .prepare import find
+    if settings.weights not in NAMED_WEIGHTS and settings.encoder == recipe.model:
+        from .given import dim_of, find
 
-        weights = find(settings.weights, settings.seed)
+        weights = find(settings)
         asked |= {"weights": weights.name, "weights_sha256": weights.sha256}
+        asked["dim"] = str(dim_of(settings, weights) or NATIVE)
+        if asked["dim"] == NATIVE:
+            asked["projection"] = NO_PROJECTION_NAME
     if weights or settings.projection not in (None, *NAMED_PROJECTIONS):
-        from .prepare import given_projection
+        from .given import given_projection
 
-        if given := given_projection(settings.projection, weights):
+        if given := given_projection(settings, weights):
             asked |= {"projection": given.name, "projection_fit": given.fit}
     for name, origin in (("weights", "weights_sha256"), ("projection", "projection_fit")):
         if asked[name] != cached[name]:

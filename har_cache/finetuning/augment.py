@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cache.recipe import Recipe
-from ..encoder.transform import CROP, normalise
+from ..encoder.transform import DEFAULT, Transform, edge, normalise
 from ..settings import FLIP, FULL
 
 _GREY = (0.299, 0.587, 0.114)
@@ -42,23 +42,26 @@ def augmentation_for(recipe: Recipe) -> Augmentation:
     return Augmentation(flip=0.5 if FLIP in views else 0.0, whole=1 / len(views) if FULL in views else 0.0)
 
 
-def centred(frames: Tensor) -> Tensor:
+def centred(frames: Tensor, transform: Transform = DEFAULT) -> Tensor:
     """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): the network's own transform, to the last bit. Of
-    (b, t, 224, 224, 3) all is taken.
+    (b, t, 224, 224, 3) all is taken. Those are the numbers of MNASNet; another `transform` has its own.
     """
-    edge = (frames.shape[2] - CROP) // 2
-    inner = frames[:, :, edge : edge + CROP, edge : edge + CROP].flatten(0, 1).permute(0, 3, 1, 2)
+    side = transform.crop
+    start = edge(frames.shape[2], transform)
+    inner = frames[:, :, start : start + side, start : start + side].flatten(0, 1).permute(0, 3, 1, 2)
+    pixels = inner.to(torch.float32, memory_format=torch.channels_last)
     with _exact(frames):
-        return normalise(inner.to(torch.float32, memory_format=torch.channels_last)).unflatten(0, frames.shape[:2])
+        return normalise(pixels, transform).unflatten(0, frames.shape[:2])
 
 
-def augmented(frames: Tensor, how: Augmentation = Augmentation()) -> Tensor:
-    """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): of each clip a random crop, flip and colour.
+def augmented(frames: Tensor, how: Augmentation = Augmentation(), transform: Transform = DEFAULT) -> Tensor:
+    """uint8 (b, t, 256, 256, 3) -> normalised (b, t, 3, 224, 224): of each clip a random crop, flip and colour. Those
+    are the numbers of MNASNet; another `transform` has its own.
 
     Drawn from torch's random numbers of the device.
     """
     with _exact(frames):
-        return _augmented(frames, how)
+        return _augmented(frames, how, transform)
 
 
 def _exact(frames: Tensor) -> torch.autocast:
@@ -66,16 +69,17 @@ def _exact(frames: Tensor) -> torch.autocast:
     return torch.autocast(frames.device.type, enabled=False)
 
 
-def _augmented(frames: Tensor, how: Augmentation) -> Tensor:
+def _augmented(frames: Tensor, how: Augmentation, transform: Transform) -> Tensor:
+    side = transform.crop
     b, t = frames.shape[:2]
     planes = frames.permute(0, 1, 4, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    grid = F.affine_grid(_windows(b, how, frames.device), [b, 3 * t, CROP, CROP], align_corners=False)
+    grid = F.affine_grid(_windows(b, how, frames.device), [b, 3 * t, side, side], align_corners=False)
     cut = F.grid_sample(planes.flatten(1, 2), grid, padding_mode="border", align_corners=False)
     matrix, shift = _colours(cut.unflatten(1, (t, 3)), how)
-    pixels = cut.unflatten(1, (t, 3)).flatten(3)  # (b, t, 3, 224 * 224)
+    pixels = cut.unflatten(1, (t, 3)).flatten(3)  # (b, t, 3, side * side)
     coloured = (matrix[:, None] @ pixels + shift[:, None, None, None]).clamp_(0, _WHITE)
-    images = coloured.view(b * t, 3, CROP, CROP).contiguous(memory_format=torch.channels_last)
-    return normalise(images).unflatten(0, (b, t))
+    images = coloured.view(b * t, 3, side, side).contiguous(memory_format=torch.channels_last)
+    return normalise(images, transform).unflatten(0, (b, t))
 
 
 def _windows(count: int, how: Augmentation, device: torch.device) -> Tensor:

@@ -17,10 +17,12 @@ from ..cache.reader import FeatureCache
 from ..cache.record import source_sha256
 from ..data.keys import film_of
 from ..devices import Say, device_versions, resolve_device
+from ..encoder.architectures.packing import transform_of
 from ..errors import CacheError, DataError, RunError
+from ..model.backbone import TrainableEncoder, check_unfrozen, trainable
 from ..model.config import FINETUNED, RunConfig, Start
 from ..model.load import labels_for, load_network, open_cache
-from ..model.network import Backbone, CNNBidirectionalRNN
+from ..model.network import CNNBidirectionalRNN
 from ..model.run import Run, fold_path
 from ..model.writer import begin, writing
 from ..progress import Progress
@@ -60,6 +62,7 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     settings.check()
     device = resolve_device(settings.device, progress.say)
     inputs = _open(settings)
+    check_unfrozen(inputs.network.encoder, inputs.cache.recipe.model, settings.training.unfreeze)
     training = _with_frames(settings.training, inputs.start, progress.say)
     settings = dataclasses.replace(settings, training=training)
     config = _config(settings, inputs, device)
@@ -88,10 +91,10 @@ def network_trainer(network: CNNBidirectionalRNN, settings: TuneSettings, batche
     that the last epoch is kept. The best of eight, by the clips that then judge it, would pass for a gain 24 to 49
     times in 100 where there is none, the last one 16 times (simulated, with gains correlated by 0.95 to 0.5).
 
-    `network`: its encoder a Backbone; `batches`: of an epoch.
+    `network`: its encoder a trainable one; `batches`: of an epoch.
     """
     encoder, s = network.encoder, settings
-    assert isinstance(encoder, Backbone)
+    assert isinstance(encoder, TrainableEncoder)
     head = parameter_groups(network.head, s.weight_decay)
     slow = parameter_groups(encoder, s.weight_decay)
     backbone = [{**group, "lr": s.lr * s.backbone_lr} for group in slow if group["params"]]
@@ -147,10 +150,12 @@ class _Inputs:
         """The clips of the cache as files, of which so many frames at most are decoded, so many clips ahead."""
         # A GPU resizes frames in less time than workers, who then decode twice as many.
         as_decoded = torch.device(device).type == "cuda"
-        sampling = self.cache.recipe.frames
-        with FramePrefetcher(frames, workers, ahead, settings.stall_s, as_decoded, sampling) as prefetcher:
+        transform, frames_of_clip = transform_of(self.cache.recipe), self.cache.recipe.frames
+        with FramePrefetcher(
+            frames, workers, ahead, settings.stall_s, as_decoded, frames_of_clip, transform
+        ) as prefetcher:
             labels = labels_for(self.start, self.cache)
-            yield RawClips(self.cache, labels, self.files, prefetcher, device, progress, failures)
+            yield RawClips(self.cache, labels, self.files, prefetcher, device, progress, failures, transform)
 
 
 def _open(settings: FinetuneSettings) -> _Inputs:
@@ -226,7 +231,8 @@ def _train(
     parity = check_parity(network, raw, sequences, val, dataclasses.replace(training, frames=before))
     progress.say(f"Before the first step: {parity}")
     torch.manual_seed(training.seed)
-    backbone = Backbone(network.encoder, training.unfreeze, training.train_norms, training.checkpointing)
+    how = training.unfreeze, training.train_norms, training.checkpointing
+    backbone = trainable(network.encoder, config.recipe.model, *how)
     network = CNNBidirectionalRNN(backbone, network.head)
     start = copy.deepcopy(network)
     batches = RawTrainBatches(raw, train, training, augmentation_for(config.recipe))

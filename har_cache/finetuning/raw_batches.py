@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..cache.reader import FeatureCache
-from ..encoder.transform import RESIZE, Square
+from ..encoder.transform import DEFAULT, Square, Transform
 from ..errors import ClipError, HarCacheError
 from ..progress import Progress
 from ..settings import TuneSettings
@@ -25,8 +25,8 @@ from .throughput import Stopwatch
 class RawClips:
     """The clips of a cache as files: `keys`, labels and `lengths`, int64 (clips), in the cache's order.
 
-    `failures` are the clips that could not be decoded, with the reason: each is said once, and left out of all batches
-    from then on.
+    `transform` is the encoder's. `failures` are the clips that could not be decoded, with the reason: each is said
+    once, and left out of all batches from then on.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class RawClips:
         device: str | torch.device,
         progress: Progress = Progress(),
         failures: Mapping[str, str] = MappingProxyType({}),
+        transform: Transform = DEFAULT,
     ) -> None:
         """`labels`: int64 (clips); `files`: of each clip, by key; one that is not there fails when read; `failures`:
         known before.
@@ -47,6 +48,7 @@ class RawClips:
         self.prefetcher, self.device, self.failures = prefetcher, torch.device(device), dict(failures)
         self._paths = [files[key] for key in cache.keys]
         self._progress = progress
+        self.transform = transform
 
     def decode(
         self, clips: np.ndarray, frames: Iterable[Tensor], squares: Sequence[Square], stats: LoaderStats
@@ -89,17 +91,18 @@ class RawClips:
         """The clips with these indices (n) in batches, their frames as `draw_frames` takes them from these `places`;
         `whole`: which clips' frames come whole, else it is their middle.
 
-        Inputs are uint8 (clips, t, 256, 256, 3) on the device; what stands where the mask is false is the clip's first
-        frame again. A clip that fails is missing from its batch, which is shorter then, or empty. Raises HarCacheError
-        where all of them fail.
+        Inputs are uint8 (clips, t, side, side, 3) on the device, 256 pixels a side for MNASNet; what stands where the
+        mask is false is the clip's first frame again. A clip that fails is missing from its batch, which is shorter
+        then, or empty. Raises HarCacheError where all of them fail.
         """
         steps, mask = draw_frames(self.lengths[clips], frames, places)
+        side = self.transform.resize
         numbers = (row[here] for row, here in zip(steps, mask, strict=True))
-        squares = [Square(RESIZE, shown) for shown in whole or [False] * len(clips)]
+        squares = [Square(side, shown, self.transform) for shown in whole or [False] * len(clips)]
         decoded = self.decode(clips.numpy(), numbers, squares, stats)
         found = 0
         for part in torch.arange(len(clips)).split(batch_size):
-            inputs = torch.empty(len(part), frames, RESIZE, RESIZE, 3, dtype=torch.uint8, device=self.device)
+            inputs = torch.empty(len(part), frames, side, side, 3, dtype=torch.uint8, device=self.device)
             kept: list[int] = []
             for i, clip in zip(part.tolist(), islice(decoded, len(part)), strict=True):
                 if clip is not None:
@@ -128,7 +131,7 @@ class RawTrainBatches:
         self, raw: RawClips, clips: np.ndarray, settings: TuneSettings, how: Augmentation = Augmentation()
     ) -> None:
         self._raw, self._clips, self._settings = raw, torch.from_numpy(clips), settings
-        self._transform = partial(augmented, how=how) if settings.augment else centred
+        self._transform = partial(augmented, how=how, transform=raw.transform) if settings.augment else _centred(raw)
         self._whole = how.whole if settings.augment else 0.0
         self.stopwatch = Stopwatch(raw.prefetcher.workers, raw.device)
         self.epoch = 0
@@ -160,7 +163,11 @@ class RawEvalBatches:
     def __iter__(self) -> Iterator[Batch]:
         frames, size = self._settings.frames, self._settings.batch_size
         batches = self._raw.batches(self._clips, frames, torch.tensor(CENTRED), size, LoaderStats())
-        return (_transformed(batch, centred) for batch in batches)
+        return (_transformed(batch, _centred(self._raw)) for batch in batches)
+
+
+def _centred(raw: RawClips) -> Callable[[Tensor], Tensor]:
+    return centred if raw.transform == DEFAULT else partial(centred, transform=raw.transform)
 
 
 def _transformed(batch: Batch, transform: Callable[[Tensor], Tensor]) -> Batch:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..encoder.encoder import view
 from ..encoder.fp32 import true_fp32
-from ..encoder.transform import CROP, Square
+from ..encoder.transform import Square, Transform
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
 from ..settings import CENTER, FLIP, FULL
@@ -17,9 +17,6 @@ from ..training.batches import PLACES, draw_frames
 from ..workers.prefetch import LoaderStats
 from .augment import centred
 from .raw_batches import RawClips
-
-# What views are made from.
-_SQUARES = {Square(): (CENTER, FLIP), Square(CROP, whole=True): (FULL,)}
 
 
 def raw_probabilities(
@@ -54,7 +51,8 @@ def probabilities_of_all(
     ways = [[draw_frames(lengths, frames, torch.tensor(place)) for place in PLACES] for _, frames in networks]
     every = [way for of_network in ways for way in of_network]
     chosen = [torch.cat([steps[i][mask[i]] for steps, mask in every]).unique() for i in range(len(clips))]
-    seen = [(square, shown) for square, known in _SQUARES.items() if (shown := [v for v in views if v in known])]
+    made_from = _squares(raw.transform).items()
+    seen = [(square, shown) for square, known in made_from if (shown := [v for v in views if v in known])]
     squares = [square for square, _ in seen] * len(clips)
     found: dict[int, np.ndarray] = {}
     with torch.inference_mode(), true_fp32(raw.device):
@@ -63,7 +61,12 @@ def probabilities_of_all(
         for i in range(len(clips)):
             taken = [_taken(of_network, chosen[i], i, raw.device) for of_network in ways]
             sums = [
-                torch.stack([_summed(*of_network, pixels, shown) for of_network in zip(ready, taken, strict=True)])
+                torch.stack(
+                    [
+                        _summed(*of_network, pixels, shown, raw.transform)
+                        for of_network in zip(ready, taken, strict=True)
+                    ]
+                )
                 for pixels, (_, shown) in zip(islice(decoded, len(seen)), seen, strict=True)
                 if pixels is not None
             ]
@@ -71,6 +74,12 @@ def probabilities_of_all(
             if len(sums) == len(seen):
                 found[int(clips[i])] = (torch.stack(sums).sum(0) / len(views)).cpu().numpy()
     return found
+
+
+def _squares(transform: Transform) -> dict[Square, tuple[str, ...]]:
+    """What views are made from."""
+    middle, whole = Square(transform.resize, False, transform), Square(transform.crop, True, transform)
+    return {middle: (CENTER, FLIP), whole: (FULL,)}
 
 
 _Taken = tuple[Tensor, Tensor]  # which frames are, int64 and bool (ways, t)
@@ -82,9 +91,11 @@ def _taken(ways: Sequence[_Taken], chosen: Tensor, clip: int, device: torch.devi
     return steps.to(device), torch.stack([mask[clip] for _, mask in ways]).to(device)
 
 
-def _summed(network: CNNBidirectionalRNN, taken: _Taken, pixels: Tensor, views: Sequence[str]) -> Tensor:
+def _summed(
+    network: CNNBidirectionalRNN, taken: _Taken, pixels: Tensor, views: Sequence[str], transform: Transform
+) -> Tensor:
     """uint8 (n, side, side, 3) -> probabilities (classes), the sum of those in each of these views."""
-    images, (steps, mask) = centred(pixels[None])[0], taken
+    images, (steps, mask) = centred(pixels[None], transform)[0], taken
     total = torch.zeros((), device=pixels.device)
     for name in views:
         embeddings = network.encoder(view(name, images, images))

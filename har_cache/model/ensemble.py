@@ -20,6 +20,6 @@ class HeadEnsemble(nn.Module):
         self.register_buffer("temperature", torch.tensor(float(temperature)))
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """As that of a head: embeddings (b, t, 256), mask (b, t) -> logits (b, classes), here log-probabilities."""
+        """As that of a head: embeddings (b, t, dim), mask (b, t) -> logits (b, classes), here log-probabilities."""
         each = [(head(embeddings, mask).float() / self.temperature).log_softmax(1) for head in self.heads]
         return torch.stack(each).logsumexp(0).log_softmax(1)

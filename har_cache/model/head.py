@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..cache.recipe import EMBEDDING
-from ..settings import HeadSettings
+from ..settings import DIM, HeadSettings
 from .temporal import temporal_layer
 
 _KERNEL = 3
@@ -20,7 +19,7 @@ class Head(nn.Module):
     clip: how the clip moves, whatever stands around. The other, linear, sees that mean: the scene and the people. Each
     is alone for a part of the training clips, or what is easier to learn by heart would leave the other nothing.
 
-    `mean` and `std`, each (256), standardise the embeddings; they are those of the training clips.
+    `mean` and `std`, each (dim), standardise the embeddings; they are those of the training clips.
     """
 
     mean: Tensor
@@ -32,26 +31,27 @@ class Head(nn.Module):
         settings: HeadSettings = HeadSettings(),
         mean: Tensor | None = None,
         std: Tensor | None = None,
+        dim: int = DIM,
     ) -> None:
+        """`dim`: numbers of an embedding, where no `mean` says it."""
         super().__init__()
+        dim = dim if mean is None else len(mean)
         self.settings = s = settings
-        self.register_buffer("mean", torch.zeros(EMBEDDING) if mean is None else mean.clone())
-        self.register_buffer("std", torch.ones(EMBEDDING) if std is None else std.clamp(min=_LEAST_STD))
+        self.register_buffer("mean", torch.zeros(dim) if mean is None else mean.clone())
+        self.register_buffer("std", torch.ones(dim) if std is None else std.clamp(min=_LEAST_STD))
         # Whole channels of a clip, not single numbers, which the other frames would make up for.
         self.channel_dropout = nn.Dropout1d(s.channel_dropout)
-        self.project = nn.Sequential(
-            nn.Linear(EMBEDDING, s.hidden), nn.LayerNorm(s.hidden), nn.Dropout(s.input_dropout)
-        )
+        self.project = nn.Sequential(nn.Linear(dim, s.hidden), nn.LayerNorm(s.hidden), nn.Dropout(s.input_dropout))
         sizes = [s.hidden] + [2 * s.hidden] * (s.layers - 1)
         self.layers = nn.ModuleList(temporal_layer(s.cell, size, s.hidden) for size in sizes)
         self.dropout = nn.Dropout(s.dropout)
         self.transition = nn.Conv1d(2 * s.hidden, s.width, _KERNEL, padding=_KERNEL // 2)
         self.norm = nn.LayerNorm(s.width)
         self.classifier = nn.Linear(2 * s.width, classes)
-        self.appearance = nn.Sequential(nn.Dropout(s.appearance_dropout), nn.Linear(EMBEDDING, classes))
+        self.appearance = nn.Sequential(nn.Dropout(s.appearance_dropout), nn.Linear(dim, classes))
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """Embeddings (b, t, 256), mask (b, t) that is true for frames, which come first -> logits (b, classes).
+        """Embeddings (b, t, dim), mask (b, t) that is true for frames, which come first -> logits (b, classes).
 
         What stands where the mask is false changes nothing, nor does more of it. Every clip needs a frame.
         """

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from torch import nn
-from torchvision.models import MNASNet
 
 from ..cache.reader import FeatureCache
 from ..data.splits import TEST
+from ..encoder.architectures.architecture import Architecture
+from ..encoder.architectures.names import architecture
 from ..encoder.weights import Weights, build_encoder, load_encoder, save_encoder, tensors_sha256
-from ..errors import CacheError, HarCacheError, RunError, WeightsError
+from ..errors import CacheError, HarCacheError, RunError, SettingError, WeightsError
+from ..settings import MNASNET
 from ..storage.files import read_file, sha256
 from .config import FINETUNED
 from .network import CNNBidirectionalRNN
@@ -25,7 +27,7 @@ def load_network(run: Run) -> CNNBidirectionalRNN:
     return CNNBidirectionalRNN(load_run_encoder(run), run.load_head()).eval()
 
 
-def load_run_encoder(run: Run) -> MNASNet:
+def load_run_encoder(run: Run) -> nn.Module:
     """The encoder of a run, in eval mode: its own where it was fine-tuned, else that of its cache, of which it keeps a
     copy. Raises HarCacheError as `load_network` does, and where there is none, since its features were imported.
     """
@@ -34,9 +36,10 @@ def load_run_encoder(run: Run) -> MNASNet:
             f"{run.path}: its features were imported ({origin}), so there is no encoder for videos: train-head, "
             "evaluate and report work; finetune, predict and export need a cache that har-cache extracted"
         )
+    name = _architecture(run).name
     if run.config.stage == FINETUNED:
         try:
-            return build_encoder(run.state("encoder"))
+            return build_encoder(run.state("encoder"), name)
         except (RuntimeError, ValueError) as error:
             raise RunError(f"{run.path / MODEL}: does not hold an encoder; fine-tune again") from error
     file = run.path / ENCODER
@@ -45,27 +48,39 @@ def load_run_encoder(run: Run) -> MNASNet:
         what = "damaged or replaced" if data else "not there"
         raise RunError(f"{file}: {what}; train again with --overwrite")
     try:
-        return load_encoder(data)
+        return load_encoder(data, name)
     except WeightsError as error:
         raise WeightsError(f"{run.path}: {error}") from error
 
 
-def run_weights(path: Path) -> Weights:
-    """The encoder of the run in this directory, to extract a new cache with. Raises HarCacheError as `load_network`."""
+def _architecture(run: Run) -> Architecture:
+    try:
+        return architecture(run.config.recipe.model)
+    except SettingError as error:
+        raise RunError(f"{run.path}: {error}") from error
+
+
+def run_weights(path: Path, encoder: str = MNASNET) -> Weights:
+    """The encoder of the run in this directory, to extract a new cache with. Raises HarCacheError as `load_network`,
+    and where it is another one than is asked for.
+    """
     run = Run.open(path)
-    recipe = run.config.recipe
+    recipe, known = run.config.recipe, _architecture(run)
+    if known.name != encoder:
+        raise WeightsError(f"--weights {path}: its encoder is {known.name}, not {encoder}: add --encoder {known.name}")
     tuned = run.config.stage == FINETUNED
     state = load_run_encoder(run).state_dict()
-    backbone = {name: tensor for name, tensor in state.items() if name.startswith("layers.")}
+    backbone, projection = known.backbone(state), known.projection(state)
     how, digest = ("fine-tuned" if tuned else "of a run"), run.model_sha256[:12]
     return Weights(
         name=f"{recipe.weights}, {how} ({digest})",
         backbone=backbone,
-        projection=(state["classifier.weight"], state["classifier.bias"]),
+        projection=projection,
         sha256=tensors_sha256(backbone),
         projection_name=f"{recipe.projection}, {how} ({digest})",
         projection_fit=recipe.projection_fit,
         trained_split=run.config.split if tuned else recipe.trained_split,
+        native=projection is None,
     )
 
 

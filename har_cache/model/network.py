@@ -1,4 +1,4 @@
-"""Encoder and head as one network, and the encoder as something to train, block by block."""
+"""Encoder and head as one network, and MNASNet as something to train, block by block."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import MNASNet
 
-from ..cache.recipe import EMBEDDING
 from ..encoder.folded import blocks, convolutions, has_residual
 from ..settings import BLOCKS
 from .ensemble import HeadEnsemble
@@ -18,8 +17,8 @@ from .head import Head
 class CNNBidirectionalRNN(nn.Module):
     """Encoder and head in one: what stage three trains, and what predicts from frames alone.
 
-    The encoder is torchvision's `mnasnet0_5` with a `Linear(1280, 256)` as its classifier, as `weights.load_encoder`
-    gives it.
+    The encoder is a library's own model whose last layer is the projection, as `weights.load_encoder` gives it: by
+    default torchvision's `mnasnet0_5` with a `Linear(1280, 256)`.
     """
 
     def __init__(self, encoder: nn.Module, head: Head | HeadEnsemble) -> None:
@@ -28,13 +27,13 @@ class CNNBidirectionalRNN(nn.Module):
         self.head = head
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Normalised frames (b, t, 3, 224, 224), mask (b, t) as for the head -> logits (b, classes)."""
-        embeddings = self.encoder(frames.flatten(0, 1)).reshape(frames.shape[0], frames.shape[1], EMBEDDING)
-        return self.head(embeddings, mask)
+        """Normalised frames (b, t, 3, side, side), mask (b, t) as for the head -> logits (b, classes)."""
+        embeddings = self.encoder(frames.flatten(0, 1))
+        return self.head(embeddings.reshape(frames.shape[0], frames.shape[1], embeddings.shape[1]), mask)
 
 
 class Backbone(nn.Module):
-    """torchvision's encoder, with its own parameters under its own names, run block by block: the stem, 16 inverted
+    """torchvision's MNASNet, with its own parameters under its own names, run block by block: the stem, 16 inverted
     residuals, the last convolution.
 
     `unfrozen`: how many of the last blocks learn, and the projection with them where that is any; None for all.
@@ -61,7 +60,7 @@ class Backbone(nn.Module):
         self.to(memory_format=torch.channels_last)  # measured: 1.5 times as fast
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Normalised frames (n, 3, 224, 224) -> embeddings (n, 256)."""
+        """Normalised frames (n, 3, 224, 224) -> embeddings (n, dim)."""
         row = list(blocks(self.layers))
         learning = torch.is_grad_enabled() and not self.asleep
         first = self.first if learning else BLOCKS

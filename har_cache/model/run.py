@@ -72,7 +72,7 @@ class Run:
     def _head(self) -> Head | HeadEnsemble:
         """As the config describes it."""
         config = self.config
-        heads = [Head(len(config.classes), config.head) for _ in range(config.heads or 1)]
+        heads = [Head(len(config.classes), config.head, dim=config.recipe.dim) for _ in range(config.heads or 1)]
         return HeadEnsemble(heads) if config.heads else heads[0]
 
     def state(self, part: str) -> dict[str, Tensor]:

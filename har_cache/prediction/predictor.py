@@ -9,8 +9,8 @@ import torch
 
 from ..cache.record import ClipRecord
 from ..data.leakage import groups
+from ..encoder.architectures.packing import pack, transform_of
 from ..encoder.encoder import favoured
-from ..encoder.folded import fold
 from ..encoder.fp32 import true_fp32
 from ..errors import HarCacheError
 from ..model.config import HEAD
@@ -67,7 +67,8 @@ class Predictor:
     def __init__(self, run: Run, device: str = "cpu") -> None:
         self.run = run
         network = load_network(run)
-        self._encoder = fold(network.encoder)
+        self._transform = transform_of(run.config.recipe)
+        self._encoder = pack(network.encoder, run.config.recipe.model, self._transform)
         self._device = torch.device(device)
         self._head = network.head.to(self._device)
 
@@ -80,7 +81,15 @@ class Predictor:
         recipe = self.run.config.recipe
         known = self.run.config.stage == HEAD and recipe.precision in favoured("cpu")
         precision = recipe.precision if known else "fp32"
-        return Job("pyav", self._encoder, precision, recipe.views, stall_s=stall_s, frames=recipe.frames)
+        return Job(
+            "pyav",
+            self._encoder,
+            precision,
+            recipe.views,
+            frames=recipe.frames,
+            transform=self._transform,
+            stall_s=stall_s,
+        )
 
     def predict(self, video: Path, clip: ClipRecord) -> Prediction:
         """Prediction for a video that was embedded by such a job."""
@@ -95,7 +104,7 @@ class Predictor:
     @torch.inference_mode()
     def probabilities(self, embeddings: np.ndarray, lengths: Sequence[int] | np.ndarray) -> np.ndarray:
         """Class probabilities, float32 (n, classes), from the first frames of a clip, for each of these n numbers of
-        them; `embeddings`: (views, frames, 256).
+        them; `embeddings`: (views, frames, dim).
 
         As `evaluate` has them: averaged over the views, and over three ways to take the run's number of frames. Of
         the first frames it says what it would say if there were no more.

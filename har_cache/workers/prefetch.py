@@ -11,14 +11,13 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from ..encoder.transform import RESIZE, Square
+from ..encoder.transform import DEFAULT, Square, Transform
 from ..errors import ClipError
 from .pool import WorkerPool
 from .ring import Ring
 from .tasks import Job, pick
 
-_RESIZED_BYTES = RESIZE * RESIZE * 3
-_AS_DECODED_BYTES = 2 * _RESIZED_BYTES  # 240 lines of up to 546 pixels
+_AS_DECODED = 2  # times the bytes of a square of MNASNet's, where they are more: 240 lines of up to 546 pixels
 
 T = TypeVar("T")
 Request = tuple[Path, Sequence[int], Square]  # a clip, the numbers of its frames, ascending, and what becomes of them
@@ -36,9 +35,10 @@ class LoaderStats:
 class FramePrefetcher:
     """A pool of worker processes that decode sampled frames, at most `ahead` requests before they are asked for.
 
-    `frames`: the most that are taken from a clip. With `as_decoded` they come in their own size, as far as that is not
-    large, for somebody who resizes them faster than workers do. `sampling`: which frames of a clip are counted, as
-    `Sampling.text` has it. A context manager. One iteration of `read` at a time.
+    `frames`: the most that are taken from a clip; `transform`: of the squares that are asked for. With `as_decoded`
+    they come in their own size, as far as that is not large, for somebody who resizes them faster than workers do.
+    `sampling`: which frames of a clip are counted, as `Sampling.text` has it. A context manager. One iteration of
+    `read` at a time.
     """
 
     def __init__(
@@ -49,14 +49,16 @@ class FramePrefetcher:
         stall_s: float = 60.0,
         as_decoded: bool = False,
         sampling: str | None = None,
+        transform: Transform = DEFAULT,
     ) -> None:
         self.workers = workers
         self._frames, self._ahead, self._stall_s, self._sampling = frames, ahead, stall_s, sampling
-        self._most = _AS_DECODED_BYTES if as_decoded else 0
+        self._square = _bytes(transform)
+        self._most = _AS_DECODED * _bytes(DEFAULT) if as_decoded else 0
         self._stack = ExitStack()
 
     def __enter__(self) -> "FramePrefetcher":
-        size = self._frames * max(_RESIZED_BYTES, self._most)
+        size = self._frames * max(self._square, self._most)
         self._rings = [self._stack.enter_context(Ring.create(size)) for _ in range(self._ahead)]
         names = tuple(ring.name for ring in self._rings)
         job = Job("pyav", stall_s=self._stall_s, rings=names, frames=self._sampling)
@@ -92,6 +94,11 @@ class FramePrefetcher:
             pieces.append(piece.rgb())
             count += len(piece)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def _bytes(transform: Transform) -> int:
+    """Of a square."""
+    return 3 * transform.resize**2
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ..cache.record import ClipRecord, source_sha256
-from ..encoder.encoder import CPU_BATCH, Encoder
-from ..encoder.folded import FoldedEncoder
-from ..encoder.transform import Square, crop, pictures
+from ..encoder.architectures.eager import EagerEncoder, batch_size
+from ..encoder.architectures.packing import Packed, unpack, warm_up
+from ..encoder.encoder import Encoder
+from ..encoder.transform import DEFAULT, Square, Transform, crop, pictures
 from ..errors import ClipError
 from ..settings import CENTER
 from ..video.decode import VideoReader, read_frames, spread
@@ -33,7 +34,7 @@ _LONGEST_SAMPLED = 1000
 
 @dataclass(frozen=True)
 class Job(Sandbox):
-    """Job of a worker: how to decode, and (for embedding) the encoder and how to run it.
+    """Job of a worker: how to decode, and (for embedding) the encoder, how to run it, and the transform of its recipe.
 
     `rings`: names of those that it may be told to decode to; `tables`: names of arrays of `rgb_table`, by kind, where
     frames may go as planes; `frames`: which of a clip are embedded, as `Sampling.text` has it; `nice`: how far it
@@ -41,13 +42,14 @@ class Job(Sandbox):
     """
 
     decoder: str
-    encoder: FoldedEncoder | None = None
+    encoder: Packed | None = None
     precision: str = "fp32"
     views: tuple[str, ...] = (CENTER,)
     rings: tuple[str, ...] = ()
     tables: tuple[tuple[Pixels, str], ...] = ()
     frames: str | None = None
     nice: int = 0
+    transform: Transform = DEFAULT
 
     def prepare(self) -> None:
         """Set up the encoder and the rings of this process."""
@@ -56,14 +58,16 @@ class Job(Sandbox):
         _sampling = Sampling.parse(self.frames)
         os.nice(self.nice)
         torch.set_num_threads(1)
-        _encoder = Encoder(self.encoder, self.precision, self.views) if self.encoder else None
+        _encoder = unpack(self.encoder, self.precision, self.views) if self.encoder else None
+        if _encoder:
+            warm_up(_encoder)  # before memory is bounded
         _rings = {name: Ring(name) for name in self.rings}  # once: the kernel then has to map each page only once
         _tables = {pixels: open_array(name, np.uint32) for pixels, name in self.tables}
 
 
 # Of this process, by design: a pool prepares each of its processes once, with one job.
 _job: Job
-_encoder: Encoder | None = None
+_encoder: Encoder | EagerEncoder | None = None
 _rings: dict[str, Ring]
 _tables: Tables
 _sampling = Sampling()
@@ -77,7 +81,7 @@ def embed(key: str, path: Path, thumbnails: Thumbnails | None = None) -> ClipRec
     parts = []
     with bounded(), open_video(path) as video:
         frames = thumbnails.watch(chunks(video)) if thumbnails else chunks(video)
-        for seen in batches(frames, timer, _job.views):
+        for seen in batches(frames, timer, _job.views, _job.transform):
             parts.append(encoder()(*seen).to(torch.float16).numpy())
             timer.record("encode")
     embeddings = np.concatenate(parts, axis=1)
@@ -130,15 +134,15 @@ def sample(path: Path, count: int) -> np.ndarray:
     with bounded(), open_video(path, Sampling()) as video:
         frames = video.info.declared_frames or _counted(path)
         wanted = spread(min(frames, _LONGEST_SAMPLED), count)
-        crops = [crop(torch.from_numpy(frame[None])).to(torch.uint8) for frame in video.frames(wanted)]
+        crops = [_cropped(frame) for frame in video.frames(wanted)]
     if not crops:
         raise ClipError("too short to sample")
     return torch.cat(crops).numpy()
 
 
 def features(path: Path, count: int) -> np.ndarray:
-    """Pooled features before the projection of the frames that `sample` takes: float32 (n, 1280)."""
-    crops = torch.from_numpy(sample(path, count)).split(CPU_BATCH)
+    """Features before the projection of the frames that `sample` takes: float32 (n, features)."""
+    crops = torch.from_numpy(sample(path, count)).split(batch_size(_job.transform))
     return torch.cat([encoder().features(part.float()) for part in crops]).numpy()
 
 
@@ -149,19 +153,23 @@ def open_video(path: Path, sampling: Sampling | None = None) -> VideoReader:
 
 def chunks(video: VideoReader) -> Iterator[np.ndarray]:
     """The frames of a clip, as many at a time as a batch holds where memory allows."""
-    return video.chunks(_chunk_size(video.info.width * video.info.height * 3))
+    return video.chunks(_chunk_size(video.info.width * video.info.height * 3, batch_size(_job.transform)))
 
 
 def batches(
-    chunks: Iterator[np.ndarray], timer: "StageTimer", views: Sequence[str] = (CENTER,)
+    chunks: Iterator[np.ndarray],
+    timer: "StageTimer",
+    views: Sequence[str] = (CENTER,),
+    transform: Transform = DEFAULT,
 ) -> Iterator[list[Tensor]]:
-    """Pictures for these views in batches of CPU_BATCH, the clip's last one smaller: the same whatever the chunks."""
+    """Pictures for these views in the encoder's batches, the clip's last one smaller: the same whatever the chunks."""
+    size = batch_size(transform)
     waiting: list[list[Tensor]] = []
     for chunk in chunks:
         timer.record("decode")
-        waiting.append(list(pictures(torch.from_numpy(chunk), views)))
+        waiting.append(list(pictures(torch.from_numpy(chunk), views, transform)))
         timer.record("transform")
-        if len(waiting) * len(chunk) >= CPU_BATCH:
+        if len(waiting) * len(chunk) >= size:
             yield waiting[0] if len(waiting) == 1 else _joined(waiting)  # a copy costs 0.1 ms a frame
             waiting = []
     timer.record("decode")
@@ -173,10 +181,15 @@ def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
     return [torch.cat(row) for row in zip(*parts, strict=True)]
 
 
-def encoder() -> Encoder:
+def encoder() -> Encoder | EagerEncoder:
     """This process's encoder. Raises AssertionError where its job has none."""
     assert _encoder is not None
     return _encoder
+
+
+def transform() -> Transform:
+    """That of this process's job."""
+    return _job.transform
 
 
 def tables() -> Tables:
@@ -215,15 +228,19 @@ def _record(
     return ClipRecord(key, frames, info.fps, info.declared_frames, digest, "", embeddings, timer.seconds, times)
 
 
+def _cropped(frame: np.ndarray) -> Tensor:
+    """uint8 (1, 3, side, side)."""
+    return crop(torch.from_numpy(frame[None]), _job.transform.crop, _job.transform).to(torch.uint8)
+
+
 def _counted(path: Path) -> int:
     """The frames of a clip that declares no number (MKV, WebM), as far as they are sampled."""
     with open_video(path, Sampling()) as video:
         return video.count(_LONGEST_SAMPLED)
 
 
-def _chunk_size(frame_bytes: int) -> int:
-    """Frames to decode at a time: a power of two up to the encoder's batch, at most 32 MiB where frames allow."""
-    size = CPU_BATCH
+def _chunk_size(frame_bytes: int, size: int) -> int:
+    """Frames to decode at a time: a power of two up to the `size` of a batch, at most 32 MiB where frames allow."""
     while size > 1 and size * frame_bytes > CHUNK_BYTES:
         size //= 2
     return size

@@ -81,7 +81,9 @@ class Architecture:
     def check_dim(self, dim: int | None) -> None:
         """Raise SettingError where embeddings cannot have so many numbers; None: as many as there are features."""
         if dim is not None and not self.bias:
-            raise SettingError(f"--dim {dim}: the last layer of {self.name} has no bias, but a projection: --dim native")
+            raise SettingError(
+                f"--dim {dim}: the last layer of {self.name} has no bias, but a projection: --dim native"
+            )
         if dim is not None and dim > self.features:
             raise SettingError(
                 f"--dim {dim}: {self.name} has {self.features} features: expected at most so many, or native"
@@ -104,9 +106,7 @@ class Architecture:
             if names:
                 more = f" and {len(names) - 5} more" if len(names) > 5 else ""
                 model = self.name if ":" in self.name else f"torchvision's {self.name}"
-                raise WeightsError(
-                    f"{where}: these are no weights of {model}; {what}: {', '.join(names[:5])}{more}"
-                )
+                raise WeightsError(f"{where}: these are no weights of {model}; {what}: {', '.join(names[:5])}{more}")
         return {**zeros, **backbone}
 
 

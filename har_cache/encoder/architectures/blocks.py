@@ -18,7 +18,7 @@ def blocks(model: nn.Module, classifier: str) -> list[Block]:
     in_row = False  # the last block is of single layers
     for module in _in_order(model, model.get_submodule(classifier)):
         own, single = list(module.parameters(recurse=False)), not _is_composite(module)
-        joins = single and (not own or in_row and all(parameter.ndim == 1 for parameter in own))
+        joins = single and (not own or (in_row and all(parameter.ndim == 1 for parameter in own)))
         if joins and found:
             found[-1].append(module)
         elif own or not single:

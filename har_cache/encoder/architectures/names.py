@@ -4,11 +4,8 @@ import difflib
 from functools import cache
 
 from ...errors import SettingError
-from ...settings import MNASNET
-from . import of_torchvision
+from ...settings import MNASNET, TIMM
 from .architecture import Architecture
-
-_TIMM = "timm:"
 
 
 @cache
@@ -16,13 +13,15 @@ def architecture(name: str = MNASNET) -> Architecture:
     """The encoder of this name: a classification model of torchvision, or `timm:NAME`. Raises SettingError where there
     is none, or timm is not installed.
     """
-    if name.startswith(_TIMM):
+    if name.startswith(TIMM):
         from . import of_timm
 
-        wanted = name.removeprefix(_TIMM)
+        wanted = name.removeprefix(TIMM)
         if not of_timm.is_model(wanted):
             raise _unknown(name, "timm", wanted, of_timm.names(), "python -c 'import timm; print(timm.list_models())'")
         return of_timm.find(wanted)
+    from . import of_torchvision  # only now: worker processes start twice as fast without torchvision
+
     if name not in of_torchvision.names():
         where = "https://docs.pytorch.org/vision/stable/models.html"
         raise _unknown(name, "torchvision", name, of_torchvision.names(), where)

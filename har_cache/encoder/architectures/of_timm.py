@@ -11,10 +11,9 @@ from typing import Any
 from torch import nn
 
 from ...errors import SettingError, WeightsError
+from ...settings import TIMM
 from ..transform import Transform
 from .architecture import Architecture, State, one_line, undrawn
-
-PREFIX = "timm:"
 
 
 def names() -> list[str]:
@@ -26,7 +25,7 @@ def find(name: str) -> Architecture:
     """One of them, by its name without the prefix. Raises SettingError where timm is not installed, or the model cannot
     be an encoder here: its last layer is no `Linear`, or its transform does not end in a crop of the middle.
     """
-    whole = f"{PREFIX}{name}"
+    whole = f"{TIMM}{name}"
     with undrawn():
         model = make(name, 1)
     layer = model.get_classifier()
@@ -35,9 +34,7 @@ def find(name: str) -> Architecture:
     path = next(path for path, module in model.named_modules() if module is layer)
     transform = _transform(whole, _timm().data.resolve_model_data_config(model))
     bias = layer.bias is not None
-    return Architecture(
-        whole, transform, partial(make, name), path, layer.in_features, bias, partial(_published, name)
-    )
+    return Architecture(whole, transform, partial(make, name), path, layer.in_features, bias, partial(_published, name))
 
 
 def make(name: str, dim: int) -> Any:
@@ -56,7 +53,8 @@ def _timm() -> ModuleType:
         import timm.data
     except ImportError as error:
         raise SettingError(
-            f"encoders timm:... need timm ({one_line(error)}), which the extra `timm` installs: pip install -e '.[timm]'"
+            f"--encoder timm:... needs timm ({one_line(error)}), which the extra `timm` installs: "
+            "pip install -e '.[timm]'"
         ) from error
     return timm
 
@@ -80,7 +78,7 @@ def _published(name: str) -> State:
             return _timm().create_model(name, pretrained=True, num_classes=1).state_dict()
     except Exception as error:  # the Hub's client has errors of its own, and timm raises RuntimeError for want of it
         raise WeightsError(
-            f"published weights of {PREFIX}{name} cannot be had ({one_line(error)}). Let timm fetch them on a machine "
+            f"published weights of {TIMM}{name} cannot be had ({one_line(error)}). Let timm fetch them on a machine "
             "with a network and copy its cache ($HF_HOME), or pass a file with --weights PATH; --weights random is for "
             "demos and tests"
         ) from error

@@ -22,7 +22,8 @@ from .architecture import Architecture, State, one_line, undrawn
 
 # What models need to be told to be those that published weights are of, without outputs that only training has.
 _ARGUMENTS: dict[str, dict[str, Any]] = {
-    name: {"aux_logits": False, "transform_input": True, "init_weights": False} for name in ("googlenet", "inception_v3")
+    name: {"aux_logits": False, "transform_input": True, "init_weights": False}
+    for name in ("googlenet", "inception_v3")
 }
 _AUXILIARY = re.compile(r"aux\d|AuxLogits\.")
 _DENSE = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)")  # names as they once were

@@ -5,21 +5,23 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ...cache.recipe import Recipe
+from ...errors import CacheError
 from ...settings import CENTER, MNASNET
 from ..encoder import Encoder
 from ..folded import FoldedEncoder, fold
 from ..transform import Transform
 from .eager import EagerEncoder, PackedModel
-from .names import architecture
 
 Packed = FoldedEncoder | PackedModel
 
 
-def pack(model: nn.Module, name: str) -> Packed:
-    """The encoder of this name as plain arrays, for worker processes."""
+def pack(model: nn.Module, name: str, transform: Transform) -> Packed:
+    """The encoder of this name as plain arrays, for worker processes; `transform`: that of its recipe."""
     if name == MNASNET:
         return fold(model)
-    return PackedModel(name, {key: tensor.detach().cpu().numpy() for key, tensor in model.state_dict().items()})
+    tensors = {key: tensor.detach().cpu().numpy() for key, tensor in model.state_dict().items()}
+    return PackedModel(name, transform, tensors)
 
 
 def unpack(
@@ -30,9 +32,14 @@ def unpack(
     return made(packed, precision, views, device)  # type: ignore[arg-type]
 
 
-def transform_of(packed: Packed) -> Transform:
-    """How frames become what it takes."""
-    return Encoder.transform if isinstance(packed, FoldedEncoder) else architecture(packed.name).transform
+def transform_of(recipe: Recipe) -> Transform:
+    """How frames become what the encoder of a recipe takes. Raises CacheError where this version does not know it."""
+    if recipe.model == MNASNET:
+        return Encoder.transform
+    try:
+        return Transform.read(recipe.transform)
+    except ValueError as error:
+        raise CacheError(f"the recipe of {recipe.model} has {error}") from error
 
 
 def warm_up(encoder: Encoder | EagerEncoder) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...encoder.encoder import Encoder
-from ...encoder.folded import FoldedEncoder
+from ...encoder.architectures.eager import EagerEncoder
+from ...encoder.architectures.packing import Packed, unpack
 from ...encoder.pixels import to_rgb
-from ...encoder.transform import CROP, pictures
+from ...encoder.transform import pictures
 from ...errors import ClipError
 from ...settings import FULL
 from ...video.pixels import Layout, Pixels, Tables
@@ -76,13 +76,13 @@ class BatchEncoder:
     are its frames' share of their batches' on the device; uploads overlap with them, and are not counted. A context
     manager: what was added and has not come back when it ends is lost.
 
-    `forward` embeds the batch as it stands, float16 (views, BATCH, 256) on the device, overwritten the next time;
-    `uploads.from_rings` tells whether the device reads frames where they are.
+    `batch`: its frames; `forward` embeds it as it stands, float16 (views, batch, dim) on the device, overwritten the
+    next time; `uploads.from_rings` tells whether the device reads frames where they are.
     """
 
     def __init__(
         self,
-        folded: FoldedEncoder,
+        packed: Packed,
         precision: str,
         views: Sequence[str],
         device: str,
@@ -90,11 +90,15 @@ class BatchEncoder:
         memories: Sequence[np.ndarray] = (),
     ) -> None:
         """`tables`: for frames that come as planes; `memories`: those that frames are views of, as far as is known."""
-        self._encoder, self._views = Encoder(folded, precision, views, device), tuple(views)
+        self._encoder, self._views = unpack(packed, precision, views, device), tuple(views)
+        self._transform = self._encoder.transform
+        self.batch = min(BATCH, self._encoder.batch) if isinstance(self._encoder, EagerEncoder) else BATCH
         self._device = self._encoder.device
         self._cuda = self._device.type == "cuda"
         self._pictures = [
-            torch.zeros(BATCH, 3, CROP, CROP, device=self._device).to(memory_format=torch.channels_last)
+            torch.zeros(self.batch, 3, self._transform.crop, self._transform.crop, device=self._device).to(
+                memory_format=torch.channels_last
+            )
             for _ in range(2 if FULL in views else 1)
         ]
         self._tables: Mapping[Pixels, Tensor] = {
@@ -116,7 +120,7 @@ class BatchEncoder:
     @property
     def room(self) -> int:
         """Frames that the batch being filled still takes, at least 1."""
-        return BATCH - self._filled
+        return self.batch - self._filled
 
     def add(self, piece: Piece, rows: Rows, release: Callable[[], None] = lambda: None) -> None:
         """Take the next frames of a clip, at most `room`; their embeddings come to `rows` later. `release` is called
@@ -131,7 +135,7 @@ class BatchEncoder:
         self._shares.append((rows, len(piece)))
         rows.sent += len(piece)
         self._filled = end
-        if end == BATCH:
+        if end == self.batch:
             self._encode()
 
     def poll(self) -> None:
@@ -159,7 +163,7 @@ class BatchEncoder:
     def _fill(self, places: Sequence[Tensor], stored: Tensor, layout: Layout, rows: Rows) -> None:
         """Put the pictures of frames in their places; by halves where memory runs out."""
         try:
-            for place, made in zip(places, pictures(to_rgb(stored, layout, self._tables), self._views), strict=True):
+            for place, made in zip(places, self._shown(to_rgb(stored, layout, self._tables)), strict=True):
                 place[:] = made
             return
         except torch.OutOfMemoryError:
@@ -172,6 +176,9 @@ class BatchEncoder:
                 place.zero_()
             size = f"{layout.width}x{layout.height}"
             rows.error = ClipError(f"{self._device} has not even memory for one of its frames ({size})")
+
+    def _shown(self, frames: Tensor) -> Iterator[Tensor]:
+        return pictures(frames, self._views, self._transform)
 
     def _encode(self) -> None:
         begun = self._mark()
@@ -190,7 +197,7 @@ class BatchEncoder:
     def _captured(self) -> Callable[[], Tensor]:
         """`_run` as a CUDA graph: it reads `_pictures`, and overwrites its result each time."""
         for places in self._pictures:
-            places[:] = _noise()  # convolutions are tried on what comes first
+            places[:] = _noise(*places.shape[::2])  # convolutions are tried on what comes first
         with torch.cuda.device(self._device):
             here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
             aside.wait_stream(here)
@@ -241,10 +248,10 @@ class _Batch:
             start += count
 
 
-def _noise() -> Tensor:
+def _noise(count: int, side: int) -> Tensor:
     """A batch of pictures, the same every time."""
-    pictures = torch.randint(0, 256, (_NOISE, 3, CROP, CROP), generator=torch.Generator().manual_seed(0))
-    return pictures.float().repeat(-(-BATCH // _NOISE), 1, 1, 1)[:BATCH]
+    pictures = torch.randint(0, 256, (_NOISE, 3, side, side), generator=torch.Generator().manual_seed(0))
+    return pictures.float().repeat(-(-count // _NOISE), 1, 1, 1)[:count]
 
 
 class _NoUploads:
