@@ -13,7 +13,6 @@ from ..storage.parsing import parse
 SCHEMA, SCHEMA_1 = "har-cache/2", "har-cache/1"  # the first one had no timestamps, and one encoder alone
 SCHEMAS = (SCHEMA, SCHEMA_1)
 MODEL = "mnasnet0_5"
-FEATURES = 1280
 EMBEDDING = 256
 MOST_DIMENSIONS = 1 << 16
 _OPTIONAL = ("trained_split", "frames", "origin")  # written only where there is something to say

@@ -5,7 +5,8 @@ from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 from torch import nn
 
-from har_cache.cache.recipe import EMBEDDING, FEATURES
+from har_cache.cache.recipe import EMBEDDING
+from har_cache.encoder.folded import FEATURES
 from har_cache.encoder.projection import fit_pca, random_projection
 from har_cache.errors import HarCacheError
 

@@ -91,9 +91,7 @@ def test_random_weights_are_calibrated(clips: list[Clip]) -> None:
 
 def test_a_demonstration_takes_imagenet_where_it_can(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
     published = dataclasses.replace(find_weights("random", 7), name="imagenet")
-    monkeypatch.setattr(
-        "har_cache.extraction.prepare.find_weights", lambda source, seed: {"imagenet": published}[source]
-    )
+    monkeypatch.setattr("har_cache.extraction.given.find_weights", lambda source, *_: {"imagenet": published}[source])
     recipe, _, said = prepared(clips, weights="imagenet-or-random")
     assert (recipe.weights, recipe.weights_sha256) == ("imagenet", published.sha256)
     assert not [line for line in said if line.startswith("NOTE")]
@@ -102,12 +100,12 @@ def test_a_demonstration_takes_imagenet_where_it_can(clips: list[Clip], monkeypa
 def test_a_demonstration_says_loudly_that_its_weights_are_random(
     clips: list[Clip], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def offline(source: str, seed: int) -> Weights:
+    def offline(source: str, seed: int, *_: object) -> Weights:
         if source == "imagenet":
             raise WeightsError("ImageNet weights cannot be had: no network")
         return find_weights(source, seed)
 
-    monkeypatch.setattr("har_cache.extraction.prepare.find_weights", offline)
+    monkeypatch.setattr("har_cache.extraction.given.find_weights", offline)
     recipe, _, said = prepared(clips, weights="imagenet-or-random")
     assert (recipe.weights, recipe.weights_sha256) == ("random", find_weights("random").sha256)
     assert said[0] == "NOTE: ImageNet weights cannot be had: no network"
