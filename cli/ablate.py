@@ -10,7 +10,7 @@ from .options import Json
 def ablate(settings: AblateSettings, as_json: Json = False) -> None:
     """Say what a run makes of its test list without order, without a branch, with fewer frames; nothing is trained.
 
-    A run of the three splits is ablated on each of its test lists.
+    A run of several splits is ablated on the test list of each.
     """
     from har_cache.comparison.ablate import ablate as ablate_run
     from har_cache.comparison.summary import ablation_tables

@@ -9,7 +9,7 @@ from .options import Json
 
 def protocol(settings: ProtocolSettings, as_json: Json = False) -> None:
     """Train by the protocol of headlines (split 1, its epoch picked on split 2's test list) and by the honest one, and
-    test each model on all three test lists: how much of the headline is clips that the model knew.
+    test each model on all test lists: how much of the headline is clips that the model knew.
 
     Run it again to go on after an interruption.
     """

@@ -33,7 +33,8 @@ VIEWS = ("center", "center,flip", "center,full", "center,flip,full")
 FEATURE_FORMATS = ("npy", "parquet", "webdataset", "datasets")
 CELLS = ("gru", "lstm", "rnn", "conv")
 BLOCKS = 18  # of MNASNet: the stem, sixteen inverted residuals, the last convolution
-SPLITS = (1, 2, 3)
+SPLITS = (1, 2, 3)  # of HMDB51
+MOST_SPLITS = 99
 SEEDS = r"[0-9]{1,9}-[0-9]{1,9}|[0-9]{1,9}(,[0-9]{1,9})*"
 _MOST_SEEDS = 100
 ALL = "all"
@@ -235,7 +236,13 @@ class TrainHeadSettings(_RunSettings):
 
     cache: Path = option(REQUIRED, "A cache that `har-cache extract` made.")
     run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.")
-    split: str = option("1", "Or all: RUN/split1 to RUN/split3.", choices=(*map(str, SPLITS), ALL))
+    split: str = option(
+        "1",
+        "Or all that the cache has: RUN/split1, RUN/split2, ...",
+        pattern=rf"[1-9][0-9]?|{ALL}",
+        expected=f"1 to {MOST_SPLITS} or {ALL}",
+        metavar=f"SPLIT|{ALL}",
+    )
     fold: int = option(
         0, "Which seventh is held out to validate on, whatever the seed; 0: the evenest.", least=0, most=6
     )
@@ -254,7 +261,7 @@ class TrainHeadSettings(_RunSettings):
         None,
         "Hold nothing out; validate on this split's test list. It leaks.",
         least=1,
-        most=max(SPLITS),
+        most=MOST_SPLITS,
         metavar="SPLIT",
     )
     training: TrainSettings = field(default_factory=TrainSettings)
@@ -305,19 +312,69 @@ class EvaluateSettings(Settings):
     """Settings of an evaluation."""
 
     run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
-    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=max(SPLITS))
+    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=MOST_SPLITS)
     cache: Path | None = option(None, "The run's cache, if it has moved; or one of its own.")
     data: Path | None = option(None, "A fine-tuned run's data set, if it has moved.")
     workers: int | None = _workers("Processes that decode raw frames; default: one a core.")
     device: str = _device()
+    probabilities: bool = option(False, "Write probabilities.csv too: every class's, as `har-cache score` reads them.")
+
+
+class _ClipsKnown(Settings):
+    """Of what needs no more than what a data set's clips are: a cache knows that too."""
+
+    cache: Path | None
+    data: Path | None
+    splits: Path | None
+
+    def _check_together(self) -> None:
+        if (self.cache is None) == (self.data is None):
+            raise SettingError("--cache and --data both say which clips there are: give one of them")
+        if self.splits and self.cache:
+            raise SettingError("--splits goes with --data: a cache has its splits")
+
+
+def _known_cache() -> Any:
+    return option(None, "A cache of the data set: it knows classes, splits and sources.")
+
+
+def _known_data() -> Any:
+    return option(None, "The data set, in place of a cache: folder of class folders.")
+
+
+def _known_splits() -> Any:
+    return option(None, "Folder of <class>_test_split<k>.txt; default: splits/ in --data.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings(_ClipsKnown):
+    """Settings of an evaluation of predictions, whoever made them."""
+
+    predictions: Path = option(REQUIRED, "CSV: key, predicted; and what else is known: see docs/scoring.md.")
+    trained_on: Path = option(REQUIRED, "CSV of the clips that the model learnt from: key; or a run's clips.csv.")
+    cache: Path | None = _known_cache()
+    data: Path | None = _known_data()
+    splits: Path | None = _known_splits()
+    split: int | None = option(None, "Whose test list; default: the one that is predicted.", least=1, most=MOST_SPLITS)
+    out: Path | None = option(None, "Directory for metrics.json, tables, confusion.png and report.html.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakageSettings(_ClipsKnown):
+    """Settings of the overlap of splits."""
+
+    cache: Path | None = _known_cache()
+    data: Path | None = _known_data()
+    splits: Path | None = _known_splits()
+    format: str = option("text", "What the table is printed as.", choices=FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolSettings(Settings):
     """Settings of a training by two protocols."""
 
-    cache: Path = option(REQUIRED, "A cache with the three splits.", argument=True)
-    run: Path = option(REQUIRED, "Directory for the runs: RUN/split1 to RUN/split3, and RUN/headline.")
+    cache: Path = option(REQUIRED, "A cache with three splits or more.", argument=True)
+    run: Path = option(REQUIRED, "Directory for the runs: RUN/split1, RUN/split2, ... and RUN/headline.")
     training: TrainSettings = field(default_factory=TrainSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     device: str = _device()
@@ -358,7 +415,7 @@ class CompareSettings(Settings):
     runs: tuple[Path, ...] = option(
         REQUIRED, "Run directories, evaluated; the first is the reference.", argument=True, metavar="RUN..."
     )
-    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=max(SPLITS))
+    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=MOST_SPLITS)
     out_of_fold: bool = option(False, "On the training list, by runs of --folds: to choose settings without a test.")
     format: str = _format()
     page: Path | None = option(None, "Write a page too: an .html that needs nothing else.")
@@ -375,7 +432,7 @@ class AblateSettings(Settings):
     """Settings of ablations without training."""
 
     run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
-    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=max(SPLITS))
+    split: int | None = option(None, "Whose test list; default: its own split's.", least=1, most=MOST_SPLITS)
     cache: Path | None = option(None, "The run's cache, if it has moved; of a fine-tuned run one of its own.")
     device: str = _device()
     format: str = _format()

@@ -35,7 +35,7 @@ HERE = {"cache": Path("c"), "run": Path("r")}
         (TuneSettings(unfreeze=-1), "--unfreeze -1: expected at least 0"),
         (TuneSettings(epochs=2, head_epochs=3), "--head-epochs 3: expected 0 to 2"),
         (TuneSettings(train_norms=True, checkpointing=True), "give one of them"),
-        (TrainHeadSettings(**HERE, split="4"), "--split 4: expected one of 1, 2, 3, all"),
+        (TrainHeadSettings(**HERE, split="100"), "--split 100: expected 1 to 99 or all"),
         (TrainHeadSettings(**HERE, head=HeadSettings(hidden=0)), "--hidden 0: expected at least 1"),
         (TrainHeadSettings(**HERE, resume=True, overwrite=True), "--resume goes on .* give one of them"),
         (ExtractSettings(data=Path(), cache=Path(), stall_s=0.0), "--clip-timeout 0.0: expected a number above 0"),
@@ -45,7 +45,7 @@ HERE = {"cache": Path("c"), "run": Path("r")}
         ),
         (ExtractSettings(data=Path(), cache=Path(), workers=0), "--workers 0: expected at least 1"),
         (CompareSettings(runs=(), format="html"), "--format html: expected one of text, markdown, latex"),
-        (AblateSettings(run=Path(), split=4), "--split 4: expected at least 1 and at most 3"),
+        (AblateSettings(run=Path(), split=100), "--split 100: expected at least 1 and at most 99"),
         (SampleSettings(out=Path(), classes=3), "--classes 3: expected an even number"),
     ],
 )

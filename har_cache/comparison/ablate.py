@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..cache.reader import FeatureCache
-from ..data.keys import film_of, source_of
+from ..data.keys import film_of
 from ..data.leakage import CLEAN, groups
 from ..devices import resolve_device
 from ..errors import RunError
 from ..model.config import FINETUNED
 from ..model.ensemble import HeadEnsemble
-from ..model.load import is_encoder_of, listed_clips, load_run_encoder, open_cache
+from ..model.load import is_encoder_of, known_sources, listed_clips, load_run_encoder, open_cache
 from ..model.run import EVALUATIONS, Run, find_runs
 from ..progress import Progress
 from ..settings import AblateSettings
@@ -94,8 +94,9 @@ def ablate(settings: AblateSettings, progress: Progress = Progress()) -> list[Ab
 
 def _ablate(run: Run, cache: FeatureCache, sequences: Sequences, split: int, progress: Progress) -> Ablation:
     test, labels = listed_clips(run, cache, split)
-    keys = [cache.keys[i] for i in test]
-    clips = ClipList(split, tuple(keys), tuple(film_of(source_of(key)) for key in keys))
+    tested = {cache.keys[i]: cache.sources[i] for i in test}
+    keys = list(tested)
+    clips = ClipList(split, tuple(keys), tuple(map(film_of, tested.values())))
     whole, *others = variants(run.load_head(), run.config.training.frames)
     with progress.task("Ablating", "variant", len(others)):
         found = whole.probabilities(sequences, test, keys)
@@ -116,7 +117,7 @@ def _ablate(run: Run, cache: FeatureCache, sequences: Sequences, split: int, pro
         clips=len(keys),
         films=len(set(clips.films)),
         classes=len(run.config.classes),
-        known=sum(group != CLEAN for group in groups(run.clips, keys)),
+        known=sum(group != CLEAN for group in groups(known_sources(run, cache), tested)),
         chance=1 / len(run.config.classes),
         frames=whole.frames,
         ways=sequences.ways,

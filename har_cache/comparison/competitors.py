@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.keys import film_of, source_of
+from ..data.keys import film_of, sources_of
 from ..data.leakage import CLEAN
 from ..errors import FileError, HarCacheError, RunError
 from ..evaluation.results import METRICS, Evaluation, read_evaluation
@@ -22,8 +22,9 @@ Answers = Mapping[int, Mapping[str, float]]  # by split, whose test list it is, 
 
 @dataclass(frozen=True)
 class Competitor:
-    """A run, or those of several splits. `right`: on which clips; `known`: keys of clips that a model knew, or whose
-    source; `linear`: what its linear probes have right, empty where their predictions were not kept.
+    """A run, or those of several splits. `right`: on which clips; `films`: of these clips, by key; `known`: keys of
+    clips that a model knew, or whose source; `linear`: what its linear probes have right, empty where their predictions
+    were not kept.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Competitor:
     classes: Collection[str]
     splits_from: Collection[str]
     right: Answers
+    films: Mapping[str, str]
     known: frozenset[str]
     linear: Mapping[str, Answers]
 
@@ -62,6 +64,7 @@ def read_competitor(path: Path, name: str, split: int | None = None) -> Competit
         classes=frozenset(runs[0].config.classes),
         splits_from=frozenset(evaluation.metrics.splits_from for evaluation in evaluations),
         right=_means(by_list),
+        films={p.key: p.film for evaluation in evaluations for p in evaluation.predictions},
         known=frozenset(p.key for evaluation in evaluations for p in evaluation.predictions if p.subset != CLEAN),
         linear={probe: _means(lists) for probe, lists in of_probes.items()},
     )
@@ -74,8 +77,10 @@ def read_folds(path: Path, name: str) -> Competitor:
     """
     runs = [Run.open(each) for each in find_runs(path)]
     by_list: dict[int, list[Mapping[str, float]]] = {}
+    films: dict[str, str] = {}
     for run in runs:
         right = {key: float(correct) for key, correct in read_out_of_fold(run).items()}
+        films |= {key: film_of(source) for key, source in sources_of(right, run.given_sources).items()}
         by_list.setdefault(run.config.split, []).append(right)
     return Competitor(
         name=name,
@@ -83,6 +88,7 @@ def read_folds(path: Path, name: str) -> Competitor:
         classes=frozenset(runs[0].config.classes),
         splits_from=frozenset(),
         right=_means(by_list),
+        films=films,
         known=frozenset(),
         linear={},
     )
@@ -102,25 +108,36 @@ def common_lists(competitors: Sequence[Competitor]) -> list[ClipList]:
         if other.right.keys() != first.right.keys():
             tested = " against ".join(", ".join(map(str, sorted(each.right))) for each in (other, first))
             raise HarCacheError(f"{what} tested on other lists (split {tested}); choose one with --split")
-    return [_common([each.right[split] for each in competitors], split) for split in sorted(first.right)]
+    lists = [_common([each.right[split] for each in competitors], first, split) for split in sorted(first.right)]
+    for other in competitors[1:]:
+        for key in (key for clips in lists for key in clips.keys):
+            if other.films[key] != first.films[key]:
+                raise HarCacheError(
+                    f"cannot compare {other.path} with {first.path}: {key} is of {other.films[key]} in the one, of "
+                    f"{first.films[key]} in the other; evaluate both again, on the same cache"
+                )
+    return lists
 
 
 def clean_lists(lists: Sequence[ClipList], competitors: Sequence[Competitor]) -> list[ClipList]:
     """The clips of these lists that no competitor knew before, nor their sources; lists without any are not there."""
     known = frozenset().union(*(each.known for each in competitors))
-    return [_chosen(clips, [key for key in clips.keys if key not in known]) for clips in lists if {*clips.keys} - known]
+    films = competitors[0].films
+    kept = [[key for key in clips.keys if key not in known] for clips in lists]
+    return [_chosen(clips, keys, films) for clips, keys in zip(lists, kept, strict=True) if keys]
 
 
-def _common(answers: Sequence[Mapping[str, float]], split: int) -> ClipList:
+def _common(answers: Sequence[Mapping[str, float]], first: Competitor, split: int) -> ClipList:
     keys = [key for key in answers[0] if all(key in other for other in answers)]
     if not keys:
         raise HarCacheError(f"the runs share no clip of the test list of split {split}: choose runs of the same clips")
-    return _chosen(ClipList(split, tuple(frozenset().union(*answers)), ()), keys)
+    return _chosen(ClipList(split, tuple(frozenset().union(*answers)), ()), keys, first.films)
 
 
-def _chosen(clips: ClipList, keys: Sequence[str]) -> ClipList:
-    films = tuple(film_of(source_of(key)) for key in keys)
-    return ClipList(clips.split, tuple(keys), films, clips.left_out + len(clips.keys) - len(keys))
+def _chosen(clips: ClipList, keys: Sequence[str], films: Mapping[str, str]) -> ClipList:
+    return ClipList(
+        clips.split, tuple(keys), tuple(films[key] for key in keys), clips.left_out + len(clips.keys) - len(keys)
+    )
 
 
 def _evaluation(run: Run, path: Path, split: int | None) -> Evaluation:

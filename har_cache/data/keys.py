@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 # What tells the sources of a data set: its file names, as in HMDB51 and UCF101; a column or a pattern that its owner
@@ -53,3 +53,8 @@ def to_keys(classes: Mapping[str, str]) -> dict[str, str]:
         for key, places in named.items()
         for place in places
     }
+
+
+def sources_of(keys: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
+    """The source of each clip by key: the `given` one, or else what its name tells."""
+    return {key: given.get(key) or source_of(key) for key in keys}

@@ -2,30 +2,30 @@
 the clean ones, those of a film that it knows from another class.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from .keys import film_of, source_of
+from .keys import film_of
 
 SEEN, SIBLING, CLEAN = GROUPS = ("seen", "sibling", "clean")
 
 
-def groups(trained: Iterable[str], tested: Iterable[str]) -> list[str]:
-    """The group of each tested clip, by key: `seen` if it is among the trained ones, `sibling` if one of them was cut
-    from the same source, else `clean`.
+def groups(trained: Mapping[str, str], tested: Mapping[str, str]) -> list[str]:
+    """The group of each tested clip: `seen` if it is among the trained ones, `sibling` if one of them was cut from the
+    same source, else `clean`. Clips are given as sources, `<class>/<film>`, by key.
 
     A run's validation clips belong to the trained ones too: its best epoch was picked on them.
     """
-    keys = set(trained)
-    sources = {source_of(key) for key in keys}
-    return [SEEN if key in keys else SIBLING if source_of(key) in sources else CLEAN for key in tested]
+    sources = set(trained.values())
+    return [SEEN if key in trained else SIBLING if source in sources else CLEAN for key, source in tested.items()]
 
 
-def in_other_class(trained: Iterable[str], tested: Iterable[str]) -> list[bool]:
-    """Whether each tested clip, by key, is of a film that the trained ones have in other classes only.
+def in_other_class(trained: Mapping[str, str], tested: Mapping[str, str]) -> list[bool]:
+    """Whether each tested clip is of a film that the trained ones have in other classes only. Clips are given as
+    sources, `<class>/<film>`, by key.
 
     Such a clip is clean. It is no leak, since the look of its film then speaks for a wrong class; yet the model has
     seen the film.
     """
-    sources = {source_of(key) for key in trained}
+    sources = set(trained.values())
     films = {film_of(source) for source in sources}
-    return [source not in sources and film_of(source) in films for source in map(source_of, tested)]
+    return [source not in sources and film_of(source) in films for source in tested.values()]

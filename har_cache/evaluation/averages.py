@@ -46,7 +46,7 @@ def summarise(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def _over_seeds(all_metrics: Sequence[Metrics]) -> dict[str, Any] | None:
-    by_list: dict[tuple[int, int], list[float]] = {}
+    by_list: dict[tuple[int | None, int], list[float]] = {}
     for metrics in all_metrics:
         by_list.setdefault((metrics.trained_on, metrics.split), []).append(metrics.top1)
     several = [values for values in by_list.values() if len(values) > 1]

@@ -3,41 +3,46 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..cache.reader import FeatureCache
+from ..data.keys import FILES
 from ..data.leakage import groups, in_other_class
-from ..data.splits import TEST
 from ..devices import resolve_device
 from ..encoder.architectures.packing import transform_of
 from ..errors import HarCacheError
 from ..finetuning.raw_batches import RawClips
 from ..finetuning.raw_inference import raw_probabilities
 from ..model.config import FINETUNED, Start
-from ..model.load import is_encoder_of, labels_for, listed_clips, load_network, open_cache
+from ..model.load import (
+    is_encoder_of,
+    known_sources,
+    labels_for,
+    listed_clips,
+    load_network,
+    missing_clips,
+    open_cache,
+)
 from ..model.network import CNNBidirectionalRNN
 from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset
 from ..model.writer import writing
-from ..plots import plot_confusion
 from ..progress import Progress
 from ..settings import EvaluateSettings
 from ..statistics.intervals import difference_interval, mcnemar
-from ..storage.files import make_directory, to_csv, write_file
+from ..storage.files import make_directory, remove_file, to_csv, write_file
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.inference import probabilities
 from ..workers.prefetch import FramePrefetcher
 from .averages import summarise
 from .linear_probe import ProbeOutcome, linear_probe, moments
-from .metrics import ScoredClips, per_class
-from .results import Evaluation, Metrics, NotCompared, StartComparison, write_evaluation
-from .tables import LINEAR, LINEAR_HEADER, PER_CLASS, PER_CLASS_HEADER, PREDICTIONS, PREDICTIONS_HEADER, ClipPrediction
-
-CONFUSION = "confusion.png"
+from .metrics import Answers, ScoredClips, write_scored
+from .results import Evaluation, Metrics, NotCompared, StartComparison
+from .tables import LINEAR, LINEAR_HEADER, PROBABILITIES, probability_column
 
 
 def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> list[Evaluation]:
@@ -97,22 +102,25 @@ class _TestLists:
             found = probabilities(head, self.sequences, test, run.config.training.frames)
         if not np.isfinite(found).all():
             raise HarCacheError(f"{run.path}: the model's probabilities are not finite; train it again")
-        keys = [cache.keys[i] for i in test]
+        trained, tested = known_sources(run, cache), {cache.keys[i]: cache.sources[i] for i in test}
         scored = ScoredClips(
             classes=run.config.classes,
-            keys=keys,
-            frames=cache.frames[test],
+            sources=tested,
+            frames=cache.frames[test].tolist(),
             true=labels[test],
-            probabilities=found,
-            groups=groups(run.clips, keys),
-            in_other_class=in_other_class(run.clips, keys),
+            answers=Answers.of(found),
+            groups=groups(trained, tested),
+            in_other_class=in_other_class(trained, tested),
         )
         linear = self._linear_probes(run, labels, test)
         metrics = self._metrics(run, split, scored, failed, linear)
         folder = run.path / EVALUATIONS / f"split{split}"
-        predictions = scored.predictions()
-        _write(folder, metrics, scored, predictions, linear)
-        return Evaluation(folder, metrics, predictions)
+        more = {LINEAR: _linear_table(scored, linear)}
+        if self.settings.probabilities:
+            more[PROBABILITIES] = _probabilities_table(scored, found)
+        else:
+            remove_file(folder / PROBABILITIES)
+        return write_scored(folder, metrics, scored, more)
 
     def _metrics(
         self,
@@ -143,12 +151,14 @@ class _TestLists:
             **scored.figures(),
             linear_on_mean=on_mean,
             linear_on_moments=on_moments,
-            missing=_missing(self.cache, split) | {key: f"failed: {reason}" for key, reason in failed.items()},
+            missing=missing_clips(self.cache, split) | {key: f"failed: {reason}" for key, reason in failed.items()},
             stage_two=compare_with_start(run, scored, self.sequences, self.cache) if tuned else None,
             seed=run.config.training.seed,
             heads=run.config.heads,
             out_of_fold=run.config.out_of_fold,
             validated_on=run.config.validate_on,
+            val_set_apart=run.config.val_set_apart,
+            sources_from=FILES if self.cache.manifest.sources_from == FILES else None,
         )
 
     def _score_frames(
@@ -190,13 +200,6 @@ class _TestLists:
         return self.probes[same]
 
 
-def _missing(cache: FeatureCache, split: int) -> dict[str, str]:
-    """Clips of the test list that the cache lacks, with the reason; they count neither as right nor as wrong."""
-    failed = {failure.key: f"failed: {failure.reason}" for failure in cache.manifest.failures}
-    keys = [key for key, subsets in cache.missing_subsets.items() if subsets[split - 1] == TEST]
-    return {key: failed.get(key, "not on disk when the cache was made") for key in sorted(keys)}
-
-
 def compare_with_start(
     run: Run, scored: ScoredClips, sequences: Sequences, cache: FeatureCache
 ) -> StartComparison | NotCompared:
@@ -234,24 +237,16 @@ def _correct_before(start: Start, keys: Sequence[str], sequences: Sequences, cac
     return found.argmax(1) == labels_for(before, cache)[clips]
 
 
-def _write(
-    folder: Path,
-    metrics: Metrics,
-    scored: ScoredClips,
-    predictions: Sequence[ClipPrediction],
-    linear: Sequence[ProbeOutcome | None],
-) -> None:
-    make_directory(folder)
-    title = f"Test list of split {metrics.split}: {metrics.clips:,} clips, {metrics.top1:.1%} right"
-    plot_confusion(scored.confusions, scored.classes, folder / CONFUSION, title)
-    by_probe = [[scored.classes[i] for i in probe.predicted] if probe else [""] * len(predictions) for probe in linear]
-    classes = per_class(scored.confusions, scored.classes)
-    tables = {
-        PREDICTIONS: to_csv(PREDICTIONS_HEADER, [prediction.row() for prediction in predictions]),
-        LINEAR: to_csv(LINEAR_HEADER, zip(scored.keys, *by_probe, strict=True)),
-        PER_CLASS: to_csv(PER_CLASS_HEADER, map(astuple, classes)),
-    }
-    write_evaluation(folder, metrics, tables)
+def _linear_table(scored: ScoredClips, linear: Sequence[ProbeOutcome | None]) -> bytes:
+    by_probe = [[scored.classes[i] for i in probe.predicted] if probe else [""] * len(scored.keys) for probe in linear]
+    return to_csv(LINEAR_HEADER, zip(scored.keys, *by_probe, strict=True))
+
+
+def _probabilities_table(scored: ScoredClips, found: np.ndarray) -> bytes:
+    """All probabilities, float (clips, classes), exactly, as `har-cache score` reads them."""
+    header = ("key", "predicted", *map(probability_column, scored.classes))
+    rows = zip(scored.predictions(), found.astype(np.float64).tolist(), strict=True)
+    return to_csv(header, [(p.key, p.predicted, *map(repr, each)) for p, each in rows])
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -1,8 +1,9 @@
 """Probabilities and true classes -> figures and tables. Accuracies are shares of 1, not percent."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,33 @@ from sklearn.metrics import confusion_matrix, f1_score, log_loss, recall_score
 from ..data.hmdb51 import TAG_WORDS, parse_tags
 from ..data.keys import film_of, source_of
 from ..data.leakage import GROUPS
-from ..statistics.calibration import calibration_error
+from ..plots import plot_confusion
+from ..statistics.calibration import calibration_error, confidence_error
 from ..statistics.intervals import accuracy_interval
-from .results import Accuracy, ConfusedPair, Leakage, TagAccuracy
-from .tables import ClipPrediction, join_names
+from ..storage.files import make_directory, to_csv
+from .results import Accuracy, ConfusedPair, Evaluation, Leakage, Metrics, TagAccuracy, write_evaluation
+from .tables import CONFUSION, PER_CLASS, PER_CLASS_HEADER, PREDICTIONS, ClipPrediction, join_names, predictions_table
 
 _PAIRS = 10
+_FIVE = 5
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model takes clips for. `ranking`: int (clips, n), classes, the likeliest first, as many as are known;
+    `confidence`: float (clips), the probability of the likeliest; `probabilities`: float (clips, classes), of all. None
+    where they are not known.
+    """
+
+    ranking: np.ndarray
+    confidence: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray) -> "Answers":
+        """Where all probabilities are known, float (clips, classes)."""
+        ranking = ranked(probabilities)
+        return cls(ranking, np.take_along_axis(probabilities, ranking[:, :1], 1)[:, 0], probabilities)
 
 
 @dataclass(frozen=True)
@@ -39,38 +61,43 @@ class ClassScores:
 class ScoredClips:
     """The clips of a test list, what they are, and what the model takes them for; all in one order.
 
-    frames: int (clips); true: int (clips), indices into `classes`; probabilities: float (clips, classes); groups: what
-    the model knew of each clip before, seen, sibling or clean; in_other_class: bool for each clip, whether the model
-    knew its film from other classes only.
+    sources: of each clip by its key; frames: how many each has, or None; true: int (clips), indices into `classes`;
+    groups: what the model knew of each clip before, seen, sibling or clean; in_other_class: bool for each clip, whether
+    the model knew its film from other classes only.
     """
 
     classes: Sequence[str]
-    keys: Sequence[str]
-    frames: np.ndarray
+    sources: Mapping[str, str]
+    frames: Sequence[int | None]
     true: np.ndarray
-    probabilities: np.ndarray
+    answers: Answers
     groups: Sequence[str]
     in_other_class: Sequence[bool]
 
     @cached_property
+    def keys(self) -> Sequence[str]:
+        """The clips' keys."""
+        return list(self.sources)
+
+    @cached_property
     def films(self) -> Sequence[str]:
         """The film that each clip was cut from, whatever its class."""
-        return [film_of(source_of(key)) for key in self.keys]
+        return [film_of(source) for source in self.sources.values()]
 
     @cached_property
     def correct(self) -> np.ndarray:
         """Which clips the model has right, bool (clips)."""
-        return self._order[:, 0] == self.true
+        return self._predicted == self.true
 
     @cached_property
     def confusions(self) -> np.ndarray:
         """int64 (classes, classes): true classes as rows, predicted ones as columns."""
-        return confusion_matrix(self.true, self._order[:, 0], labels=range(len(self.classes)))
+        return confusion_matrix(self.true, self._predicted, labels=range(len(self.classes)))
 
     def figures(self) -> dict[str, Any]:
         """The fields of `Metrics` that come from the predictions."""
         return {
-            **scores(self.true, self.probabilities),
+            **scores(self.true, self.answers, len(self.classes)),
             "films": len(set(self.films)),
             "interval": accuracy_interval(self.correct, self.films),
             "leakage": self._leakage(),
@@ -80,22 +107,24 @@ class ScoredClips:
 
     def predictions(self) -> list[ClipPrediction]:
         """What predictions.csv holds."""
+        ranking, confidence = self.answers.ranking[:, :_FIVE], self.answers.confidence
         return [
             ClipPrediction(
                 key=key,
                 true=self.classes[self.true[i]],
                 predicted=self.classes[order[0]],
-                probability=float(self.probabilities[i, order[0]]),
-                top5=join_names(self.classes[j] for j in order),
+                probability=None if confidence is None else float(confidence[i]),
+                top5=join_names(self.classes[j] for j in order) if len(order) > 1 else "",
                 subset=self.groups[i],
-                frames=int(self.frames[i]),
+                frames=self.frames[i],
+                source="" if source == source_of(key) else source,
             )
-            for i, (key, order) in enumerate(zip(self.keys, self._order[:, :5], strict=True))
+            for i, ((key, source), order) in enumerate(zip(self.sources.items(), ranking, strict=True))
         ]
 
-    @cached_property
-    def _order(self) -> np.ndarray:
-        return ranked(self.probabilities)
+    @property
+    def _predicted(self) -> np.ndarray:
+        return self.answers.ranking[:, 0]
 
     def _leakage(self) -> Leakage:
         of_groups = {name: self._accuracy([group == name for group in self.groups]) for name in GROUPS}
@@ -113,26 +142,49 @@ def ranked(probabilities: np.ndarray) -> np.ndarray:
     return np.argsort(-probabilities, axis=1, kind="stable")
 
 
-def scores(true: np.ndarray, probabilities: np.ndarray) -> dict[str, float | None]:
+def scores(true: np.ndarray, answers: Answers, classes: int) -> dict[str, float | None]:
     """top1, top5, loss (nats), macro_f1, mean_class_accuracy, calibration_error; F1 and class accuracy over the classes
-    that have clips; top5 is None for five classes or fewer.
+    that have clips; top5 is None for five classes or fewer. None is what takes more than the answers tell.
 
-    true: int (clips), at least one; probabilities: float (clips, classes).
+    true: int (clips), at least one.
     """
-    order = ranked(probabilities)
-    hits = order == true[:, None]
-    exact = probabilities.astype(np.float64)
-    exact /= exact.sum(1, keepdims=True)
+    hits = answers.ranking == true[:, None]
     present = np.unique(true)
-    predicted = order[:, 0]
+    predicted = answers.ranking[:, 0]
     return {
         "top1": float(hits[:, 0].mean()),
-        "top5": float(hits[:, :5].any(1).mean()) if hits.shape[1] > 5 else None,
-        "loss": float(log_loss(true, exact, labels=range(exact.shape[1]))),
+        "top5": float(hits[:, :_FIVE].any(1).mean()) if hits.shape[1] >= _FIVE < classes else None,
+        **_loss_and_calibration(true, answers),
         "macro_f1": float(f1_score(true, predicted, labels=present, average="macro", zero_division=0)),
         "mean_class_accuracy": float(recall_score(true, predicted, labels=present, average="macro", zero_division=0)),
-        "calibration_error": calibration_error(exact, true),
     }
+
+
+def _loss_and_calibration(true: np.ndarray, answers: Answers) -> dict[str, float | None]:
+    if answers.probabilities is None:
+        known = answers.confidence
+        error = None if known is None else confidence_error(known, answers.ranking[:, 0] == true)
+        return {"loss": None, "calibration_error": error}
+    exact = answers.probabilities.astype(np.float64)
+    exact /= exact.sum(1, keepdims=True)
+    loss = float(log_loss(true, exact, labels=range(exact.shape[1])))
+    return {"loss": loss, "calibration_error": calibration_error(exact, true)}
+
+
+def write_scored(folder: Path, metrics: Metrics, scored: ScoredClips, more: Mapping[str, bytes]) -> Evaluation:
+    """Write an evaluation into its folder, with `more` tables by name. Raises FileError."""
+    make_directory(folder)
+    title = f"Test list of split {metrics.split}: {metrics.clips:,} clips, {metrics.top1:.1%} right"
+    plot_confusion(scored.confusions, scored.classes, folder / CONFUSION, title)
+    predictions = scored.predictions()
+    classes = per_class(scored.confusions, scored.classes)
+    tables = {
+        PREDICTIONS: predictions_table(predictions),
+        **more,
+        PER_CLASS: to_csv(PER_CLASS_HEADER, map(astuple, classes)),
+    }
+    write_evaluation(folder, metrics, tables)
+    return Evaluation(folder, metrics, predictions)
 
 
 def per_class(matrix: np.ndarray, classes: Sequence[str]) -> list[ClassScores]:

@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page: RUN/report.html."""
+"""A run, or predictions that were scored, as one self-contained HTML page: report.html."""
 
 import base64
 import io
@@ -20,10 +20,9 @@ from ..storage.files import read_file, write_file
 from ..video.decode import read_frames, spread
 from . import summary
 from .averages import summarise
-from .evaluate import CONFUSION
 from .pages import render_page
 from .results import METRICS, Evaluation, Metrics, read_evaluation
-from .tables import PER_CLASS, PER_CLASS_HEADER, read_rows
+from .tables import CONFUSION, PER_CLASS, PER_CLASS_HEADER, read_rows
 
 _MISTAKES = 12
 _PICTURES = 6  # of a clip
@@ -32,7 +31,7 @@ _QUALITY = 72
 
 
 def report(run_path: Path, data: Path | None = None, progress: Progress = Progress()) -> Path:
-    """Write the page of an evaluated run, or of a run of the three splits; gives its path.
+    """Write the page of an evaluated run, or of runs of several splits; gives its path.
 
     `data`: the data set, for film strips of the surest mistakes. Raises HarCacheError where the run has not been
     evaluated, a file of the evaluation is missing or damaged, or `data` is no data set.
@@ -41,16 +40,8 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
     videos = _videos(data, runs[0]) if data else None
     evaluations = [_evaluations(run) for run in runs]
     own = [found[0] for found in evaluations]
-    page = render_page(
-        "har_cache.evaluation",
-        "report.html",
-        name=run_path.resolve().name,
-        summary=summary,
-        with_videos=videos is not None,
-        over_splits=summarise(own) if len(runs) > 1 else None,
-        test_lists=[_test_list(evaluation.metrics) for evaluation in own],
-        runs=[_run(run, found, videos, progress) for run, found in zip(runs, evaluations, strict=True)],
-    )
+    shown = [_run(run, found, videos, progress) for run, found in zip(runs, evaluations, strict=True)]
+    page = _page(f"run {run_path.resolve().name}", own, shown, videos)
     out = run_path / REPORT
     with writing(run_path, progress.say):
         write_file(out, page)
@@ -67,6 +58,32 @@ def _videos(data: Path, run: Run) -> Mapping[str, Path]:
     return {key: path for key, path in files.items() if path.exists()} if places else read_index(data).paths
 
 
+def report_scored(evaluation: Evaluation, settings: Mapping[str, str]) -> Path:
+    """Write the page of predictions that were scored into the folder of their evaluation; gives its path. `settings`:
+    what is said of them. Raises HarCacheError as `report` does.
+    """
+    shown = {**_figures([evaluation], None, Progress()), "training": None, "settings": settings}
+    out = evaluation.folder / REPORT
+    write_file(out, _page(f"predictions {evaluation.folder.resolve().name}", [evaluation], [shown], None))
+    return out
+
+
+def _page(
+    title: str, own: Sequence[Evaluation], runs: Sequence[Mapping[str, Any]], videos: Mapping[str, Path] | None
+) -> bytes:
+    """`own`: of each run that on the list of its own split."""
+    return render_page(
+        "har_cache.evaluation",
+        "report.html",
+        title=title,
+        summary=summary,
+        with_videos=videos is not None,
+        over_splits=summarise(own) if len(runs) > 1 else None,
+        test_lists=[_test_list(evaluation.metrics) for evaluation in own],
+        runs=runs,
+    )
+
+
 def _evaluations(run: Run) -> list[Evaluation]:
     """All evaluations of the model that the run holds now, that on its own split first."""
     found = [read_evaluation(path.parent) for path in sorted((run.path / EVALUATIONS).glob(f"split*/{METRICS}"))]
@@ -80,6 +97,14 @@ def _run(
     run: Run, evaluations: Sequence[Evaluation], videos: Mapping[str, Path] | None, progress: Progress
 ) -> dict[str, Any]:
     """Context of the template for a run. Raises RunError where a file of its evaluation is missing or damaged."""
+    curves = run.path / CURVES
+    training = {"path": run.path, "config": run.config, "curves": _png(curves) if curves.exists() else None}
+    return {**_figures(evaluations, videos, progress), "training": training, "settings": run.config.to_dict()}
+
+
+def _figures(
+    evaluations: Sequence[Evaluation], videos: Mapping[str, Path] | None, progress: Progress
+) -> dict[str, Any]:
     metrics, folder = evaluations[0].metrics, evaluations[0].folder
     try:
         classes = read_rows(folder / PER_CLASS, PER_CLASS_HEADER)
@@ -87,11 +112,8 @@ def _run(
     except FileError as error:
         raise RunError(f"{error}; run `har-cache evaluate` again") from error
     wrong = [prediction for prediction in evaluations[0].predictions if not prediction.correct]
-    surest = [vars(p) for p in sorted(wrong, key=lambda p: (-p.probability, p.key))[:_MISTAKES]]
+    surest = [vars(p) for p in sorted(wrong, key=lambda p: (-(p.probability or 0.0), p.key))[:_MISTAKES]]
     return {
-        "path": run.path,
-        "config": run.config,
-        "curves": _png(run.path / CURVES) if (run.path / CURVES).exists() else None,
         "metrics": metrics,
         "test_lists": [_test_list(evaluation.metrics) for evaluation in evaluations],
         "confusion": confusion,

@@ -15,6 +15,7 @@ from .tables import TABLES, ClipPrediction, read_predictions
 
 SCHEMA, SCHEMA_1 = "har-evaluation/2", "har-evaluation/1"  # the first one had no seal
 METRICS = "metrics.json"
+SCORED = "scored"  # stage of a model whose predictions alone are known
 _FILES = "files"
 
 
@@ -119,25 +120,31 @@ class Metrics:
     were by films; its intervals are by class and film. `stage_two`: of a fine-tuned run alone. `calibration_error`:
     expected, a share of 1, and `seed`, both None in an evaluation of before; `heads`, `out_of_fold`: of a run that is
     the mean of so many heads. `validated_on`: of which split the whole test list picked the best epoch, where no clip
-    was held out for that; `val_clips` are then those of it that did not train.
+    was held out for that; `val_clips` are then those of it that did not train. `val_set_apart`: true where the data set
+    sets apart the clips that picked it, else None. `sources_from`: FILES where each file is taken for a source of its
+    own, else None.
+
+    Of a model whose predictions alone are known the stage is SCORED, and what they do not tell is None: `trained_on`,
+    `model_sha256`, `projection_fit`, `top5`, `loss`, `calibration_error`, `seed`, the linear probes; `fingerprint` is
+    that of the cache that knows the clips, None without one.
     """
 
     stage: str
     split: int
-    trained_on: int
+    trained_on: int | None
     splits_from: str
     train_clips: int
     val_clips: int
-    fingerprint: str
-    model_sha256: str
-    projection_fit: str
+    fingerprint: str | None
+    model_sha256: str | None
+    projection_fit: str | None
     projection_saw_test_clips: bool
     clips: int
     classes: int
     chance: float
     top1: float
     top5: float | None
-    loss: float
+    loss: float | None
     macro_f1: float
     mean_class_accuracy: float
     interval: Interval | None
@@ -154,6 +161,8 @@ class Metrics:
     heads: int | None = None
     out_of_fold: OutOfFold | None = None
     validated_on: int | None = None
+    val_set_apart: bool | None = None
+    sources_from: str | None = None
 
     @property
     def has_top5(self) -> bool:
@@ -163,7 +172,7 @@ class Metrics:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         values = {"schema": SCHEMA, **dataclasses.asdict(self)}
-        of_some = ("stage_two", "heads", "out_of_fold")
+        of_some = ("stage_two", "heads", "out_of_fold", "val_set_apart", "sources_from")
         return {name: value for name, value in values.items() if value is not None or name not in of_some}
 
 

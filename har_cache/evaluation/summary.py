@@ -7,12 +7,18 @@ from ..data.leakage import GROUPS
 from ..model.config import FINETUNED
 from ..statistics.intervals import LEAST_FILMS, Interval
 from .averages import summarise
-from .results import Accuracy, Evaluation, Metrics, NotCompared
+from .results import SCORED, Accuracy, Evaluation, Metrics, NotCompared
 
 CONFOUNDED = (
     "A mark goes with the class as well (some classes are filmed from the front, others not): what differs between its "
     "values may be the classes"
 )
+GROUP_WORDS = {  # of what a model knew of a clip before
+    "seen": "it was trained or validated on the clip itself",
+    "sibling": "on another clip of its film and class",
+    "clean": "on neither",
+    "of a known film": "of the clean ones: on another class of its film",
+}
 TAG_TITLES = {
     "body": "visible body",
     "camera": "camera motion",
@@ -41,6 +47,7 @@ def lines(metrics: Metrics) -> list[str]:
         other_class,
         gain,
         missing_clips,
+        sources_warning,
         earlier_intervals,
         projection_warning,
     )
@@ -61,7 +68,11 @@ def protocol(metrics: Metrics) -> str:
     """The protocol: training clips, and the clips that decided which weights were kept."""
     lists = "the data set's split lists" if metrics.splits_from == "lists" else "splits drawn by source"
     what = "what was kept decided" if metrics.stage == FINETUNED else "best epoch picked"
-    picked = f"; {what} on {metrics.val_clips:,} more, held out by source" if metrics.val_clips else ""
+    how = "which the data set sets apart for that" if metrics.val_set_apart else "held out by source"
+    picked = f"; {what} on {metrics.val_clips:,} more, {how}" if metrics.val_clips else ""
+    if metrics.stage == SCORED:
+        validated = f", and validated on {metrics.val_clips:,} more" if metrics.val_clips else ""
+        return f"Protocol: trained on {metrics.train_clips:,} clips{validated}, as is said of it; {lists}"
     if (folds := metrics.out_of_fold) and metrics.heads:
         picked = (
             f" by {metrics.heads} heads, each of which validates on the films that it has not seen: {folds.clips:,} "
@@ -150,10 +161,21 @@ def missing_clips(metrics: Metrics) -> str:
         return ""
     failed = sum(reason.startswith("failed") for reason in missing.values())
     listed = metrics.clips + len(missing)
+    where = "not in the cache" if metrics.fingerprint else "not there, nor predicted"
     return (
-        f"Missing: {len(missing):,} of the {listed:,} clips of the test list are not in the cache "
+        f"Missing: {len(missing):,} of the {listed:,} clips of the test list are {where} "
         f"({failed:,} failed, {len(missing) - failed:,} not on disk), and are not counted: "
         f"{', '.join(list(missing)[:3])}{', ...' if len(missing) > 3 else ''}"
+    )
+
+
+def sources_warning(metrics: Metrics) -> str:
+    """That each file is taken for a source of its own, where it is; else empty."""
+    if metrics.sources_from is None:
+        return ""
+    return (
+        "WARNING: each file is taken for a source of its own: clips of one film or person may be on both sides, and "
+        "intervals be too narrow; say with `har-cache extract --source-pattern` what a clip is of"
     )
 
 
@@ -200,11 +222,15 @@ def _of_others(all_clips: Accuracy, some: Accuracy) -> float:
 
 
 def _evaluation(evaluation: Evaluation) -> str:
-    metrics = evaluation.metrics
+    return f"{figures(evaluation.metrics)}\nFiles: {evaluation.folder}"
+
+
+def figures(metrics: Metrics) -> str:
+    """All figures, a line each."""
     found = [
         *lines(metrics),
-        f"Macro F1 {percent(metrics.macro_f1)}, mean class accuracy {percent(metrics.mean_class_accuracy)}, "
-        f"loss {metrics.loss:.3f}{_calibration(metrics)}",
+        f"Macro F1 {percent(metrics.macro_f1)}, mean class accuracy {percent(metrics.mean_class_accuracy)}"
+        f"{_loss(metrics)}{_calibration(metrics)}",
     ]
     if metrics.confused:
         pairs = [f"{pair.true} as {pair.predicted} ({pair.clips})" for pair in metrics.confused[:5]]
@@ -214,7 +240,11 @@ def _evaluation(evaluation: Evaluation) -> str:
         tags.setdefault(row.tag, []).append(f"{row.value} {percent(row.top1)} ({row.clips})")
     found += [f"By {TAG_TITLES[tag]}: {', '.join(values)}" for tag, values in tags.items()]
     found += [CONFOUNDED] if tags else []
-    return "\n".join([*found, f"Files: {evaluation.folder}"])
+    return "\n".join(found)
+
+
+def _loss(metrics: Metrics) -> str:
+    return "" if metrics.loss is None else f", loss {metrics.loss:.3f}"
 
 
 def _calibration(metrics: Metrics) -> str:

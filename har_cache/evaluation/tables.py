@@ -1,4 +1,6 @@
-"""The tables of an evaluation, predictions.csv, linear.csv and per_class.csv: their columns, how they are read back."""
+"""The tables of an evaluation: their columns, and how they are read back. predictions.csv, linear.csv, per_class.csv
+and, where they are asked for, all probabilities.
+"""
 
 import dataclasses
 import re
@@ -9,15 +11,21 @@ from typing import Any
 
 from ..data.keys import film_of, source_of
 from ..errors import FileError
-from ..storage.files import read_csv
+from ..storage.files import read_csv, to_csv
 
-TABLES = PREDICTIONS, LINEAR, PER_CLASS = "predictions.csv", "linear.csv", "per_class.csv"
+TABLES = PREDICTIONS, LINEAR, PER_CLASS, PROBABILITIES = (
+    "predictions.csv",
+    "linear.csv",
+    "per_class.csv",
+    "probabilities.csv",
+)
+CONFUSION = "confusion.png"
 LINEAR_HEADER = ("key", "linear_on_mean", "linear_on_moments")  # the class that each probe predicts, or nothing
 PER_CLASS_HEADER = ("class", "support", "precision", "recall", "f1", "mostly_taken_for")
 _NAME = re.compile(r"(?:^|\|)((?:[^\\|]|\\.)*)", re.DOTALL)  # one of several that `join_names` has joined
 _KINDS: dict[str, Callable[[str], Any]] = {  # of the columns that hold no texts
-    "probability": float,
-    "frames": int,
+    "probability": lambda text: float(text) if text else None,
+    "frames": lambda text: int(text) if text else None,
     "support": int,
     "precision": lambda text: float(text) if text else None,
     "recall": lambda text: float(text) if text else None,
@@ -30,16 +38,18 @@ class ClipPrediction:
     """A row of predictions.csv: a clip by its key, its class, and the likeliest one with its probability.
 
     `top5`: the five likeliest classes, as `join_names` writes them; `subset`: what the model knew of the clip before,
-    seen, sibling or clean; `frames`: how many the clip has.
+    seen, sibling or clean; `frames`: how many the clip has; `source`: what it was cut from, empty where its name tells.
+    `probability` and `frames` are None, and `top5` empty, where they are not known, as of a model of others.
     """
 
     key: str
     true: str
     predicted: str
-    probability: float
+    probability: float | None
     top5: str
     subset: str
-    frames: int
+    frames: int | None
+    source: str = ""
 
     @property
     def correct(self) -> bool:
@@ -49,12 +59,13 @@ class ClipPrediction:
     @property
     def film(self) -> str:
         """The film that the clip was cut from, whatever its class."""
-        return film_of(source_of(self.key))
+        return film_of(self.source or source_of(self.key))
 
     def row(self) -> tuple[Any, ...]:
-        """As it stands in the file."""
-        values = {**vars(self), "probability": f"{self.probability:.6f}"}
-        return tuple(values.values())
+        """As it stands in the file, without its source."""
+        probability = "" if self.probability is None else f"{self.probability:.6f}"
+        values = {**vars(self), "probability": probability, "frames": "" if self.frames is None else self.frames}
+        return tuple(values[name] for name in PREDICTIONS_HEADER)
 
 
 def join_names(names: Iterable[str]) -> str:
@@ -67,12 +78,29 @@ def split_names(text: str) -> list[str]:
     return [re.sub(r"\\(.)", r"\1", name, flags=re.DOTALL) for name in _NAME.findall(text)]
 
 
-PREDICTIONS_HEADER = tuple(field.name for field in dataclasses.fields(ClipPrediction))
+_COLUMNS = tuple(field.name for field in dataclasses.fields(ClipPrediction))
+PREDICTIONS_HEADER, _SOURCE = _COLUMNS[:-1], _COLUMNS[-1]
+
+
+def predictions_table(predictions: Sequence[ClipPrediction]) -> bytes:
+    """predictions.csv, with sources where names do not tell them of all clips."""
+    if not any(prediction.source for prediction in predictions):
+        return to_csv(PREDICTIONS_HEADER, [prediction.row() for prediction in predictions])
+    rows = [(*prediction.row(), prediction.source or source_of(prediction.key)) for prediction in predictions]
+    return to_csv((*PREDICTIONS_HEADER, _SOURCE), rows)
+
+
+def probability_column(class_name: str) -> str:
+    """What the column of a class's probabilities is called: as the class, or with `p:` before it where another column
+    has that name.
+    """
+    others = (*PREDICTIONS_HEADER, _SOURCE, "confidence")
+    return f"p:{class_name}" if class_name in others or class_name.startswith("p:") else class_name
 
 
 def read_predictions(folder: Path) -> list[ClipPrediction]:
     """The predictions of the evaluation in this folder. Raises FileError where they are missing or damaged."""
-    return [ClipPrediction(**row) for row in read_rows(folder / PREDICTIONS, PREDICTIONS_HEADER)]
+    return [ClipPrediction(**row) for row in read_rows(folder / PREDICTIONS, PREDICTIONS_HEADER, _SOURCE)]
 
 
 def read_linear(folder: Path) -> dict[str, dict[str, str]] | None:
@@ -85,9 +113,13 @@ def read_linear(folder: Path) -> dict[str, dict[str, str]] | None:
     return {row.pop("key"): row for row in read_rows(path, LINEAR_HEADER)}
 
 
-def read_rows(path: Path, header: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a table of an evaluation, numbers as such. Raises FileError where it is missing or damaged."""
+def read_rows(path: Path, header: Sequence[str], last: str = "") -> list[dict[str, Any]]:
+    """The rows of a table of an evaluation, numbers as such; it may have one more column, the `last`. Raises FileError
+    where it is missing or damaged.
+    """
     found, *rows = read_csv(path) or [[]]
+    if last and found[-1:] == [last]:
+        header = [*header, last]
     if tuple(found) != tuple(header) or any(len(row) != len(header) for row in rows):
         raise FileError(f"{path}: damaged (expected {','.join(header)})")
     try:

@@ -72,7 +72,8 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
 
 def _finetune(settings: FinetuneSettings, inputs: "_Inputs", config: RunConfig, progress: Progress) -> Finetuned:
     device, training, clips = config.device, settings.training, inputs.start.clips
-    if not begin(settings.run, config, clips, settings.resume, settings.overwrite, say=progress.say):
+    sources = inputs.start.given_sources
+    if not begin(settings.run, config, clips, settings.resume, settings.overwrite, say=progress.say, sources=sources):
         return Finetuned(Run.open(settings.run), None, {})
     system.limit_threads()
     workers, before = settings.workers or _default_workers(device), inputs.start.config.training.frames

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..cache.recipe import Recipe
 from ..errors import FileError, RunError, SettingError
 from ..options import Settings
-from ..settings import SPLITS, HeadSettings, TrainSettings, TuneSettings
+from ..settings import HeadSettings, TrainSettings, TuneSettings
 from ..storage.files import read_sealed_json, seal, write_file
 from ..storage.parsing import parse, to_json_types
 
@@ -105,7 +105,8 @@ class RunConfig:
 
     `fold`: which clips of the training list validate, None where the seed drew them, as it once did; `folds`: into how
     many parts the list is divided, with a head for each: `fold` is one of them, or None in the run that is their mean,
-    which alone has `out_of_fold`; `validate_on`: of which split the whole test list validates, with none held out.
+    which alone has `out_of_fold`; `validate_on`: of which split the whole test list validates, with none held out;
+    `val_set_apart`: true where the clips that validate are those that the data set sets apart for that, else None.
     `files`: sha256 of the run's tables by name, of those that are written for good; none in runs of before.
     `recipe`: of the embeddings that stage two learnt from; `data`, `started_from`, `skipped` (reason by key) and, once
     it is finished, `choice`: of a fine-tuned run alone. Runs of an earlier version have no `choice`, and kept the tuned
@@ -124,6 +125,7 @@ class RunConfig:
     folds: int | None = None
     out_of_fold: OutOfFold | None = None
     validate_on: int | None = None
+    val_set_apart: bool | None = None
     device: str = ""
     projection_fit: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -168,8 +170,8 @@ class RunConfig:
         if tuned and None in (config.data, config.started_from):
             raise RunError(f"{where}: does not say what it was fine-tuned on")
         for name, value in (("split", config.split), ("validate_on", config.validate_on)):
-            if value not in (*SPLITS, *([None] if name == "validate_on" else [])):
-                raise RunError(f"{where}: {name} is {value}, expected one of {', '.join(map(str, SPLITS))}")
+            if value is not None and value < 1:
+                raise RunError(f"{where}: {name} is {value}, expected 1 or more")
         if config.folds is not None and not 2 <= config.folds <= _MOST_FOLDS:
             raise RunError(f"{where}: folds is {config.folds}, expected 2 to {_MOST_FOLDS}")
         if config.best and not config.model_sha256:

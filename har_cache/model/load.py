@@ -115,10 +115,39 @@ def labels_for(run: Run, cache: FeatureCache) -> np.ndarray:
     return np.array([place.get(name, -1) for name in cache.classes], np.int64)[cache.labels]
 
 
+def check_splits(cache: FeatureCache, *splits: int, option: str = "--split") -> None:
+    """Raise HarCacheError where the cache has no splits, or not these, which `option` asks for."""
+    if not cache.splits:
+        raise CacheError(
+            f"{cache.path}: its clips have no labels and no splits: there is nothing to train on or to be scored on; "
+            "extract from folders of classes, or with lists that say the class of each clip"
+        )
+    for split in splits:
+        if split not in cache.splits:
+            there = f"splits 1 to {len(cache.splits)}" if len(cache.splits) > 1 else "split 1 alone"
+            raise SettingError(f"{option} {split}: {cache.path} has {there}")
+
+
+def known_sources(run: Run, cache: FeatureCache) -> dict[str, str]:
+    """The source of each clip that the run used, by key: as the cache says now, where it knows the clip, else as the
+    run does.
+    """
+    given = {**cache.manifest.sources, **dict(zip(cache.keys, cache.sources, strict=True))}
+    return {key: given.get(key, source) for key, source in run.sources.items()}
+
+
+def missing_clips(cache: FeatureCache, split: int) -> dict[str, str]:
+    """Clips of the test list that the cache lacks, with the reason; they count neither as right nor as wrong."""
+    failed = {failure.key: f"failed: {failure.reason}" for failure in cache.manifest.failures}
+    keys = [key for key, subsets in cache.missing_subsets.items() if subsets[split - 1] == TEST]
+    return {key: failed.get(key, "not on disk when the cache was made") for key in sorted(keys)}
+
+
 def listed_clips(run: Run, cache: FeatureCache, split: int) -> tuple[np.ndarray, np.ndarray]:
     """The clips of the test list of `split` that the cache holds, int64 (n), and the labels of all its clips, as
     `labels_for`. Raises HarCacheError where there are none, or one is of a class that the run does not know.
     """
+    check_splits(cache, split)
     test, labels = np.flatnonzero(cache.subsets[:, split - 1] == TEST), labels_for(run, cache)
     if not len(test):
         raise HarCacheError(f"{cache.path} holds no clip of the test list of split {split}; choose another --split")

@@ -1,7 +1,9 @@
 """A run directory, read: what it is called, which clips trained, and the weights that came of it."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import safetensors
@@ -9,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ..data.keys import sources_of
 from ..errors import FileError, RunError
 from ..storage.files import file_sha256, read_csv, read_file, sha256
 from .config import CONFIG, HEAD, RunConfig, read_config
@@ -20,6 +23,7 @@ BEST, LAST, MODEL = "best.ckpt", "last.ckpt", "model.safetensors"
 ENCODER = "encoder.safetensors"  # of the cache; a fine-tuned run has its own encoder in MODEL
 EVALUATIONS, REPORT = "evaluate", "report.html"
 FOLDS, OUT_OF_FOLD = "folds", "out_of_fold.csv"  # of a run that is the mean of several heads
+CLIPS_HEADER = ("key", "subset", "source")  # the last only where names do not tell it
 TRAINS, VALIDATES = SUBSETS = ("train", "val")
 _SUBSET = re.compile(r"train|val|fold[0-9]+")
 _GROUP = re.compile(r"(split|seed)([0-9]+)")
@@ -29,12 +33,14 @@ _GROUP = re.compile(r"(split|seed)([0-9]+)")
 class Run:
     """A finished run. `clips` says which subset each clip that it used was in, by key: `train`, `val`, or, of several
     heads, the fold in which it validates, as `fold_subset` names it, while it trains the others. One that trained and
-    validated, which is so with `--validate-on` alone, counts as `train`.
+    validated, which is so with `--validate-on` alone, counts as `train`. `given_sources`: of each clip, by key, where
+    names do not tell them.
     """
 
     path: Path
     config: RunConfig
     clips: dict[str, str]
+    given_sources: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -45,7 +51,12 @@ class Run:
             raise RunError(f"{path}: {kind}; make one with `har-cache train-head --run {path}`")
         if not config.finished:
             raise RunError(f"{path}: training is not finished; go on with `har-cache train-head --resume`")
-        return cls(path, config, read_clips(path, config))
+        return cls(path, config, read_clips(path, config), _given_sources(path, config))
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """The source of each clip that it used, by key."""
+        return sources_of(self.clips, self.given_sources)
 
     @property
     def model_sha256(self) -> str:
@@ -123,16 +134,30 @@ def fold_subset(fold: int) -> str:
 
 def read_clips(path: Path, config: RunConfig) -> dict[str, str]:
     """The subset of each clip, by key. Raises HarCacheError."""
+    return {key: subset for key, subset, *_ in _clip_rows(path, config)}
+
+
+def read_sources(path: Path, config: RunConfig) -> dict[str, str]:
+    """The source of each clip, by key. Raises HarCacheError."""
+    return sources_of(read_clips(path, config), _given_sources(path, config))
+
+
+def _given_sources(path: Path, config: RunConfig) -> dict[str, str]:
+    return {key: given[0] for key, _, *given in _clip_rows(path, config) if given}
+
+
+def _clip_rows(path: Path, config: RunConfig) -> list[list[str]]:
+    """key, subset and, where names do not tell it of all clips, source."""
     file = path / CLIPS
     try:
         check_table(file, config)
-        rows = read_csv(file)
+        header, *rows = read_csv(file) or [[]]
     except FileError as error:
         raise RunError(f"{error}; train again with --overwrite") from error
-    header, rows = rows[:1], rows[1:]
-    if header != [["key", "subset"]] or any(len(row) != 2 or not _SUBSET.fullmatch(row[1]) for row in rows):
+    known = tuple(header) in (CLIPS_HEADER, CLIPS_HEADER[:2])
+    if not known or any(len(row) != len(header) or not _SUBSET.fullmatch(row[1]) for row in rows):
         raise RunError(f"{file}: damaged; expected rows of key,train or key,val or key,fold and its number")
-    return dict(rows)
+    return rows
 
 
 def check_table(file: Path, config: RunConfig) -> None:

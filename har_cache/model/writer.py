@@ -5,16 +5,33 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import safetensors.torch
 from torch import nn
 
+from ..data.keys import sources_of
 from ..devices import Say, changed_versions, kind_of, warn
 from ..errors import RunError
 from ..storage.files import foreign_names, make_directory, remove_file, sha256, to_csv, write_file
 from ..storage.locks import alone
 from .config import CONFIG, RunConfig, read_config, write_config
-from .run import BEST, CLIPS, CURVES, ENCODER, EVALUATIONS, FOLDS, LAST, METRICS, MODEL, OUT_OF_FOLD, REPORT, read_clips
+from .run import (
+    BEST,
+    CLIPS,
+    CLIPS_HEADER,
+    CURVES,
+    ENCODER,
+    EVALUATIONS,
+    FOLDS,
+    LAST,
+    METRICS,
+    MODEL,
+    OUT_OF_FOLD,
+    REPORT,
+    read_clips,
+    read_sources,
+)
 
 _ONE_FILE_EACH = (CONFIG, CLIPS, METRICS, CURVES, BEST, LAST, MODEL, ENCODER, OUT_OF_FOLD, REPORT)
 _SHARED = ("stage", "split", "fingerprint", "classes", "folds", "validate_on")  # by a resumed run and its beginning
@@ -56,12 +73,13 @@ def begin(
     overwrite: bool = False,
     encoder: bytes | None = None,
     say: Say = warn,
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> bool:
     """Begin a run, or go on with it; false where it is finished.
 
-    `clips`: the subset of each, by key; `encoder`: that of the cache, to be kept. `say` is told where the run goes on
-    with another device or version than it was begun with. Raises HarCacheError where a run is in the way, or the one
-    to go on with was begun with other settings.
+    `clips`: the subset of each, by key; `encoder`: that of the cache, to be kept; `sources`: of those clips whose names
+    do not tell it, by key. `say` is told where the run goes on with another device or version than it was begun with.
+    Raises HarCacheError where a run is in the way, or the one to go on with was begun with other settings.
     """
     check_free(path, resume, overwrite)
     _create(path)
@@ -70,13 +88,16 @@ def begin(
     begun = read_config(path)
     if begun is None:
         clear(path)
-        digest = write_clips(path, dict(sorted(clips.items())))
+        digest = write_clips(path, dict(sorted(clips.items())), sources)
         if encoder is not None:
             write_file(path / ENCODER, encoder)
         write_config(path, replace(config, files={CLIPS: digest}))
         return True
     changed = _differences(begun, config)
-    changed += [_of_clips(begun, config)] if read_clips(path, begun) != clips else []
+    if read_clips(path, begun) != clips:
+        changed.append(_of_clips(begun, config))
+    elif read_sources(path, begun) != sources_of(clips, sources):
+        changed.append("sources of clips")
     if changed:
         raise RunError(f"{path}: was begun with other settings ({'; '.join(changed)}); give the same, or --overwrite")
     if begun.finished:
@@ -86,9 +107,11 @@ def begin(
     return True
 
 
-def write_clips(path: Path, clips: Mapping[str, str]) -> str:
-    """Commit clips.csv; gives its sha256."""
-    data = to_csv(("key", "subset"), clips.items())
+def write_clips(path: Path, clips: Mapping[str, str], sources: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Commit clips.csv, with sources where some are other than names tell; gives its sha256."""
+    known = sources_of(clips, sources)
+    columns = 2 if known == sources_of(clips, {}) else 3
+    data = to_csv(CLIPS_HEADER[:columns], [(key, subset, known[key])[:columns] for key, subset in clips.items()])
     write_file(path / CLIPS, data)
     return sha256(data)
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from ..cache.record import ClipRecord
-from ..data.leakage import groups
+from ..data.keys import source_of
+from ..data.leakage import CLEAN, groups
 from ..encoder.architectures.packing import pack, transform_of
 from ..encoder.encoder import favoured
 from ..encoder.fp32 import true_fp32
@@ -96,9 +97,14 @@ class Predictor:
         assert clip.embeddings is not None
         folder = video.absolute().parent.name
         true = folder if folder in self.run.config.classes else None
-        known = groups(self.run.clips, [f"{folder}/{video.name}"])[0] if true else None
+        known = self._known(f"{folder}/{video.name}") if true else None
         found = self.probabilities(clip.embeddings, [clip.embeddings.shape[1]])[0]
         return Prediction(video, clip.rate, clip.embeddings, self.run.config.classes, found, true, known)
+
+    def _known(self, key: str) -> str | None:
+        """What the run knew of a clip before; None where that takes the clip's source, which its name does not tell."""
+        found = groups(self.run.sources, {key: source_of(key)})[0]
+        return None if found == CLEAN and self.run.given_sources else found
 
     @one_thread()
     @torch.inference_mode()

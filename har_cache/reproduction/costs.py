@@ -30,12 +30,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs for a data set of so many clips and frames, `train` of the clips in a training list."""
+    """Costs for a data set of so many clips and frames, `train` of the clips in the training list of a split."""
 
     settings: ReproduceSettings
     clips: int = CLIPS
     frames: int = FRAMES
     train: int = TRAIN_CLIPS
+    splits: tuple[int, ...] = SPLITS
 
     @classmethod
     def of(cls, settings: ReproduceSettings, manifest: Manifest | None, clips: int | None) -> "Costs":
@@ -43,10 +44,9 @@ class Costs:
         HMDB51.
         """
         if manifest:
-            train = max(
-                sum(parts[k] == TRAIN for parts in manifest.splits.subsets.values()) for k in range(len(SPLITS))
-            )
-            return cls(settings, manifest.counts.clips, manifest.counts.frames, train)
+            splits = tuple(range(1, manifest.splits.count + 1))
+            train = max(sum(parts[k - 1] == TRAIN for parts in manifest.splits.subsets.values()) for k in splits)
+            return cls(settings, manifest.counts.clips, manifest.counts.frames, train, splits)
         share = 1.0 if clips is None else clips / CLIPS
         return cls(settings, round(CLIPS * share), round(FRAMES * share), round(TRAIN_CLIPS * share))
 

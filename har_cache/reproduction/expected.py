@@ -70,7 +70,7 @@ def table(figures: Sequence[Figure], title: str, notes: Sequence[str]) -> Table:
     """A row for each: every figure beside the range that was stated beforehand."""
     return Table(
         title=title,
-        header=("", "split 1", "split 2", "split 3", "mean", "expected of HMDB51", ""),
+        header=("", *(f"split {k}" for k, _ in enumerate(figures[0].top1, 1)), "mean", "expected of HMDB51", ""),
         rows=tuple(_row(figure) for figure in figures),
         notes=tuple(notes),
     )

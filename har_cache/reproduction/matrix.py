@@ -2,26 +2,19 @@
 
 from ..comparison.tables import Table
 from ..evaluation.results import Accuracy
-from ..evaluation.summary import percent
+from ..evaluation.summary import GROUP_WORDS, percent
 from ..sample_data.standin import WEIGHTS
-from ..settings import SPLITS
 from .protocol import REPORTED_ON, TRAINED_ON, VALIDATED_ON, Protocol, Row
 
-_GROUPS = {
-    "seen": "it was trained or validated on the clip itself",
-    "sibling": "on another clip of its film and class",
-    "clean": "on neither",
-    "of a known film": "of the clean ones: on another class of its film",
-}
 MADE_UP = "The embeddings are made up: these figures show the leak, and say nothing about the data set"
 
 
 def table(found: Protocol) -> Table:
-    """Trained on x tested on, 3 x 3, and below it the headline's protocol: of all clips, and of each group."""
+    """Trained on x tested on, and below it the headline's protocol: of all clips, and of each group."""
     rows = [line for row in (*found.honest, found.headline) for line in _lines(row)]
     return Table(
         title=f"Top-1 in percent, and on how many clips; {found.classes} classes, chance {percent(1 / found.classes)}",
-        header=("trained on", *(f"test list {split}" for split in SPLITS), "clips"),
+        header=("trained on", *(f"test list {cell.tested_on}" for cell in found.headline.cells), "clips"),
         rows=tuple(rows),
         notes=(sentence(found), *([MADE_UP] if found.weights == WEIGHTS else [])),
     )
@@ -42,7 +35,7 @@ def sentence(found: Protocol) -> str:
     )
     honest = (
         "With films held out, and each split tested on its own list, the same model has "
-        f"{percent(found.honest_top1)} right (mean of three): "
+        f"{percent(found.honest_top1)} right (mean of {len(found.honest)} splits): "
         + (f"{points:.1f} points of the headline come from the protocol." if points > 0 else "here, no less.")
     )
     return f"{headline} {honest}"
@@ -55,7 +48,7 @@ def _right(accuracy: Accuracy) -> str:
 def _lines(row: Row) -> list[tuple[str, ...]]:
     name = f"split {row.trained_on}, validated on test list {row.validated_on}" if row.validated_on else ""
     groups = [[cell.seen, cell.sibling, cell.clean, cell.other_class] for cell in row.cells]
-    by_group = zip(_GROUPS.items(), zip(*groups, strict=True), strict=True)
+    by_group = zip(GROUP_WORDS.items(), zip(*groups, strict=True), strict=True)
     return [
         (name or f"split {row.trained_on}", *(_cell(cell.all_clips) for cell in row.cells), "all"),
         *(("", *map(_cell, found), f"{group}: {meaning}") for (group, meaning), found in by_group),

@@ -1,5 +1,5 @@
 """The protocol that headlines on HMDB51 come from, beside the honest one: the same model, trained both ways, and tested
-on all three test lists.
+on all test lists.
 """
 
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileError, RunError
+from ..cache.manifest import read_manifest
+from ..errors import CacheError, FileError, RunError
 from ..evaluation.evaluate import evaluate
 from ..evaluation.results import METRICS, Accuracy, Evaluation, Leakage, Metrics, read_evaluation
 from ..model.run import EVALUATIONS, Run, find_runs
 from ..progress import Progress
-from ..settings import ALL, SPLITS, EvaluateSettings, ProtocolSettings, ReproduceSettings, TrainHeadSettings
+from ..settings import ALL, EvaluateSettings, ProtocolSettings, ReproduceSettings, TrainHeadSettings
 from ..storage.files import make_directory, read_sealed_json, seal, write_file
 from ..storage.parsing import parse, to_json_types
 from ..training.train_head import train_head
@@ -81,17 +82,19 @@ class Protocol:
 def protocol(settings: ProtocolSettings, progress: Progress = Progress()) -> Protocol:
     """Train and test both ways, as far as that is not done yet, and write CONTENT.
 
-    The honest models are in `run`/split1 to split3, the other one in `run`/HEADLINE. Raises HarCacheError as
-    `train_head` and `evaluate` do.
+    The honest models are in `run`/split1, split2, ..., the other one in `run`/HEADLINE. Raises HarCacheError as
+    `train_head` and `evaluate` do, and for a cache of fewer than three splits.
     """
     settings.check()
+    splits = protocol_splits(settings.cache)
     headline = settings.run / HEADLINE
     how = {"resume": not settings.overwrite, "overwrite": settings.overwrite}
     honest = train_head(head_settings(settings, settings.run, split=ALL, **how), progress)
     leaking = train_head(
         head_settings(settings, headline, split=str(TRAINED_ON), validate_on=VALIDATED_ON, **how), progress
     )
-    rows = _rows(settings, settings.run, honest, progress) + _rows(settings, headline, leaking, progress)
+    rows = _rows(settings, settings.run, splits, honest, progress)
+    rows += _rows(settings, headline, splits, leaking, progress)
     config = honest[0].config
     found = Protocol(
         schema=SCHEMA,
@@ -105,6 +108,17 @@ def protocol(settings: ProtocolSettings, progress: Progress = Progress()) -> Pro
     make_directory(settings.run)
     write_file(settings.run / CONTENT, seal(to_json_types(found), in_order=True))
     return found
+
+
+def protocol_splits(cache: Path) -> tuple[int, ...]:
+    """The splits of a cache. Raises CacheError where it has none to train on, validate on and report on."""
+    count = read_manifest(cache).splits.count
+    if count < REPORTED_ON:
+        raise CacheError(
+            f"{cache}: has {count} of the {REPORTED_ON} splits that the protocol takes: trained on split {TRAINED_ON}, "
+            f"validated on the test list of split {VALIDATED_ON}, reported on that of split {REPORTED_ON}"
+        )
+    return tuple(range(1, count + 1))
 
 
 def read_protocol(run: Path) -> Protocol:
@@ -135,11 +149,13 @@ def head_settings(settings: ProtocolSettings | ReproduceSettings, run: Path, **m
     )
 
 
-def _rows(settings: ProtocolSettings, path: Path, runs: Sequence[Run], progress: Progress) -> list[Row]:
+def _rows(
+    settings: ProtocolSettings, path: Path, splits: Sequence[int], runs: Sequence[Run], progress: Progress
+) -> list[Row]:
     """A row for each of the runs, which are those below `path`."""
     lists = [
         evaluated(EvaluateSettings(run=path, split=k, cache=settings.cache, device=settings.device), progress)
-        for k in SPLITS
+        for k in splits
     ]
     by_run = list(zip(*lists, strict=True))
     return [_row(run, [each.metrics for each in found]) for run, found in zip(runs, by_run, strict=True)]

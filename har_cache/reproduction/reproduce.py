@@ -14,7 +14,7 @@ from ..evaluation.averages import summarise
 from ..evaluation.results import Evaluation, LinearProbe, Metrics
 from ..progress import Progress
 from ..sample_data.standin import WEIGHTS
-from ..settings import SPLITS, EvaluateSettings, ReproduceSettings
+from ..settings import EvaluateSettings, ReproduceSettings
 from ..storage.files import make_directory, to_json, write_file
 from ..storage.parsing import to_json_types
 from ..system import cores
@@ -119,7 +119,7 @@ def _found(settings: ReproduceSettings, planned: Sequence[Step], progress: Progr
         fingerprint=manifest.fingerprint,
         weights=manifest.recipe.weights,
         classes=manifest.classes,
-        figures=tuple(_figures(settings, planned, by_seed, both, progress)),
+        figures=tuple(_figures(settings, planned, range(1, manifest.splits.count + 1), by_seed, both, progress)),
         deviation=seeds and seeds["standard_deviation"],
         explained=sentence(both),
         skipped=tuple(_skipped(planned)),
@@ -137,29 +137,30 @@ def _skipped(planned: Sequence[Step]) -> Iterator[str]:
 def _figures(
     settings: ReproduceSettings,
     planned: Sequence[Step],
+    splits: Sequence[int],
     by_seed: Sequence[Evaluation],
     both: Protocol,
     progress: Progress,
 ) -> Iterator[Figure]:
     frozen = f"frozen, films held out, seeds {settings.seeds}"
-    yield Figure(frozen, _by_split(by_seed, lambda metrics: metrics.top1), FROZEN)
+    yield Figure(frozen, _by_split(by_seed, splits, lambda metrics: metrics.top1), FROZEN)
     in_folds = _evaluated(settings, settings.runs / FOLDS, progress)
-    yield Figure(f"frozen, {settings.folds} folds", _by_split(in_folds, lambda metrics: metrics.top1), FROZEN)
+    yield Figure(f"frozen, {settings.folds} folds", _by_split(in_folds, splits, lambda metrics: metrics.top1), FROZEN)
     tuned = [
         evaluation
         for step in planned
         if step.tuned and not step.skipped
         for evaluation in _evaluated(settings, step.tuned, progress)
     ]
-    yield Figure("fine-tuned", _by_split(tuned, lambda metrics: metrics.top1), FINE_TUNED)
-    yield Figure("linear probe, mean", _by_split(by_seed, lambda metrics: _top1(metrics.linear_on_mean)))
-    on_moments = _by_split(by_seed, lambda metrics: _top1(metrics.linear_on_moments))
+    yield Figure("fine-tuned", _by_split(tuned, splits, lambda metrics: metrics.top1), FINE_TUNED)
+    yield Figure("linear probe, mean", _by_split(by_seed, splits, lambda metrics: _top1(metrics.linear_on_mean)))
+    on_moments = _by_split(by_seed, splits, lambda metrics: _top1(metrics.linear_on_moments))
     yield Figure("linear probe, mean and first moment", on_moments)
     for what, accuracy, expected in (
         ("the headline's protocol", both.leaked.all_clips, HEADLINE),
         ("of it, clean clips alone", both.leaked.clean, None),
     ):
-        yield Figure(what, tuple(accuracy.top1 if split == REPORTED_ON else None for split in SPLITS), expected)
+        yield Figure(what, tuple(accuracy.top1 if split == REPORTED_ON else None for split in splits), expected)
 
 
 def _evaluated(settings: ReproduceSettings, run: Path, progress: Progress) -> list[Evaluation]:
@@ -170,10 +171,12 @@ def _top1(probe: LinearProbe | None) -> float | None:
     return probe.top1 if probe else None
 
 
-def _by_split(evaluations: Sequence[Evaluation], figure: Callable[[Metrics], float | None]) -> tuple[float | None, ...]:
+def _by_split(
+    evaluations: Sequence[Evaluation], splits: Sequence[int], figure: Callable[[Metrics], float | None]
+) -> tuple[float | None, ...]:
     """Of each split the mean over its models; None where there is no figure."""
     found: list[float | None] = []
-    for split in SPLITS:
+    for split in splits:
         values = [value for e in evaluations if e.metrics.split == split and (value := figure(e.metrics)) is not None]
         found.append(statistics.mean(values) if values else None)
     return tuple(found)

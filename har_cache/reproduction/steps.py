@@ -21,7 +21,6 @@ from ..progress import Progress
 from ..sample_data.standin import WEIGHTS
 from ..settings import (
     ALL,
-    SPLITS,
     CompareSettings,
     DownloadSettings,
     EvaluateSettings,
@@ -36,7 +35,7 @@ from ..storage.files import write_file
 from ..training.train_head import train_head
 from .commands import command_line
 from .costs import Cost, Costs
-from .protocol import evaluated, head_settings, protocol
+from .protocol import evaluated, head_settings, protocol, protocol_splits
 
 SEEDS, FOLDS, PROTOCOL, TUNED, COMPARED = "seeds", "folds", "protocol", "finetuned", "comparison.md"
 
@@ -60,8 +59,12 @@ class Step:
 
 
 def steps(settings: ReproduceSettings) -> list[Step]:
-    """All steps, in order. Raises HarCacheError where the cache or the data set is there and cannot be read."""
+    """All steps, in order. Raises HarCacheError where the cache or the data set is there and cannot be read, or has
+    fewer than three splits.
+    """
     manifest = read_manifest(settings.cache) if (settings.cache / MANIFEST).exists() else None
+    if manifest:
+        protocol_splits(settings.cache)
     clips = _clips(settings.data)
     costs = Costs.of(settings, manifest, clips)
     no_videos = _no_videos(settings, manifest)
@@ -93,9 +96,9 @@ def _heads(settings: ReproduceSettings, costs: Costs) -> Iterator[Step]:
     seeds = len(with_seeds.seed_numbers)
     for training, heads, runs in ((with_seeds, seeds, seeds), (in_folds, settings.folds, 1)):
         yield Step(
-            command_line("train-head", training), costs.heads(len(SPLITS) * heads), partial(train_head, training)
+            command_line("train-head", training), costs.heads(len(costs.splits) * heads), partial(train_head, training)
         )
-        yield _evaluation(settings, training.run, costs.scored(len(SPLITS) * runs))
+        yield _evaluation(settings, training.run, costs.scored(len(costs.splits) * runs))
     both = ProtocolSettings(
         cache=settings.cache,
         run=settings.runs / PROTOCOL,
@@ -103,7 +106,7 @@ def _heads(settings: ReproduceSettings, costs: Costs) -> Iterator[Step]:
         head=settings.head,
         device=settings.device,
     )
-    lists = costs.heads(len(SPLITS) + 1), costs.scored((len(SPLITS) + 1) * len(SPLITS))
+    lists = costs.heads(len(costs.splits) + 1), costs.scored((len(costs.splits) + 1) * len(costs.splits))
     cost = Cost(sum(each.hours or 0 for each in lists), sum(each.size for each in lists))
     yield Step(command_line("protocol", both), cost, partial(protocol, both))
 
@@ -114,7 +117,7 @@ def _tuned(settings: ReproduceSettings, costs: Costs, no_videos: str) -> Iterato
     training = TuneSettings(
         epochs=settings.tune_epochs, unfreeze=settings.unfreeze, backbone_lr=settings.backbone_lr, seed=first
     )
-    for split in SPLITS:
+    for split in costs.splits:
         run = split_path(settings.runs / TUNED, split)
         tuning = FinetuneSettings(
             start=seed_path(split_path(settings.runs / SEEDS, split), first),

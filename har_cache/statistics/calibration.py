@@ -52,10 +52,16 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """
     if not len(labels):
         raise ValueError("no clip to find a calibration error of")
-    confidence = probabilities.max(1)
-    surplus = confidence - (probabilities.argmax(1) == labels)
+    return confidence_error(probabilities.max(1), probabilities.argmax(1) == labels)
+
+
+def confidence_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """As `calibration_error`, from the probability of the likeliest class of each clip, float (clips), and whether it
+    is right, bool (clips); there is at least one.
+    """
+    surplus = confidence - correct
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return float(np.abs(np.bincount(bins, weights=surplus, minlength=BINS)).sum() / len(labels))
+    return float(np.abs(np.bincount(bins, weights=surplus, minlength=BINS)).sum() / len(correct))
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:

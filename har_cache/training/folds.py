@@ -55,7 +55,7 @@ def train_folds(
 
     Raises HarCacheError as `train_one` does.
     """
-    if not begin(whole.path, whole.config, whole.clips, resume, overwrite, given.encoder, progress.say):
+    if not begin(whole.path, whole.config, whole.clips, resume, overwrite, given.encoder, progress.say, whole.sources):
         return Run.open(whole.path)
     runs = [train_one(plan, given, True, False, progress) for plan in each]
     heads = [run.load_head() for run in runs]

@@ -35,26 +35,31 @@ class Trained:
 
 @dataclass(frozen=True)
 class Plan:
-    """A head's training: the directory, the config to be written, the subset of each clip by key, and the indices of
-    the clips to train on and of those to validate on. `crossing`: of how many test clips, `tested`, the film trains
-    under another class.
+    """A head's training: the directory, the config to be written, the subset and the source of each clip by key, and
+    the indices of the clips to train on and of those to validate on. `crossing`: of how many test clips, `tested`, the
+    film trains under another class; `siblings`: how many clips to validate on share a source with one to train on.
     """
 
     path: Path
     config: RunConfig
     clips: dict[str, str]
+    sources: dict[str, str]
     train: np.ndarray
     val: np.ndarray
     tested: int
     crossing: int
+    siblings: int
 
 
 def plan_head(path: Path, config: RunConfig, cache: FeatureCache, train: np.ndarray, val: np.ndarray) -> Plan:
     """The training of a head in `path` on the clips of these indices, int64 each."""
     clips = {cache.keys[i]: VALIDATES for i in val} | {cache.keys[i]: TRAINS for i in train}
-    test = np.flatnonzero(cache.subsets[:, config.split - 1] == TEST)
-    crossing = sum(in_other_class(clips, [cache.keys[i] for i in test]))
-    return Plan(path, config, clips, train, val, len(test), crossing)
+    sources = {cache.keys[i]: cache.sources[i] for i in (*val, *train)}
+    tested = {cache.keys[i]: cache.sources[i] for i in np.flatnonzero(cache.subsets[:, config.split - 1] == TEST)}
+    crossing = sum(in_other_class(sources, tested))
+    trained = {cache.sources[i] for i in train}
+    siblings = sum(cache.sources[i] in trained for i in val)
+    return Plan(path, config, clips, sources, train, val, len(tested), crossing, siblings)
 
 
 def head_config(settings: TrainHeadSettings, cache: FeatureCache, split: int, training: TrainSettings) -> RunConfig:
@@ -77,7 +82,7 @@ def head_config(settings: TrainHeadSettings, cache: FeatureCache, split: int, tr
 def train_one(plan: Plan, given: Trained, resume: bool, overwrite: bool, progress: Progress) -> Run:
     """Train the head, or go on, and give the finished run. Raises HarCacheError as `begin` and `Trainer.fit` do."""
     path, config, training, sequences = plan.path, plan.config, plan.config.training, given.sequences
-    if not begin(path, config, plan.clips, resume, overwrite, given.encoder, progress.say):
+    if not begin(path, config, plan.clips, resume, overwrite, given.encoder, progress.say, plan.sources):
         return Run.open(path)
     _announce(plan, len(PLACES) * sequences.views, progress)
     batches = TrainBatches(sequences, plan.train, training.frames, training.batch_size, training.seed)
@@ -108,6 +113,7 @@ def head_trainer(head: nn.Module, settings: TrainSettings, steps: int) -> Traine
 def _announce(plan: Plan, ways: int, progress: Progress) -> None:
     config = plan.config
     source = f"of the test list of split {config.validate_on}" if config.validate_on else "of other sources"
+    source = "that the data set sets apart for it" if config.val_set_apart else source
     progress.say(
         f"Split {config.split}{_which(config)}: training on {len(plan.train)} clips of {len(config.classes)} classes, "
         f"validating on {len(plan.val)} {source}, in {ways} ways each as in a test"
@@ -117,6 +123,11 @@ def _announce(plan: Plan, ways: int, progress: Progress) -> None:
         progress.say(
             f"WARNING: nothing is held out, and {both:,} of the {len(plan.val):,} clips to validate on are trained on: "
             "neither validation accuracy nor best epoch can be trusted"
+        )
+    elif config.val_set_apart and plan.siblings:
+        progress.say(
+            f"WARNING: {plan.siblings:,} of the {len(plan.val):,} clips to validate on are of sources that are trained "
+            "on: validation accuracy is too high, and the best epoch may be a late one"
         )
     elif plan.crossing and (config.folds is None or config.fold == 0):
         progress.say(

@@ -10,14 +10,15 @@ from .. import system
 from ..cache.reader import FeatureCache
 from ..cache.writer import Store
 from ..data.folds import hold_out
-from ..data.splits import TEST, TRAIN
+from ..data.splits import TEST, TRAIN, VALIDATE
 from ..devices import resolve_device
-from ..errors import CacheError, RunError
+from ..errors import CacheError, RunError, SettingError
 from ..model.config import read_config
+from ..model.load import check_splits
 from ..model.run import Run, seed_path, split_path
 from ..model.writer import check_free, writing
 from ..progress import Progress
-from ..settings import ALL, SPLITS, TrainHeadSettings
+from ..settings import ALL, TrainHeadSettings
 from ..storage.files import sha256
 from .batches import Sequences
 from .folds import plan_folds, train_folds
@@ -32,7 +33,8 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
     """
     settings.check()
     settings = dataclasses.replace(settings, device=resolve_device(settings.device, progress.say))
-    wanted = _wanted(settings)
+    cache = FeatureCache(settings.cache)
+    wanted = _wanted(settings, cache)
     with ExitStack() as stack:
         for path, _, _ in wanted:
             stack.enter_context(writing(path, progress.say))
@@ -40,11 +42,12 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
             for above in _groups(path, settings.run):
                 if read_config(above):
                     raise RunError(f"{above}: holds a run; choose another --run directory for several splits or seeds")
-        return _train(settings, wanted, progress)
+        return _train(settings, cache, wanted, progress)
 
 
-def _train(settings: TrainHeadSettings, wanted: list[tuple[Path, int, int]], progress: Progress) -> list[Run]:
-    cache = FeatureCache(settings.cache)
+def _train(
+    settings: TrainHeadSettings, cache: FeatureCache, wanted: list[tuple[Path, int, int]], progress: Progress
+) -> list[Run]:
     plans = [_plan(settings, path, cache, split, seed) for path, split, seed in wanted]
     encoder = _encoder_of(cache)
     given = Trained(cache, Sequences.from_cache(cache, settings.device), encoder)
@@ -54,11 +57,15 @@ def _train(settings: TrainHeadSettings, wanted: list[tuple[Path, int, int]], pro
     return [train_folds(plan, folds, *how) if folds else train_one(plan, *how) for plan, folds in ready]
 
 
-def _wanted(settings: TrainHeadSettings) -> list[tuple[Path, int, int]]:
-    """The directory, split and seed of each run."""
+def _wanted(settings: TrainHeadSettings, cache: FeatureCache) -> list[tuple[Path, int, int]]:
+    """The directory, split and seed of each run. Raises HarCacheError where the cache has no such split."""
     several, seeds = settings.split == ALL, settings.seed_numbers
+    splits = cache.splits if several else (int(settings.split),)
+    check_splits(cache, *splits)
+    if settings.validate_on:
+        check_splits(cache, settings.validate_on, option="--validate-on")
     found = []
-    for split in SPLITS if several else (int(settings.split),):
+    for split in splits:
         path = split_path(settings.run, split) if several else settings.run
         found += [(seed_path(path, seed) if settings.seeds else path, split, seed) for seed in seeds]
     return found
@@ -75,18 +82,32 @@ def _plan(settings: TrainHeadSettings, path: Path, cache: FeatureCache, split: i
             f"{cache.path}: its encoder was fine-tuned on the training list of split {cache.recipe.trained_split}, "
             f"which holds test clips of split {split}: train on it with --split {cache.recipe.trained_split}"
         )
+    set_apart = _sets_apart(settings, cache, split)
     train, val = _subsets(cache, split, settings.fold, settings.validate_on)
     config = dataclasses.replace(
         head_config(settings, cache, split, dataclasses.replace(settings.training, seed=seed)),
-        fold=None if settings.validate_on else settings.fold,
+        fold=None if settings.validate_on or set_apart else settings.fold,
         validate_on=settings.validate_on,
+        val_set_apart=(set_apart and not settings.folds) or None,
     )
     return plan_head(path, config, cache, train, val)
 
 
+def _sets_apart(settings: TrainHeadSettings, cache: FeatureCache, split: int) -> bool:
+    """Whether the split sets clips apart to validate on. Raises SettingError where others are asked for as well."""
+    found = VALIDATE in cache.subsets[:, split - 1]
+    if found and (settings.fold or settings.validate_on):
+        given = f"--validate-on {settings.validate_on}" if settings.validate_on else f"--fold {settings.fold}"
+        raise SettingError(
+            f"{given}: split {split} of {cache.path} sets clips apart to validate on; leave the option out, or give "
+            "--folds, which divides the whole training list, these clips included"
+        )
+    return found
+
+
 def _subsets(cache: FeatureCache, split: int, fold: int, validate_on: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """The indices of the clips to train on, and of those to validate on: held out, or the test list of another split,
-    of which some train too.
+    """The indices of the clips to train on, and of those to validate on: those that the split sets apart for that, or
+    else held out, or the test list of another split, of which some train too.
     """
     if len(cache.classes) < 2:
         raise CacheError(f"{cache.path}: holds one class ({cache.classes[0]}); there is nothing to tell apart")
@@ -98,6 +119,8 @@ def _subsets(cache: FeatureCache, split: int, fold: int, validate_on: int | None
         val = np.flatnonzero(cache.subsets[:, validate_on - 1] == TEST)
         if not len(val):
             raise CacheError(f"{cache.path}: holds no clip of the test list of split {validate_on} to validate on")
+        return clips, val
+    if len(val := np.flatnonzero(cache.subsets[:, split - 1] == VALIDATE)):
         return clips, val
     held = hold_out(cache.labels[clips], np.array(cache.sources)[clips], fold)
     return clips[~held], clips[held]

@@ -46,7 +46,7 @@ def test_markdown_can_be_pasted(evaluated: Evaluated) -> None:  # noqa: F811
     assert "| --- | ---: |" in result.stdout
 
 
-@pytest.mark.parametrize("wrong", [["--format", "html"], ["--split", "4"]])
+@pytest.mark.parametrize("wrong", [["--format", "html"], ["--split", "0"]])
 def test_wrong_usage_exits_with_2(evaluated: Evaluated, wrong: list[str]) -> None:  # noqa: F811
     run = evaluated("a")
     assert call(run, *wrong).exit_code == 2

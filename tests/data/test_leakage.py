@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from har_cache.data.leakage import CLEAN, GROUPS, SEEN, SIBLING, groups, in_other_class
+from har_cache.data import leakage
+from har_cache.data.keys import sources_of
+from har_cache.data.leakage import CLEAN, GROUPS, SEEN, SIBLING
 from har_cache.data.splits import TEST, TRAIN, UNUSED
 from har_cache.settings import SPLITS
 
@@ -16,6 +18,15 @@ KEYS = st.lists(
     ),
     unique=True,
 )
+
+
+def groups(trained, tested):
+    """By the names of the clips."""
+    return leakage.groups(sources_of(trained, {}), sources_of(tested, {}))
+
+
+def in_other_class(trained, tested):
+    return leakage.in_other_class(sources_of(trained, {}), sources_of(tested, {}))
 
 
 def overlap(subsets):
@@ -118,3 +129,14 @@ def test_films_of_the_test_lists_train_under_other_classes() -> None:
 
 def test_a_source_that_trains_is_another_matter_than_its_film_in_another_class() -> None:
     assert sum(in_other_class(["a/x", "a/y"], ["a/x", "b/x", "b/z"])) == 1
+
+
+def test_sources_are_those_that_are_given_whatever_the_names_say() -> None:
+    trained = {"run/1.avi": "run/park", "run/2.avi": "run/beach"}
+    tested = {"run/2.avi": "run/beach", "run/3.avi": "run/park", "run/4.avi": "run/hall", "walk/5.avi": "walk/park"}
+    assert leakage.groups(trained, tested) == [SEEN, SIBLING, CLEAN, CLEAN]
+    assert leakage.in_other_class(trained, tested) == [False, False, False, True]
+    assert sources_of(["run/1.avi", "run/2.avi"], {"run/1.avi": "run/park"}) == {
+        "run/1.avi": "run/park",
+        "run/2.avi": "run/2",
+    }

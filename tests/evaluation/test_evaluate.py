@@ -13,7 +13,7 @@ from har_cache.errors import CacheError, HarCacheError, RunError, SettingError
 from har_cache.evaluation import evaluate as module
 from har_cache.evaluation.averages import summarise
 from har_cache.evaluation.evaluate import compare_with_start
-from har_cache.evaluation.metrics import ScoredClips
+from har_cache.evaluation.metrics import Answers, ScoredClips
 from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, read_evaluation
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
 from har_cache.evaluation.tables import read_linear
@@ -276,10 +276,15 @@ def test_a_class_that_the_run_does_not_know_is_refused(tmp_path, cache):
         evaluate(run)
 
 
-@pytest.mark.parametrize("split", [0, 4, -1])
-def test_there_are_three_splits(run, split):
-    with pytest.raises(SettingError, match=rf"--split {split}: expected at least 1 and at most 3"):
+@pytest.mark.parametrize("split", [0, 100, -1])
+def test_splits_are_counted_from_one(run, split):
+    with pytest.raises(SettingError, match=rf"--split {split}: expected at least 1 and at most 99"):
         evaluate(run, split=split)
+
+
+def test_a_split_that_the_cache_has_not_is_refused_with_those_that_it_has(run, cache):
+    with pytest.raises(SettingError, match=rf"--split 4: {cache.path} has splits 1 to 3"):
+        evaluate(run, split=4)
 
 
 def test_a_list_without_a_clip_in_the_cache_is_refused(tmp_path):
@@ -394,10 +399,10 @@ def _scored(cache: FeatureCache, probabilities: np.ndarray) -> ScoredClips:
     n = len(probabilities)
     return ScoredClips(
         cache.classes,
-        cache.keys[:n],
-        cache.frames[:n],
+        dict(zip(cache.keys[:n], cache.sources[:n], strict=True)),
+        cache.frames[:n].tolist(),
         cache.labels[:n],
-        probabilities,
+        Answers.of(probabilities),
         ["clean"] * n,
         [False] * n,
     )

@@ -17,8 +17,12 @@ PROBABILITIES = np.array(
 PREDICTED = PROBABILITIES.argmax(1)
 
 
+def _scores(true, probabilities):
+    return scores.scores(true, scores.Answers.of(probabilities), probabilities.shape[1])
+
+
 def test_scores_of_a_small_case_done_by_hand():
-    found = scores.scores(TRUE, PROBABILITIES)
+    found = _scores(TRUE, PROBABILITIES)
     assert found["top1"] == pytest.approx(4 / 6)
     assert found["top5"] is None
     assert found["loss"] == pytest.approx(-np.log([0.8, 0.1, 0.8, 0.8, 0.1, 0.6]).mean(), abs=1e-6)
@@ -28,13 +32,13 @@ def test_scores_of_a_small_case_done_by_hand():
 
 def test_each_class_counts_the_same_however_many_clips_it_has():
     true, predicted = np.array([0, 0, 0, 0, 1, 2]), np.array([0, 0, 0, 1, 1, 0])
-    found = scores.scores(true, np.eye(3)[predicted] * 0.9 + 0.1)
+    found = _scores(true, np.eye(3)[predicted] * 0.9 + 0.1)
     assert found["macro_f1"] == pytest.approx(np.mean([2 * 3 / (4 + 4), 2 * 1 / (1 + 2), 0]))
     assert found["mean_class_accuracy"] == pytest.approx(np.mean([3 / 4, 1, 0]))
 
 
 def test_classes_without_clips_do_not_count():
-    found = scores.scores(np.array([0, 0]), np.array([[0.6, 0.4, 0.0], [0.6, 0.4, 0.0]]))
+    found = _scores(np.array([0, 0]), np.array([[0.6, 0.4, 0.0], [0.6, 0.4, 0.0]]))
     assert found["mean_class_accuracy"] == found["macro_f1"] == 1
 
 
@@ -42,7 +46,7 @@ def test_classes_without_clips_do_not_count():
 def test_top5_is_of_more_than_five_classes(classes, top5):
     """The true class is the likeliest of one clip, and the last of the other."""
     probabilities = np.stack([np.arange(classes, 0, -1), np.arange(classes, 0, -1)]) / classes
-    assert scores.scores(np.array([0, classes - 1]), probabilities)["top5"] == top5
+    assert _scores(np.array([0, classes - 1]), probabilities)["top5"] == top5
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(6, 12))
@@ -51,7 +55,7 @@ def test_top5_is_a_hit_among_the_five_likeliest(seed, classes):
     probabilities = rng.dirichlet(np.ones(classes), 20)
     true = rng.integers(0, classes, 20)
     better = (probabilities > probabilities[np.arange(20), true][:, None]).sum(1)
-    assert scores.scores(true, probabilities)["top5"] == (better < 5).mean()
+    assert _scores(true, probabilities)["top5"] == (better < 5).mean()
 
 
 def test_equal_probabilities_are_ranked_in_the_order_of_the_classes():

@@ -98,7 +98,7 @@ def quick() -> Iterator[None]:
     def draw(*arguments: Any) -> None:
         next(each for each in arguments if isinstance(each, Path) and each.suffix == ".png").write_bytes(b"")
 
-    with mock.patch("har_cache.evaluation.evaluate.plot_confusion", draw):
+    with mock.patch("har_cache.evaluation.metrics.plot_confusion", draw):
         yield
 
 

@@ -111,7 +111,7 @@ def test_the_sentence_has_the_figures(done: Done, found: Protocol) -> None:
         f"The headline, {percent(cell.all_clips.top1)} (trained on split 1",
         f"{cell.seen.clips} clips of {cell.all_clips.clips} that the model was trained or validated on",
         f"({percent(cell.seen.top1)} right)",
-        f"the same model has {percent(found.honest_top1)} right (mean of three): ",
+        f"the same model has {percent(found.honest_top1)} right (mean of 3 splits): ",
         f"{100 * ((cell.all_clips.top1 or 0) - found.honest_top1):.1f} points of the headline",
     ):
         assert part in said
@@ -130,7 +130,7 @@ def test_the_sentence_is_right_where_nothing_leaks(done: Done, found: Protocol) 
     cells = (*found.headline.cells[:2], replace(found.leaked, all_clips=low, sibling=nobody, clean=nobody))
     said = sentence(replace(found, headline=replace(found.headline, cells=cells)))
     assert "and 0 more from films that it knows in that class; there are no others." in said
-    assert said.endswith("right (mean of three): here, no less.") and "points of the headline" not in said
+    assert said.endswith("right (mean of 3 splits): here, no less.") and "points of the headline" not in said
 
 
 def test_the_command_prints_one_table_or_one_object(done: Done, found: Protocol) -> None:

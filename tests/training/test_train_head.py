@@ -271,7 +271,7 @@ def test_settings_are_checked_before_anything_is_read(settings: Settings, tmp_pa
         ({"training": TrainSettings(frames=0)}, "--frames 0"),
         ({"training": TrainSettings(lr=-1.0)}, "--lr -1.0"),
         ({"head": HeadSettings(cell="cnn")}, "--cell cnn"),
-        ({"split": "4"}, "--split 4: expected one of 1, 2, 3, all"),
+        ({"split": "0"}, "--split 0: expected 1 to 99 or all"),
         ({"resume": True, "overwrite": True}, "--resume .* --overwrite"),
         ({"device": "tpu"}, "--device tpu"),
     ):
