@@ -18,11 +18,13 @@ from . import (
     finetune,
     import_features,
     info,
+    leakage,
     predict,
     protocol,
     report,
     reproduce,
     sample,
+    score,
     standin,
     train_head,
     verify,
@@ -53,6 +55,8 @@ add(app, "verify", verify.verify)
 add(app, "train-head", train_head.train_head)
 add(app, "finetune", finetune.finetune)
 add(app, "evaluate", evaluate.evaluate)
+add(app, "score", score.score)
+add(app, "leakage", leakage.leakage)
 add(app, "compare", compare.compare)
 add(app, "ablate", ablate.ablate)
 add(app, "protocol", protocol.protocol)

@@ -20,7 +20,8 @@ from har_cache.evaluation.tables import read_linear
 from har_cache.model.config import Start
 from har_cache.model.run import Run
 from har_cache.model.writer import writing
-from har_cache.settings import EvaluateSettings
+from har_cache.scoring.score import score
+from har_cache.settings import EvaluateSettings, ScoreSettings
 from har_cache.statistics.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
 
 from ..helpers import caches
@@ -427,6 +428,9 @@ def test_all_of_hmdb51_on_split_1_and_3(tmp_path):
     assert "162 more (10.6%)" in first
     assert third.metrics.top1 > own.metrics.top1 + 0.25
     assert third.metrics.leakage.clean.top1 == pytest.approx(own.metrics.top1, abs=0.15)
+    table = third.folder / "predictions.csv"
+    scored = score(ScoreSettings(cache=cache.path, predictions=table, trained_on=run / "clips.csv"))
+    assert scored.metrics.split == 3 and scored.metrics.leakage == third.metrics.leakage
 
 
 def _counts(evaluation: Evaluation) -> tuple[int, ...]:
