@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,12 @@ def test_several_models_on_one_list_count_as_their_mean(tmp_path: Path, cache: F
     assert clips.keys == tuple(KEYS[3:])
     assert found.on([clips])[0][:5] == pytest.approx([0, 0, 1 / 3, 2 / 3, 1])
     assert found.linear.keys() == {"linear_on_mean", "linear_on_moments"}
+
+
+def test_runs_that_take_a_clip_for_another_film_s_are_refused(evaluated: Evaluated) -> None:
+    first, other = (read_competitor(evaluated(name), name) for name in "ab")
+    moved = replace(other, films={**other.films, KEYS[3]: "another"})
+    with pytest.raises(HarCacheError, match=f"{KEYS[3]} is of another in the one, of {first.films[KEYS[3]]} in"):
+        common_lists([first, moved])
+    (clips,) = common_lists([replace(each, films=dict.fromkeys(KEYS, "one")) for each in (first, other)])
+    assert set(clips.films) == {"one"}

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from har_cache.evaluation.evaluate import compare_with_start
 from har_cache.evaluation.metrics import Answers, ScoredClips
 from har_cache.evaluation.results import Evaluation, NotCompared, StartComparison, read_evaluation
 from har_cache.evaluation.summary import CONFOUNDED, lines, text
-from har_cache.evaluation.tables import read_linear
+from har_cache.evaluation.tables import PREDICTIONS_HEADER, read_linear
 from har_cache.model.config import Start
 from har_cache.model.run import Run
 from har_cache.model.writer import writing
@@ -275,6 +276,34 @@ def test_a_class_that_the_run_does_not_know_is_refused(tmp_path, cache):
     run = write_run(tmp_path / "run", cache, classes=cache.classes[:-1])
     with pytest.raises(HarCacheError, match=r"knows nothing of 1 classes .*act3"):
         evaluate(run)
+
+
+def test_sources_are_those_of_the_cache_as_it_is_now(tmp_path):
+    """As when it was brought up to date with a pattern: the run was trained before, and knows none."""
+    subsets = {f"{name}/{i}.mp4": (TEST if i < 4 else TRAIN,) for name in ("act0", "act1") for i in range(12)}
+    embeddings = caches.random_embeddings(dict.fromkeys(subsets, 2))
+    caches.write_cache(tmp_path / "cache", embeddings, subsets=subsets)
+    run = write_run(tmp_path / "run", FeatureCache(tmp_path / "cache"))
+    (before,) = evaluate(run)
+    assert (before.metrics.leakage.clean.clips, before.metrics.films) == (8, 4)
+    assert rows(before.folder / "predictions.csv")[0].keys() == {*PREDICTIONS_HEADER}
+    shutil.rmtree(tmp_path / "cache")
+    people = {key: f"{key[:4]}/person{int(key[5:-4]) % 6}" for key in subsets}
+    caches.write_cache(tmp_path / "cache", embeddings, subsets=subsets, sources=people)
+    (after,) = evaluate(run)
+    assert (after.metrics.leakage.sibling.clips, after.metrics.films) == (8, 4)
+    assert {p.key: p.source for p in after.predictions}["act0/3.mp4"] == "act0/person3"
+    assert read_evaluation(after.folder).predictions[0].film == "person0"
+
+
+def test_files_that_are_each_a_source_of_their_own_are_told_of(tmp_path, monkeypatch):
+    cache = write_cache(tmp_path / "cache", small_subsets())
+    run = write_run(tmp_path / "run", cache)
+    monkeypatch.setattr(module, "open_cache", lambda *_: cache)
+    cache.manifest = replace(cache.manifest, sources_from="files")
+    (found,) = evaluate(run)
+    assert read_evaluation(found.folder).metrics.sources_from == "files"
+    assert any(line.startswith("WARNING: each file is taken for a source of its own") for line in lines(found.metrics))
 
 
 @pytest.mark.parametrize("split", [0, 100, -1])

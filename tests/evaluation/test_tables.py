@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from har_cache.evaluation.tables import (
     PREDICTIONS_HEADER,
     ClipPrediction,
     join_names,
+    predictions_table,
+    probability_column,
     read_predictions,
     read_rows,
     split_names,
@@ -25,6 +28,26 @@ def test_predictions_come_back_with_six_decimals(tmp_path: Path) -> None:
     assert wrong == WRONG
     assert (right.probability, right.frames) == (0.123457, 9)
     assert [prediction.correct for prediction in (wrong, right)] == [False, True]
+
+
+def test_sources_stand_there_where_names_do_not_tell_them(tmp_path: Path) -> None:
+    found = [WRONG, dataclasses.replace(RIGHT, source="b/park", probability=0.5)]
+    write_file(tmp_path / "predictions.csv", predictions_table(found))
+    wrong, right = read_predictions(tmp_path)
+    assert (wrong.source, wrong.film, right.source, right.film) == ("a/film", "film", "b/park", "park")
+    assert predictions_table([WRONG, RIGHT]) == to_csv(PREDICTIONS_HEADER, [WRONG.row(), RIGHT.row()])
+
+
+def test_what_is_not_known_comes_back_so(tmp_path: Path) -> None:
+    unknown = dataclasses.replace(WRONG, probability=None, top5="", frames=None)
+    write_file(tmp_path / "predictions.csv", predictions_table([unknown]))
+    assert read_predictions(tmp_path) == [unknown]
+
+
+@pytest.mark.parametrize("name", ["key", "frames", "confidence", "p:walk", "walk"])
+def test_columns_of_probabilities_are_told_from_the_others(name: str) -> None:
+    column = probability_column(name)
+    assert (column == name) == (name == "walk") and column.removeprefix("p:") == name
 
 
 def test_one_film_in_two_classes_is_one() -> None:

@@ -143,3 +143,18 @@ def test_a_run_that_goes_on_elsewhere_says_so(tmp_path: Path, changes: dict[str,
 @pytest.mark.parametrize("changes", [{}, {"device": "cuda:1"}, {"versions": {**GPU, "numpy": "3"}}, {"versions": {}}])
 def test_a_run_that_goes_on_with_the_same_says_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert resume(tmp_path / "run", **changes) == []
+
+
+def test_sources_are_kept_where_names_do_not_tell_them(tmp_path: Path) -> None:
+    clips, sources = {"a/1": "train", "a/2": "val"}, {"a/1": "a/park"}
+    writer.begin(tmp_path / "plain", config(), clips, sources={"a/1": "a/1", "a/2": "a/2"})
+    assert (tmp_path / "plain" / "clips.csv").read_text().startswith("key,subset\n")
+    path = tmp_path / "run"
+    writer.begin(path, config(), clips, sources=sources)
+    begun = read_config(path)
+    assert begun is not None and (path / "clips.csv").read_text().startswith("key,subset,source\na/1,train,a/park")
+    assert run.read_clips(path, begun) == clips
+    assert run.read_sources(path, begun) == {"a/1": "a/park", "a/2": "a/2"}
+    assert writer.begin(path, config(), clips, resume=True, sources=sources)
+    with pytest.raises(RunError, match="other settings \\(sources of clips\\)"):
+        writer.begin(path, config(), clips, resume=True)

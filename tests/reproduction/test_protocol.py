@@ -9,14 +9,15 @@ from typer.testing import CliRunner
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.splits import TEST, TRAIN
-from har_cache.errors import RunError
+from har_cache.errors import CacheError, RunError
 from har_cache.evaluation.results import read_evaluation
 from har_cache.model.run import Run
 from har_cache.reproduction import protocol as module
 from har_cache.reproduction.matrix import MADE_UP, sentence, table
-from har_cache.reproduction.protocol import Protocol, protocol
+from har_cache.reproduction.protocol import Protocol, Row, protocol, protocol_splits
 
 from ..conftest import contents
+from ..helpers.caches import random_embeddings, write_cache
 from ..helpers.sealed import change_sealed
 from .conftest import Done, Told
 
@@ -142,3 +143,22 @@ def test_the_command_prints_one_table_or_one_object(done: Done, found: Protocol)
     as_json = CliRunner().invoke(app, [*command, "--json"])
     written = json.loads((settings.run / "protocol.json").read_text())
     assert written.pop("sha256") and json.loads(as_json.stdout) == written
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_the_protocol_takes_three_splits_and_all_that_there_are(tmp_path: Path, count: int) -> None:
+    write_cache(tmp_path / "cache", random_embeddings({"a/1.avi": 1}), subsets={"a/1.avi": (TRAIN,) * count})
+    if count < 3:
+        with pytest.raises(CacheError, match=f"has {count} of the 3 splits that the protocol takes"):
+            protocol_splits(tmp_path / "cache")
+    else:
+        assert protocol_splits(tmp_path / "cache") == tuple(range(1, count + 1))
+
+
+def test_the_table_has_a_column_for_each_list(found: Protocol) -> None:
+    def more(row: Row) -> Row:
+        return replace(row, cells=(*row.cells, replace(row.cells[0], tested_on=4)))
+
+    wider = table(replace(found, honest=tuple(map(more, found.honest)), headline=more(found.headline)))
+    assert wider.header == ("trained on", *(f"test list {k}" for k in range(1, 5)), "clips")
+    assert {len(row) for row in wider.rows} == {6}

@@ -1,5 +1,6 @@
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 import torch
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.data.splits import TEST, TRAIN
-from har_cache.errors import HarCacheError, RunError
+from har_cache.data.splits import TEST, TRAIN, VALIDATE
+from har_cache.errors import CacheError, HarCacheError, RunError, SettingError
 from har_cache.model.run import Run, find_runs
 from har_cache.model.writer import writing
 from har_cache.progress import Progress
@@ -277,6 +278,95 @@ def test_settings_are_checked_before_anything_is_read(settings: Settings, tmp_pa
     ):
         with pytest.raises(HarCacheError, match=message):
             train_head(replace(nowhere, **changes))  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------- splits, sources and validation clips
+
+
+def of_people(root: Path, settings: Settings, splits: int = 2, parts: Mapping[int, int] = {}) -> Settings:
+    """A cache whose names tell nothing: 20 clips of each of four classes, of five people; split k tests on person k.
+    `parts`: which part of split 1 the clips of some people are, in place of that.
+    """
+    made = enumerate(action_embeddings(4, 5, 4).items())
+    clips = {f"{key.partition('/')[0]}/{i}.mp4": array for i, (key, array) in made}
+    person = {key: i // 4 % 5 + 1 for i, key in enumerate(clips)}
+    subsets = {key: tuple(TEST if person[key] == k else TRAIN for k in range(1, splits + 1)) for key in clips}
+    for number, part in parts.items():
+        subsets |= {key: (part, *subsets[key][1:]) for key in clips if person[key] == number}
+    sources = {key: f"{key.partition('/')[0]}/person{person[key]}" for key in clips}
+    write_cache(root / "cache", clips, subsets=subsets, sources=sources)
+    return replace(settings, cache=root / "cache")
+
+
+def test_all_splits_are_those_of_the_cache(settings: Settings, tmp_path: Path) -> None:
+    runs = train_head(quick(of_people(tmp_path, settings, 4), split="all"))
+    assert [run.config.split for run in runs] == [1, 2, 3, 4] and find_runs(settings.run) == [run.path for run in runs]
+    for run in runs:
+        source = run.sources
+        val = {source[key] for key, subset in run.clips.items() if subset == "val"}
+        assert val and not val & {source[key] for key, subset in run.clips.items() if subset == "train"}
+        assert not any(source.endswith(f"person{run.config.split}") for source in run.sources.values())
+    assert Run.open(runs[0].path).sources == runs[0].sources
+    assert (runs[0].path / "clips.csv").read_text().startswith("key,subset,source")
+
+
+def test_a_split_that_the_cache_has_not_is_a_wrong_value(settings: Settings, tmp_path: Path) -> None:
+    for changes, message in (
+        ({"split": "4"}, r"^--split 4: .* has splits 1 to 3$"),
+        ({"validate_on": 7}, r"^--validate-on 7: .* has splits 1 to 3$"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            train_head(quick(settings, **changes))
+    one = of_people(tmp_path, settings, 1)
+    with pytest.raises(SettingError, match=r"--split 2: .* has split 1 alone"):
+        train_head(replace(one, split="2"))
+    assert not settings.run.exists()
+
+
+def test_a_cache_without_labels_cannot_be_trained_on(settings: Settings, tmp_path: Path) -> None:
+    write_cache(tmp_path / "cache", action_embeddings(1), subsets={})
+    for split in ("1", "all"):
+        with pytest.raises(CacheError, match="its clips have no labels and no splits: there is nothing to train on"):
+            train_head(replace(settings, cache=tmp_path / "cache", split=split))
+
+
+def test_clips_set_apart_are_those_that_validate(settings: Settings, tmp_path: Path) -> None:
+    given, said, listener = of_people(tmp_path, settings, parts={3: VALIDATE}), [], Progress()
+    listener.say = said.append  # type: ignore[method-assign]
+    (run,) = train_head(quick(given), listener)
+    subset_of = {run.sources[key][-1]: subset for key, subset in run.clips.items()}
+    assert subset_of == {"2": "train", "3": "val", "4": "train", "5": "train"}
+    assert (run.config.val_set_apart, run.config.fold) == (True, None)
+    assert "validating on 16 that the data set sets apart for it" in said[0] and len(said) == 1
+    assert train_head(quick(given, resume=True)) == [run]
+    for changes in ({"fold": 1}, {"validate_on": 2}):
+        (name,) = changes
+        message = f"--{name.replace('_', '-')} .: split 1 of .* sets clips apart to validate on"
+        with pytest.raises(SettingError, match=message):
+            train_head(quick(given, **changes, overwrite=True))
+    (second,) = train_head(quick(given, split="2", fold=1, run=tmp_path / "second"))  # which sets none apart
+    assert second.config.val_set_apart is None and second.config.fold == 1
+
+
+def test_folds_divide_the_clips_that_are_set_apart_as_the_others(settings: Settings, tmp_path: Path) -> None:
+    (run,) = train_head(quick(of_people(tmp_path, settings, parts={3: VALIDATE}), folds=2))
+    assert set(run.clips.values()) == {"fold0", "fold1"} and len(run.clips) == 64
+    by_source = {(source.partition("/")[2], run.clips[key]) for key, source in run.sources.items()}
+    assert len(by_source) == 4  # each person in one fold
+    assert run.config.val_set_apart is None and run.config.heads == 2
+
+
+def test_clips_set_apart_that_share_sources_with_training_are_told(settings: Settings, tmp_path: Path) -> None:
+    given, said, listener = of_people(tmp_path, settings), [], Progress()
+    listener.say = said.append  # type: ignore[method-assign]
+    cache = FeatureCache(given.cache)
+    subsets = {key: tuple(part) for key, part in zip(cache.keys, cache.subsets.tolist(), strict=True)}
+    subsets["action0/4.mp4"] = (VALIDATE, TRAIN)
+    embeddings = {key: cache[key] for key in cache.keys}
+    sources = dict(zip(cache.keys, cache.sources, strict=True))
+    write_cache(tmp_path / "mixed", embeddings, subsets=subsets, sources=sources)
+    train_head(quick(settings, cache=tmp_path / "mixed"), listener)
+    assert said[1].startswith("WARNING: 1 of the 1 clips to validate on are of sources that are trained on")
 
 
 # -------------------------------------------------------------------------------------------------- holding out
