@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def train_head(settings: TrainHeadSettings) -> None:
     """Stage two: a cache -> a bidirectional RNN that tells its classes apart.
 
-    Validation clips are held out of the training list by source; the test list is not looked at. The weights of the
-    best epoch on them are kept.
+    Validation clips are those that the data set sets apart for that, or else held out of the training list by source;
+    the test list is not looked at. The weights of the best epoch on them are kept.
     """
     from har_cache.training import train_head as stage
 

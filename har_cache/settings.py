@@ -320,52 +320,38 @@ class EvaluateSettings(Settings):
     probabilities: bool = option(False, "Write probabilities.csv too: every class's, as `har-cache score` reads them.")
 
 
-class _ClipsKnown(Settings):
+@dataclass(frozen=True, kw_only=True)
+class KnownClips(Settings):
     """Of what needs no more than what a data set's clips are: a cache knows that too."""
 
-    cache: Path | None
-    data: Path | None
-    splits: Path | None
+    cache: Path | None = option(None, "A cache of the data set: it knows classes, splits and sources.")
+    data: Path | None = option(None, "The data set, in place of a cache, as `har-cache extract` has it.")
+    lists: tuple[str, ...] = option((), "As `har-cache extract` has it.", flag="list", metavar="FILE")
+    splits: Path | None = option(None, "As `har-cache extract` has it.")
+    folds: int | None = option(None, "As `har-cache extract` has it.", least=2)
+    source_pattern: str | None = option(None, "As `har-cache extract` has it.", metavar="REGEX")
 
     def _check_together(self) -> None:
-        if (self.cache is None) == (self.data is None):
-            raise SettingError("--cache and --data both say which clips there are: give one of them")
-        if self.splits and self.cache:
-            raise SettingError("--splits goes with --data: a cache has its splits")
-
-
-def _known_cache() -> Any:
-    return option(None, "A cache of the data set: it knows classes, splits and sources.")
-
-
-def _known_data() -> Any:
-    return option(None, "The data set, in place of a cache: folder of class folders.")
-
-
-def _known_splits() -> Any:
-    return option(None, "Folder of <class>_test_split<k>.txt; default: splits/ in --data.")
+        if bool(self.cache) == bool(self.data or self.lists):
+            raise SettingError("--cache and --data (or --list) both say which clips there are: give one of them")
+        if self.cache and (self.splits or self.folds or self.source_pattern):
+            raise SettingError("--splits, --folds and --source-pattern go with --data: a cache has its own")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreSettings(_ClipsKnown):
+class ScoreSettings(KnownClips):
     """Settings of an evaluation of predictions, whoever made them."""
 
     predictions: Path = option(REQUIRED, "CSV: key, predicted; and what else is known: see docs/scoring.md.")
     trained_on: Path = option(REQUIRED, "CSV of the clips that the model learnt from: key; or a run's clips.csv.")
-    cache: Path | None = _known_cache()
-    data: Path | None = _known_data()
-    splits: Path | None = _known_splits()
     split: int | None = option(None, "Whose test list; default: the one that is predicted.", least=1, most=MOST_SPLITS)
     out: Path | None = option(None, "Directory for metrics.json, tables, confusion.png and report.html.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeakageSettings(_ClipsKnown):
+class LeakageSettings(KnownClips):
     """Settings of the overlap of splits."""
 
-    cache: Path | None = _known_cache()
-    data: Path | None = _known_data()
-    splits: Path | None = _known_splits()
     format: str = option("text", "What the table is printed as.", choices=FORMATS)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..comparison.tables import Table
-from ..data.keys import FILES
+from ..data.keys import FILES, class_of
 from ..data.leakage import CLEAN, SEEN, SIBLING, groups, in_other_class
 from ..evaluation.summary import GROUP_WORDS, percent
 from ..settings import LeakageSettings
@@ -30,8 +30,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Overlap:
-    """All splits of a data set, each with each. `clips`: that it holds, or that its lists name; `absent`: of those of
-    test lists, how many it does not hold; they are counted as the others are.
+    """All splits of a data set, each with each. `clips`: that it holds, or that its lists name; `absent`: how many of
+    them it does not hold; they are counted as the others are.
     """
 
     schema: str
@@ -54,13 +54,13 @@ def overlap(settings: LeakageSettings) -> Overlap:
     read, or has no splits.
     """
     settings.check()
-    data_set = read_data_set(settings.cache, settings.data, settings.splits)
+    data_set = read_data_set(settings)
     return Overlap(
         schema=SCHEMA,
         data=data_set.name,
-        classes=len(data_set.classes),
+        classes=len(set(map(class_of, data_set.sources))),
         clips=len(data_set.sources),
-        absent=len(data_set.absent),
+        absent=sum(key in data_set.sources for key in data_set.absent),
         splits=data_set.splits,
         splits_from=data_set.splits_from,
         sources_from=data_set.sources_from,
@@ -73,7 +73,7 @@ def table(found: Overlap) -> Table:
     lists = "the data set's split lists" if found.splits_from == "lists" else "splits drawn by source"
     notes = []
     if found.absent:
-        notes.append(f"{found.absent:,} of the clips of test lists are not there, and are counted all the same.")
+        notes.append(f"{found.absent:,} of the clips that lists name are not there, and are counted all the same.")
     if found.sources_from == FILES:
         notes.append("Each file is taken for a source of its own: say with --source-pattern what a clip is of.")
     return Table(

@@ -47,7 +47,7 @@ def read_predictions(path: Path, data_set: DataSet) -> Predictions:
         raise DataError(f"{path}: holds no prediction")
     columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
     wheres = [where for where, _ in rows]
-    names = ClipNames(data_set.sources, data_set.name)
+    names = ClipNames(data_set.sources, data_set.places, data_set.name)
     places = read_clip_names(path, list(zip(wheres, columns["key"], strict=True)), names)
     predicted = _classes(wheres, columns["predicted"], data_set, "predicted")
     if "true" in columns:
@@ -65,7 +65,7 @@ def read_trained(path: Path, data_set: DataSet) -> dict[str, str]:
     """
     header, rows = read_table(path, ["key"], ["key", "subset", "source"])
     place = header.index("key")
-    names = ClipNames(data_set.sources, data_set.name)
+    names = ClipNames(data_set.sources, data_set.places, data_set.name)
     keys = read_clip_names(path, [(where, row[place]) for where, row in rows], names)
     if "subset" not in header:
         return dict.fromkeys(keys, "train")

@@ -1,7 +1,7 @@
 """Tables that people write: CSV with a header, and each row's file and line; clips, found by what they are called."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..data.keys import class_of
@@ -39,19 +39,22 @@ def read_table(path: Path, needed: Sequence[str], known: Iterable[str]) -> tuple
 
 
 class ClipNames:
-    """Finds clips of a data set by key, by a path that ends in one, or by a file name that one clip alone has."""
+    """Finds clips of a data set by key, by a path that ends in one, by where its file is in the data set (`places`, by
+    key), or by a file name that one clip alone has.
+    """
 
-    def __init__(self, keys: Iterable[str], data_set: str) -> None:
+    def __init__(self, keys: Iterable[str], places: Mapping[str, str], data_set: str) -> None:
         self._keys = frozenset(keys)
         self._classes = {class_of(key) for key in self._keys}
         self._data_set = data_set
+        self._by_place = {place: key for key, place in places.items()}
         self._by_file: dict[str, list[str]] = defaultdict(list)
         for key in sorted(self._keys):
             self._by_file[key.partition("/")[2]].append(key)
 
     def find(self, name: str, where: str) -> str:
         """The key of the clip. Raises DataError, which says `where`, for no clip, and for a name that several have."""
-        key = "/".join(name.split("/")[-2:])
+        key = self._by_place.get(name) or "/".join(name.split("/")[-2:])
         if key in self._keys:
             return key
         names_class = "/" in key and class_of(key) in self._classes  # but no clip of it

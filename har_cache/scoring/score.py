@@ -42,7 +42,7 @@ def score(settings: ScoreSettings, progress: Progress = Progress()) -> Score:
     settings.check()
     if settings.out:
         _check_out(settings.out)
-    data_set = read_data_set(settings.cache, settings.data, settings.splits)
+    data_set = read_data_set(settings)
     predictions = read_predictions(settings.predictions, data_set)
     trained = read_trained(settings.trained_on, data_set)
     split = _split(settings, data_set, predictions)
@@ -69,7 +69,7 @@ def score(settings: ScoreSettings, progress: Progress = Progress()) -> Score:
 
 def _metrics(data_set: DataSet, split: int, scored: ScoredClips, subsets: Sequence[str]) -> Metrics:
     val = subsets.count(VALIDATES)
-    listed = data_set.tested(split)
+    listed = data_set.listed_absent(split)
     return Metrics(
         stage=SCORED,
         split=split,
@@ -86,7 +86,7 @@ def _metrics(data_set: DataSet, split: int, scored: ScoredClips, subsets: Sequen
         chance=1 / len(scored.classes),
         **scored.figures(),
         linear_on_mean=None,
-        missing={key: why for key, why in data_set.absent.items() if key in listed and key not in scored.sources},
+        missing={key: why for key, why in listed.items() if key not in scored.sources},
         sources_from=FILES if data_set.sources_from == FILES else None,
     )
 
@@ -139,5 +139,4 @@ def _check_out(out: Path) -> None:
 
 def _said(settings: ScoreSettings) -> Mapping[str, str]:
     """What the page says of where its figures are from."""
-    named = ("predictions", "trained_on", "cache", "data", "splits")
-    return {name: str(value) for name in named if (value := getattr(settings, name))}
+    return {name: str(value) for name, value in vars(settings).items() if value and name != "out"}

@@ -48,7 +48,7 @@ def test_each_list_with_each_of_as_many_splits_as_there_are(tmp_path: Path) -> N
 def test_the_three_groups_are_the_whole_list(parts: list[tuple[int, ...]]) -> None:
     subsets = {f"{'ab'[i % 2]}/{i}.avi": part for i, part in enumerate(parts)}
     sources = {key: f"{key[0]}/film{i % 3}" for i, key in enumerate(subsets)}
-    data = DataSet("x", ("a", "b"), sources, subsets, {}, {}, (1, 2, 3), "lists", "given")
+    data = DataSet("x", ("a", "b"), sources, subsets, {}, {}, {}, (1, 2, 3), "lists", "given")
     for i in data.splits:
         for j in data.splits:
             cell = module._cell(data, i, j)
@@ -63,5 +63,5 @@ def test_the_official_lists_of_hmdb51() -> None:
     on_third = found.on(1)[2]
     assert (on_third.seen, on_third.sibling, on_third.clean, on_third.other_class) == (1150, 162, 218, 94)
     assert [cell.other_class for cell in found.cells if cell.trained_on == cell.tested_on] == [457, 527, 529]
-    assert found.clips == 6766 and found.absent > 4000
+    assert (found.clips, found.classes) == (6766, 51) and found.absent > 4000
     assert "1,150 (75.2%)" in text(table(found)) and "are not there, and are counted all the same" in text(table(found))

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,12 +126,13 @@ def test_sources_are_the_data_set_s_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"cache": None}, "--cache and --data both say which clips there are: give one"),
-        ({"data": Path("d")}, "--cache and --data both say which clips there are: give one"),
-        ({"splits": Path("s")}, "--splits goes with --data"),
+        ({"cache": None}, r"--cache and --data \(or --list\) both say which clips there are: give one"),
+        ({"data": Path("d")}, r"--cache and --data \(or --list\) both say which clips there are: give one"),
+        ({"splits": Path("s")}, "--splits, --folds and --source-pattern go with --data"),
+        ({"source_pattern": "x"}, "--splits, --folds and --source-pattern go with --data"),
     ],
 )
-def test_the_clips_are_of_one_place(scored: Scored, given: dict[str, Path | None], message: str) -> None:
+def test_the_clips_are_of_one_place(scored: Scored, given: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         scored(HEADER, right_rows(), **given)
 
@@ -167,3 +169,20 @@ def test_names_do_nothing_to_the_page(scored: Scored, tmp_path: Path) -> None:
     out = tmp_path / "<img src=x>"
     found = scored(HEADER, right_rows(), out=out)
     assert found.page is not None and "<img src=x>" not in found.page.read_text()
+
+
+def test_a_list_and_a_pattern_say_what_the_clips_are(scored: Scored, tmp_path: Path) -> None:
+    lines, rows, trained = ["path,label,split1"], [], []
+    for i in range(12):
+        (tmp_path / "videos" / "x").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / "x" / f"p{i % 4}_{i}.mp4").touch()
+        lines.append(f"videos/x/p{i % 4}_{i}.mp4,{'ab'[i % 2]},{'test' if i < 4 else 'train'}")
+        (rows if i < 4 else trained).append([f"videos/x/p{i % 4}_{i}.mp4", "ab"[i % 2]])
+    (tmp_path / "clips.csv").write_text("\n".join(lines).replace("split1", "split"))
+    table = write_table(tmp_path / "t.csv", ["key"], [row[:1] for row in trained if "p3" not in row[0]])
+    where = {"cache": None, "lists": (str(tmp_path / "clips.csv"),), "trained_on": table}
+    told = scored(HEADER, rows, **where, source_pattern="(p[0-9])_").metrics
+    assert (told.leakage.sibling.clips, told.leakage.clean.clips, told.sources_from) == (3, 1, None)
+    untold = scored(HEADER, rows, **where).metrics
+    assert (untold.leakage.clean.clips, untold.sources_from) == (4, "files")
+    assert "WARNING: each file is taken for a source of its own" in figures(untold)
