@@ -67,7 +67,7 @@ def _layout(data: Path, clips: Mapping[str, _Clip], there: set[str]) -> Layout:
         subsets={keys[place]: _subsets(clip, splits) for place, clip in clips.items()} if splits else {},
         sources={keys[place]: clip.source for place, clip in clips.items() if clip.source},
         missing=tuple(keys[place] for place in clips.keys() - there),
-        told_by="the lists",
+        told_by="the given lists",
     )
 
 

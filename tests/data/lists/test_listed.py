@@ -147,5 +147,5 @@ def test_lists_with_subsets_and_an_option_that_gives_others_contradict_each_othe
     tmp_path: Path, option: dict[str, object]
 ) -> None:
     write_clips(tmp_path, "a.mp4")
-    with pytest.raises(DataError, match="the lists say which clips train and test"):
+    with pytest.raises(DataError, match="the given lists say which clips train and test"):
         listed(tmp_path, "path,label,split", "a.mp4,x,train", **option)
