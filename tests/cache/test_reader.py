@@ -406,6 +406,8 @@ HOSTILE = [
     ("sources", {"a/1": "film"}),
     ("sources", {"../1": "a/film"}),
     ("paths", {"a/../1": "videos/1.avi"}),
+    ("paths", {"a/1": "/etc/shadow"}),
+    ("paths", {"a/1": "videos/../../1.avi"}),
     ("sources_from", "guessed"),
     ("schema", "har-cache/1"),
     ("splits", {"from": "lists", "subsets": {"a/1": [1, 2, 1 << 70]}}),

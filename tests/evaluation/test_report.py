@@ -13,9 +13,10 @@ from PIL import Image
 
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError, RunError
-from har_cache.evaluation.report import _jpeg, report
+from har_cache.evaluation.report import _jpeg, _videos, report
 from har_cache.evaluation.summary import CONFOUNDED
 from har_cache.evaluation.tables import PER_CLASS_HEADER, PREDICTIONS_HEADER
+from har_cache.model.run import Run
 from har_cache.plots import plot_curves
 from har_cache.progress import Progress
 from har_cache.storage.files import read_csv, sha256, to_csv
@@ -180,6 +181,17 @@ def test_a_clip_that_does_not_decode_is_said_so(tmp_path, run):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"no video")
     assert "Cannot be decoded" in Page(report(run, tmp_path / "data")).text
+
+
+def test_videos_are_where_the_cache_says(tmp_path, run):
+    evaluate(run)
+    clip = tmp_path / "data" / "clips" / "one.avi"
+    clip.parent.mkdir(parents=True)
+    clip.touch()
+    places = dict.fromkeys(list(small_subsets())[:-1], "clips/one.avi") | {"act0/gone.avi": "clips/gone.avi"}
+    change_sealed(tmp_path / "cache" / "manifest.json", lambda manifest: manifest.update(paths=places))
+    videos = _videos(tmp_path / "data", Run.open(run))
+    assert videos == dict.fromkeys(list(small_subsets())[:-1], clip)
 
 
 @pytest.mark.parametrize(("frames", "pictures"), [(40, 6), (3, 3), (1, 1)])
