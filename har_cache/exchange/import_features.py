@@ -6,13 +6,13 @@ from pathlib import Path
 
 import safetensors.numpy
 
+from ..cache.data_set import tell_data
 from ..cache.manifest import Plan
 from ..cache.recipe import Recipe
 from ..cache.record import ClipRecord, source_sha256
 from ..data.index import ClipIndex, read_index
 from ..data.lists.rows import list_path
 from ..errors import CacheError, ClipError, DataError
-from ..extraction.data_set import tell_data
 from ..extraction.shard_tasks import OnClip, ShardResult, ShardTask
 from ..extraction.update import CacheUpdate, ExtractReport
 from ..progress import Progress

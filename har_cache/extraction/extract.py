@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import replace
 
 from .. import system
+from ..cache.data_set import open_data
 from ..cache.manifest import Plan
 from ..data.index import ClipIndex
 from ..devices import changed_versions, device_versions
@@ -13,7 +14,6 @@ from ..settings import IMAGENET_OR_RANDOM, NAMED_WEIGHTS, ExtractSettings
 from ..system import uninterrupted
 from ..video.decode import resolve_decoder
 from ..workers.pool import fork_server
-from .data_set import open_data
 from .executors import devices_for_existing, devices_for_new, execute
 from .recipe_differences import differences
 from .shard_tasks import OnClip, ShardResult, ShardTask

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from .. import system
+from ..cache.data_set import describe
 from ..cache.manifest import PLAN, Manifest, Plan
 from ..cache.record import ClipRecord, ShardRecord, source_sha256, standing_failures
 from ..cache.recovery import recover_plan
@@ -19,7 +20,6 @@ from ..data.keys import class_of
 from ..errors import CacheError
 from ..progress import Progress
 from ..storage.files import sha256
-from .data_set import describe
 from .shard_tasks import OnClip, ShardResult, ShardTask
 
 _REPLACED = "mended: its frames are in a later shard"

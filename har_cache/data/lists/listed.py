@@ -63,10 +63,10 @@ def _layout(data: Path, clips: Mapping[str, _Clip], there: set[str]) -> Layout:
     splits = max((split for clip in clips.values() for split in clip.subsets), default=0)
     return Layout(
         data,
-        {keys[place]: place for place in there},
+        {keys[place]: place for place in clips if place in there},
         subsets={keys[place]: _subsets(clip, splits) for place, clip in clips.items()} if splits else {},
         sources={keys[place]: clip.source for place, clip in clips.items() if clip.source},
-        missing=tuple(keys[place] for place in clips.keys() - there),
+        missing=tuple(keys[place] for place in clips if place not in there),
         told_by="the given lists",
     )
 

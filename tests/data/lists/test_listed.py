@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from har_cache.data.index import ClipIndex, read_index
+from har_cache.data.lists.listed import read_listed
 from har_cache.data.splits import TEST, TRAIN, UNUSED, VALIDATE
 from har_cache.errors import DataError
 
@@ -122,6 +123,15 @@ def test_what_cannot_be_is_refused_with_file_and_line(
 def test_a_clip_that_is_listed_twice_alike_is_one_clip(tmp_path: Path) -> None:
     write_clips(tmp_path, "a.mp4")
     assert len(listed(tmp_path, "path,label,source", "a.mp4,x,anna", "a.mp4,x,", "a.mp4,x,anna").clips) == 1
+
+
+def test_clips_are_in_the_order_of_their_list(tmp_path: Path) -> None:
+    names = [f"{i}.mp4" for i in range(12)]
+    write_clips(tmp_path, *names[::2])
+    path = write_text(tmp_path / "list.txt", *(f"{name} x" for name in names))
+    layout = read_listed(tmp_path, [str(path)])
+    assert list(layout.places.values()) == names[::2]
+    assert list(layout.missing) == [f"x/{name}" for name in names[1::2]]
 
 
 def test_a_list_of_which_no_file_is_there_is_refused(tmp_path: Path) -> None:

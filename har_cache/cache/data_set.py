@@ -1,16 +1,16 @@
-"""The data set of an extraction: indexed, told to the user, and what the manifest keeps of it."""
+"""The data set of a cache: indexed, told to the user, and what the manifest keeps of it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache.manifest import MANIFEST, Splits, read_manifest
 from ..data.index import NONE, ClipIndex, read_index
 from ..data.keys import FILES, source_of
 from ..data.lists.rows import list_path
 from ..errors import CacheError
 from ..progress import Progress
 from ..settings import ExtractSettings
+from .manifest import MANIFEST, Splits, read_manifest
 
 _SHOWN = 3
 
