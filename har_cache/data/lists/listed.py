@@ -38,8 +38,9 @@ def read_listed(data: Path, lists: Sequence[str], name: Callable[[str], str] | N
     clips: dict[str, _Clip] = {}
     there: set[str] = set()
     found_of: defaultdict[Path, int] = defaultdict(int)
+    roots = _roots(data)
     for row in rows:
-        place, found = _place(row, data)
+        place, found = _place(row, data, roots)
         _add(clips, place, row)
         found = found or name is not None
         there |= {place} if found else set()
@@ -71,26 +72,27 @@ def _layout(data: Path, clips: Mapping[str, _Clip], there: set[str]) -> Layout:
     )
 
 
-def _place(row: Row, data: Path) -> tuple[str, bool]:
-    """Where a file is, relative to the data set, and whether it is there."""
-    candidates = [_below(os.path.join(folder, row.path), data) for folder in (row.listed_in.parent, data)]  # noqa: PTH118
+def _place(row: Row, data: Path, roots: Sequence[str]) -> tuple[str, bool]:
+    """Where a file is, relative to the data set, and whether it is there; `roots`: the names that the data set has."""
+    candidates = [_below(os.path.join(folder, row.path), roots) for folder in (row.listed_in.parent, data)]  # noqa: PTH118
     places = [place for place in candidates if place]
     if not places or "\0" in row.path:
         raise DataError(
             f"{row.where}: {row.path[:200]!r} is outside of {data}; pass --data, a folder that holds all of the files"
         )
-    there = next((place for place in places if (data / place).is_file()), None)
+    there = next((place for place in places if os.path.isfile(os.path.join(data, place))), None)  # noqa: PTH113, PTH118
     return there or places[-1], there is not None
 
 
-def _below(path: str, data: Path) -> str:
-    """A path relative to a folder that it is below of, by its name or where links lead; empty where it is not."""
+def _roots(data: Path) -> list[str]:
+    """The data set's folder, by its name and where links lead, each with a slash behind it."""
+    return [folder.rstrip(os.sep) + os.sep for folder in (os.path.abspath(data), os.path.realpath(data))]  # noqa: PTH100
+
+
+def _below(path: str, roots: Sequence[str]) -> str:
+    """A path relative to one of these folders, which it is below of; empty where it is not."""
     path = os.path.abspath(path)  # noqa: PTH100  (without following links)
-    for folder in (os.path.abspath(data), os.path.realpath(data)):  # noqa: PTH100
-        above = folder.rstrip(os.sep) + os.sep
-        if path.startswith(above):
-            return path.removeprefix(above)
-    return ""
+    return next((path.removeprefix(root) for root in roots if path.startswith(root)), "")
 
 
 def _add(clips: dict[str, _Clip], place: str, row: Row) -> None:
