@@ -156,6 +156,20 @@ def test_a_run_says_where_it_came_from_and_is_enough_by_itself(before: Before, t
     assert names == {"encoder", "head"}
 
 
+def test_sources_that_are_given_go_with_it(before: Before, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, given, begun = Run.open(before.run), {"a/1.avi": "a/park"}, []
+
+    def begin(*_: object, sources: dict[str, str], **__: object) -> bool:
+        begun.append(sources)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "open", lambda path: replace(source, given_sources=given))
+    monkeypatch.setattr(module, "begin", begin)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(Settings(start=before.run, data=before.data, run=tmp_path / "run", device="cpu", workers=1))
+    assert begun == [given]
+
+
 def test_on_cuda_steps_are_in_tf32_and_what_judges_them_in_fp32(
     tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,14 @@ def test_the_folder_tells_what_is_true_and_the_run_what_it_knew(
     assert predicted(predictor, Path("new.avi"))[0].true == "a"
 
 
+def test_what_takes_a_source_that_names_do_not_tell_is_not_said_to_be_clean(
+    run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path
+) -> None:
+    opened = dataclasses.replace(Run.open(run[0]), given_sources={"a/1.avi": "a/park"})
+    videos = (lossless(tmp_path / "a" / name, 1) for name in ("1.avi", "new.avi", "park.avi"))
+    assert [found.known for found in predicted(Predictor(opened), *videos)] == ["seen", None, "sibling"]
+
+
 @pytest.mark.parametrize("views", [("center", "flip"), ("center", "flip", "full")])
 def test_all_views_are_averaged_that_the_head_learnt_from(
     run: tuple[Path, CNNBidirectionalRNN], tmp_path: Path, views: tuple[str, ...]
