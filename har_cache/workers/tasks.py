@@ -17,7 +17,7 @@ from torch import Tensor
 from ..cache.record import ClipRecord, source_sha256
 from ..encoder.architectures.eager import EagerEncoder, batch_size
 from ..encoder.architectures.packing import Packed, unpack, warm_up
-from ..encoder.encoder import Encoder
+from ..encoder.encoder import CPU_BATCH, Encoder
 from ..encoder.transform import DEFAULT, Square, Transform, crop, pictures
 from ..errors import ClipError
 from ..settings import CENTER
@@ -239,7 +239,7 @@ def _counted(path: Path) -> int:
         return video.count(_LONGEST_SAMPLED)
 
 
-def _chunk_size(frame_bytes: int, size: int) -> int:
+def _chunk_size(frame_bytes: int, size: int = CPU_BATCH) -> int:
     """Frames to decode at a time: a power of two up to the `size` of a batch, at most 32 MiB where frames allow."""
     while size > 1 and size * frame_bytes > CHUNK_BYTES:
         size //= 2

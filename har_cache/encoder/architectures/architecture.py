@@ -51,7 +51,7 @@ class Architecture:
         return model
 
     def undrawn(self, dim: int | None) -> nn.Module:
-        """The model with so many outputs, None for its features, in eval mode, its weights whatever is in memory."""
+        """The model with so many outputs, None for its features, in eval mode, its weights still to be filled in."""
         with undrawn():
             model = self.make(dim or 1)
         if dim is None:
@@ -120,13 +120,15 @@ def undrawn() -> Iterator[None]:
 
 
 class _Undrawn(TorchFunctionMode):
-    """Nothing is drawn in place."""
+    """Zeros in place of what is drawn. Not what is in memory by chance: `nn.init.trunc_normal_` draws again and again
+    until all is within its bounds.
+    """
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if function in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_):
-            return args[0]
+        if function in (Tensor.normal_, Tensor.uniform_):
+            return args[0].zero_()
         return function(*args, **(kwargs or {}))
 
 

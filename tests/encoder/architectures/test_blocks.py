@@ -16,13 +16,9 @@ def found(name):
         ("resnet18", 9),  # the stem, 8 residual blocks
         ("resnet50", 17),
         ("vit_b_32", 14),  # the patches, 12 blocks, the last norm
-        (
-            "convnext_tiny",
-            26,
-        ),  # the patches, its norm with them; 18 blocks, 3 norms and 3 convolutions that shrink; the last norm
+        ("convnext_tiny", 26),  # the patches, 18 blocks, 3 norms and 3 convolutions between stages, the last norm
         ("mobilenet_v3_small", 14),  # 13 convolutions and inverted residuals; the hidden layer of its classifier
-        ("vgg11", 10),  # 8 convolutions, 2 linear layers
-        ("googlenet", 13),
+        ("googlenet", 12),
         ("maxvit_t", 15),
     ],
 )
