@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.keys import film_of, source_of
-from har_cache.encoder.transform import crop, normalise
+from har_cache.encoder.transform import Transform, crop, normalise
 from har_cache.errors import HarCacheError
 from har_cache.evaluation import evaluate as evaluation
 from har_cache.evaluation.evaluate import evaluate
@@ -545,7 +545,9 @@ def test_some_clips_of_every_epoch_are_shown_whole(share: float, augment: bool, 
         asked.append((clips.tolist(), places.numpy(), whole))
         return iter(())
 
-    raw: Any = SimpleNamespace(prefetcher=SimpleNamespace(workers=1), device=torch.device("cpu"), batches=batches)
+    raw: Any = SimpleNamespace(
+        prefetcher=SimpleNamespace(workers=1), device=torch.device("cpu"), batches=batches, transform=Transform()
+    )
     settings = replace(QUICK, augment=augment)
     for how in (Augmentation(), Augmentation(whole=share)):
         drawn = RawTrainBatches(raw, np.arange(32), settings, how)
