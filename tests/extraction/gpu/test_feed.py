@@ -169,11 +169,11 @@ def test_frames_that_a_device_has_no_memory_for_fail_their_clip_alone(tasks, job
     """Larger pieces are taken by halves; where not even one frame fits, the batch goes on without."""
     whole, squash, sizes = run(tasks[:1], job), transform.squash, []
 
-    def with_little_memory(frames):
+    def with_little_memory(frames, *how):
         sizes.append(len(frames))
         if len(frames) > 5 or frames.shape[2] == 320:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return squash(frames)
+        return squash(frames, *how)
 
     monkeypatch.setattr(transform, "squash", with_little_memory)
     shards = run(tasks[:1], job)
