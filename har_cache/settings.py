@@ -138,7 +138,7 @@ class ExtractSettings(Settings):
 class ImportSettings(Settings):
     """Settings of an import of features."""
 
-    features: Path = option(REQUIRED, "Folder of .npy or .npz files, (frames, dim) each, a file a clip.")
+    features: Path = option(REQUIRED, "Folder of .npy or .npz files, (frames, dim), one a clip; or a .parquet table.")
     lists: tuple[str, ...] = option(REQUIRED, "List of the clips, as `har-cache extract --list` has it.", flag="list")
     cache: Path = option(REQUIRED, "Cache directory to make, or to bring up to date.")
     origin: str = option("not said", "What made the features: tool, model, weights.")

@@ -56,6 +56,17 @@ class FeatureFiles:
         """Where the file of a clip that has none would be."""
         return self.folder / f"{PurePosixPath(clip).with_suffix('')}{self.suffix}.npy"
 
+    def place(self, clip: str) -> object:
+        """What no two clips may share."""
+        return self.find(clip)
+
+    def read(self, clip: str, fps: float | None) -> Features:
+        """The features of a clip. Raises ClipError as `read_features` does."""
+        path = self.find(clip)
+        if path is None:
+            raise ClipError(f"no features: expected {self.expected(clip).name}")
+        return read_features(path, self.suffix, fps)
+
     def others(self, clip: str) -> str:
         """Advice where a clip has no file: a suffix that one of its name has."""
         stem = PurePosixPath(clip).stem
@@ -77,7 +88,13 @@ def read_features(path: Path, suffix: str = "", fps: float | None = None) -> Fea
 
     Raises ClipError where it is no such file, is of another shape, or holds what float16 cannot: each in one line.
     """
-    array = _array(path)
+    array = checked(_array(path))
+    times, rate = _times(path, suffix, len(array), fps)
+    return Features(array, times, rate)
+
+
+def checked(array: np.ndarray) -> np.ndarray:
+    """Features as float16. Raises ClipError where it is no (frames, dim) of finite numbers that float16 holds."""
     if array.ndim != 2 or not array.size:
         raise ClipError(f"shape {array.shape}: expected (frames, dim), one row a frame")
     if array.dtype.kind not in "fiu":
@@ -87,8 +104,16 @@ def read_features(path: Path, suffix: str = "", fps: float | None = None) -> Fea
         raise ClipError(f"a NaN or an infinity in row {row}")
     if (largest := float(np.abs(array).max())) > _MOST:
         raise ClipError(f"numbers up to {largest:.3g}, more than float16 holds ({_MOST:.0f}): scale them down")
-    times, rate = _times(path, suffix, len(array), fps)
-    return Features(array.astype(np.float16), times, rate)
+    return array.astype(np.float16)
+
+
+def times_of(told: np.ndarray | None, frames: int, fps: float | None, name: str) -> np.ndarray:
+    """When each frame is shown: as is told, else so many a second, else NaN. Raises ClipError on another number."""
+    if told is None:
+        return np.arange(frames) / fps if fps else np.full(frames, np.nan)
+    if len(told) != frames:
+        raise ClipError(f"{name} has {len(told)} times for {frames} frames")
+    return told
 
 
 def _below(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -126,8 +151,6 @@ def _times(path: Path, suffix: str, frames: int, fps: float | None) -> tuple[np.
         rate = fps or float(np.ravel(_array(beside))[0])
     for ending, unit in ((_OURS, 1.0), (_MILLISECONDS, 1e-3)):
         if (beside := Path(base + ending)).exists():
-            times = np.ravel(_array(beside)).astype(np.float64) * unit
-            if len(times) != frames:
-                raise ClipError(f"{beside.name} has {len(times)} times for {frames} frames")
-            return times, rate
-    return (np.arange(frames) / fps if fps else np.full(frames, np.nan)), rate
+            told = np.ravel(_array(beside)).astype(np.float64) * unit
+            return times_of(told, frames, fps, beside.name), rate
+    return times_of(None, frames, fps, ""), rate

@@ -1,8 +1,9 @@
 """Features that another tool has made -> a cache, from which everything works that needs no encoder."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors.numpy
 
@@ -18,7 +19,10 @@ from ..extraction.update import CacheUpdate, ExtractReport
 from ..progress import Progress
 from ..settings import CENTER, ImportSettings
 from ..storage.files import sha256
-from .feature_files import FeatureFiles, Features, clip_of, read_features
+from .feature_files import FeatureFiles, Features, clip_of
+
+if TYPE_CHECKING:
+    from .feature_table import FeatureTable
 
 MODEL = "imported"
 _NONE = "none"
@@ -32,14 +36,23 @@ def import_features(settings: ImportSettings, progress: Progress = Progress()) -
     HarCacheError: bad settings or lists, no file of any clip, a cache of other features, or one that was extracted.
     """
     settings.check()
-    files = FeatureFiles(settings.features, settings.suffix)
-    index = _indexed(settings, files)
+    files = _files(settings)
+    index, places = _indexed(settings, files)
     tell_data(index, progress)
-    return _Import(settings, index, progress).run()
+    return _Import(settings, index, files, places, progress).run()
 
 
-def _indexed(settings: ImportSettings, files: FeatureFiles) -> ClipIndex:
-    """The listed clips, each with its file of features, or where that would be."""
+def _files(settings: ImportSettings) -> "FeatureFiles | FeatureTable":
+    path = settings.features
+    if path.suffix == ".parquet" or next(path.rglob("*.parquet"), None):
+        from .feature_table import FeatureTable
+
+        return FeatureTable(path)
+    return FeatureFiles(path, settings.suffix)
+
+
+def _indexed(settings: ImportSettings, files: "FeatureFiles | FeatureTable") -> tuple[ClipIndex, Mapping[str, str]]:
+    """The listed clips, each with its file of features, or where that would be; and the paths in the lists, by key."""
     index = read_index(
         list_path(settings.lists[0]).parent,
         settings.splits,
@@ -50,16 +63,16 @@ def _indexed(settings: ImportSettings, files: FeatureFiles) -> ClipIndex:
         name=clip_of,
     )
     found = {clip.key: files.find(index.places[clip.key]) for clip in index.clips}
-    paths = [path for path in found.values() if path]
-    if not paths:
+    if not any(found.values()):
         place = next(iter(index.places.values()))
         raise DataError(f"{files.folder}: no file of {place!r} or any other listed clip{files.others(place)}")
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
-        keys = [key for key, path in found.items() if path == twice]
-        raise DataError(f"{twice}: would be of {keys[0]} and of {keys[1]}; put features into folders as the clips are")
+    first: dict[object, str] = {}
+    for key, path in found.items():
+        if path and (other := first.setdefault(files.place(index.places[key]), key)) != key:
+            raise DataError(f"{path}: would be of {other} and of {key}; put features into folders as the clips are")
     expected = {key: path or files.expected(index.places[key]) for key, path in found.items()}
-    return replace(index, clips=tuple(replace(clip, path=expected[clip.key]) for clip in index.clips), places={})
+    clips = tuple(replace(clip, path=expected[clip.key]) for clip in index.clips)
+    return replace(index, clips=clips, places={}), index.places
 
 
 class _Import(CacheUpdate):
@@ -67,11 +80,19 @@ class _Import(CacheUpdate):
 
     what = "Importing"
 
-    def __init__(self, settings: ImportSettings, index: ClipIndex, progress: Progress) -> None:
+    def __init__(
+        self,
+        settings: ImportSettings,
+        index: ClipIndex,
+        files: "FeatureFiles | FeatureTable",
+        places: Mapping[str, str],
+        progress: Progress,
+    ) -> None:
         super().__init__(
             settings.cache, index, progress, shard_clips=settings.shard_clips, overwrite=settings.overwrite
         )
-        self._settings = settings
+        self._settings, self._files, self._places = settings, files, places
+        self._digests: dict[Path, str] = {}  # of files, each read once
 
     def new_plan(self) -> Plan:
         """Of as many dimensions as the first clip has that can be read. Raises DataError where none can."""
@@ -123,15 +144,15 @@ class _Import(CacheUpdate):
         reason = ""
         for clip in self._index.clips:
             try:
-                return self._read(clip.path), source_sha256(clip.path)
+                return self._read(clip.key), self._digest(clip.path)
             except ClipError as error:
                 reason = reason or f"{clip.key}: {error}"
         raise DataError(f"{self._settings.features}: no clip's features can be read; {reason}")
 
     def _record(self, key: str, path: Path) -> ClipRecord:
-        digest = source_sha256(path)
+        digest = self._digest(path)
         try:
-            features = self._read(path)
+            features = self._read(key)
             if (found := features.embeddings.shape[1]) != self._plan.recipe.dim:
                 raise ClipError(f"{found} numbers a frame, where the cache has {self._plan.recipe.dim}")
         except ClipError as error:
@@ -145,7 +166,10 @@ class _Import(CacheUpdate):
             times=features.times,
         )
 
-    def _read(self, path: Path) -> Features:
-        if not path.exists():
-            raise ClipError(f"no features: expected {path.name}")
-        return read_features(path, self._settings.suffix, self._settings.fps)
+    def _read(self, key: str) -> Features:
+        return self._files.read(self._places[key], self._settings.fps)
+
+    def _digest(self, path: Path) -> str:
+        if path not in self._digests:
+            self._digests[path] = source_sha256(path)
+        return self._digests[path]

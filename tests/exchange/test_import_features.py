@@ -171,3 +171,24 @@ def test_a_head_learns_from_them_and_what_needs_an_encoder_says_so(tmp_path: Pat
         export(run, tmp_path / "model.pt2")
     with pytest.raises(HarCacheError, match=why):
         finetune(FinetuneSettings(start=run, data=tmp_path, run=tmp_path / "tuned", device="cpu"))
+
+
+def test_tables_come_back_as_files_do(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    embeddings = random_embeddings({"a/1.avi": 3, "a/2.avi": 5, "b/x y.mp4": 2})
+    write_cache(tmp_path / "cache", embeddings, subsets={"a/1.avi": (1,), "a/2.avi": (2,), "b/x y.mp4": (1,)})
+    export_features(ExportFeaturesSettings(cache=tmp_path / "cache", to=tmp_path / "tables", format="parquet"))
+    (tmp_path / "list.csv").write_text(
+        "path,label,split\na/1.avi,a,train\na/2.avi,a,test\nb/x y.mp4,b,train\nb/0.avi,b,\n"
+    )
+    lists = (str(tmp_path / "list.csv"),)
+    given = ImportSettings(features=tmp_path / "tables", lists=lists, cache=tmp_path / "again")
+    assert import_features(given).failures == {"b/0.avi": "no features: no row of 0.avi"}
+    before, after = FeatureCache(tmp_path / "cache"), FeatureCache(tmp_path / "again")
+    assert list(before) == list(after)
+    for key in before:
+        assert np.array_equal(before[key], after[key]) and np.array_equal(before.times(key), after.times(key))
+    assert import_features(given).clips == 0
+    assert import_features(
+        replace(given, features=tmp_path / "tables" / "00000.parquet", cache=tmp_path / "file")
+    ).clips
