@@ -145,3 +145,14 @@ def test_videos_are_embedded_as_the_cache_was_where_this_machine_is_made_for_it(
     write_run(tmp_path / "run", stage)
     job = Predictor(Run.open(tmp_path / "run")).job(7)
     assert (job.precision, job.views, job.decoder, job.stall_s) == (precision, ("center",), "pyav", 7)
+
+
+def test_videos_are_sampled_as_the_cache_was(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", HEAD)
+    run = Run.open(tmp_path / "run")
+    assert Predictor(run).job(7).frames is None
+    recipe = dataclasses.replace(run.config.recipe, frames="every 2")
+    sampled = dataclasses.replace(run, config=dataclasses.replace(run.config, recipe=recipe))
+    predictor = Predictor(sampled)
+    [prediction] = predicted(predictor, lossless(tmp_path / "clip.mkv", 9))
+    assert (prediction.frames, prediction.fps) == (5, pytest.approx(15))

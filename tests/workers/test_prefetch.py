@@ -59,6 +59,12 @@ def test_frames_come_as_the_squares_that_each_request_asks_for(prefetcher: Frame
     assert middle.shape == larger.shape == (3, 256, 256, 3) and whole.shape == (3, 224, 224, 3)
 
 
+def test_frames_are_counted_as_the_cache_counts_them(clips: list[Path]) -> None:
+    with FramePrefetcher(frames=3, workers=1, ahead=1, sampling="every 3") as prefetcher:
+        [found] = read(prefetcher, (clips[0], (0, 1, 3), MIDDLE))
+    assert isinstance(found, np.ndarray) and (found == expected(clips[0], (0, 3, 9))).all()
+
+
 def test_a_clip_that_fails_costs_itself(prefetcher: FramePrefetcher, clips: list[Path], tmp_path: Path) -> None:
     (tmp_path / "empty.avi").touch()
     found = read(
