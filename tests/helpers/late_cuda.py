@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from har_cache.encoder.pixels import to_rgb
-from har_cache.encoder.transform import crop
+from har_cache.encoder.transform import Transform, crop
 from har_cache.extraction.gpu import batches, uploads
 
 POISON = 7
@@ -233,7 +233,7 @@ class FakeEncoder:
     """Some of the pixels of a crop as its embedding; the views differ by what is added."""
 
     def __init__(self, late):
-        self.late, self.device = late, torch.device("cuda")
+        self.late, self.device, self.transform = late, torch.device("cuda"), Transform()
 
     def __call__(self, crops):
         source = crops.tensor
@@ -255,9 +255,9 @@ def late_cuda(late, batch, tables, memories):
         batches: {
             "torch": late,
             "BATCH": batch,
-            "Encoder": lambda folded, precision, views, device: FakeEncoder(late),
+            "unpack": lambda packed, precision, views, device: FakeEncoder(late),
             "to_rgb": lambda stored, layout, tables: (stored.tensor, layout, tables),
-            "pictures": lambda found, views: [lambda: _crop(*found)],
+            "pictures": lambda found, views, transform: [lambda: _crop(*found)],
         },
         uploads: {"torch": late},
     }
