@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import Any
 
 _WORKER_BYTES = 1 << 30
-_PACKAGES = ("har-cache", "torch", "torchvision", "onnxruntime", "decord", "av", "h5py", "numpy", "scikit-learn")
+_PACKAGES = (
+    "har-cache",
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "decord",
+    "av",
+    "h5py",
+    "numpy",
+    "scikit-learn",
+    "timm",
+)
 CGROUP = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 

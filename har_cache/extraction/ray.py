@@ -31,7 +31,7 @@ except ImportError as error:
     raise HarCacheError("--executor ray needs ray: pip install 'har-cache[ray]'") from error
 
 # These decide, with the recipe, on every bit.
-_SAME = ("har-cache", "torch", "torchvision", "onnxruntime", "av", "decord", "numpy")
+_SAME = ("har-cache", "torch", "torchvision", "onnxruntime", "av", "decord", "numpy", "pillow", "timm")
 _CONNECT_S = 10.0
 
 _Call = tuple[Place, str, Path]  # a clip to be embedded: its place, key and file
