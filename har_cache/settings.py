@@ -429,7 +429,7 @@ class PredictSettings(Settings):
     """Settings of a prediction."""
 
     run: Path = option(REQUIRED, "Run directory, as written by train-head or finetune.", argument=True)
-    videos: tuple[Path, ...] = option(REQUIRED, "Videos.", argument=True, metavar="VIDEO...")
+    videos: tuple[Path, ...] = option(REQUIRED, "Videos, or folders of them.", argument=True, metavar="VIDEO...")
     film: Path | None = option(None, "Write an annotated film of the videos: a .gif, or an .mp4.", flag="gif")
     device: str = _device("Where the head computes; auto: the CPU, where frames are embedded.")
     workers: int | None = _workers()

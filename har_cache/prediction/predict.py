@@ -1,9 +1,10 @@
 """Several videos at once: what a run makes of each, and a film of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..data.layouts import find_layout
 from ..devices import resolve_device
 from ..errors import ClipError, HarCacheError, SettingError
 from ..model.run import Run
@@ -32,12 +33,14 @@ class PredictReport:
 
 
 def predict(settings: PredictSettings, progress: Progress = Progress()) -> PredictReport:
-    """Predict each of the videos; one that does not decode is told to `progress`, and left out.
+    """Predict each of the videos, of a folder all that are in it, in class folders or without; one that does not decode
+    is told to `progress`, and left out.
 
     Worker processes decode and embed, each video once, on CPUs; the device is where the head computes. Raises
     HarCacheError: no such run, a film that cannot be written, no video that decodes.
     """
     settings.check()
+    settings = replace(settings, videos=tuple(_videos(settings.videos)))
     kind = _kind_of_film(settings.film)
     run = Run.open(settings.run)
     # A head is sooner done with a few clips than a GPU is ready for it.
@@ -51,6 +54,16 @@ def predict(settings: PredictSettings, progress: Progress = Progress()) -> Predi
         raise HarCacheError(f"none of the {len(settings.videos)} videos can be decoded")
     written = write_film(settings.film, predictor, predictions, progress) if settings.film else None
     return PredictReport(run, predictions, failures, written)
+
+
+def _videos(paths: Iterable[Path]) -> Iterator[Path]:
+    """The videos at these paths, each folder's in the order of their names. Raises DataError where one holds none."""
+    for path in paths:
+        if path.is_dir():
+            layout = find_layout(path)
+            yield from (layout.root / place for place in sorted(layout.places.values()))
+        else:
+            yield path
 
 
 def _outcomes(

@@ -58,6 +58,24 @@ def test_a_video_that_breaks_the_decoder_costs_that_video(
         assert report.film_bytes == (tmp_path / film).stat().st_size
 
 
+def test_of_a_folder_all_videos_are_predicted(run: Path, tmp_path: Path) -> None:
+    for name in ("flat/2.avi", "flat/1.mp4", "classes/a/1.avi", "classes/b/2.avi"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(tmp_path / name, moving_frames(4))
+    (tmp_path / "flat" / "notes.txt").write_text("no video")
+    report = of(run, tmp_path / "flat", tmp_path / "classes")
+    assert [str(p.video.relative_to(tmp_path)) for p in report.predictions] == [
+        "flat/1.mp4",
+        "flat/2.avi",
+        "classes/a/1.avi",
+        "classes/b/2.avi",
+    ]
+    assert [p.true for p in report.predictions] == [None, None, "a", "b"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HarCacheError, match="no videos in"):
+        of(run, tmp_path / "empty")
+
+
 def test_nothing_that_decodes_is_an_error(run: Path, tmp_path: Path) -> None:
     missing = [tmp_path / "1.avi", tmp_path / "2.avi"]
     with pytest.raises(HarCacheError, match=r"1\.avi: no such file"):
