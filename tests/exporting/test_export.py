@@ -99,6 +99,32 @@ def test_a_file_that_does_not_agree_is_not_written(
     assert (tmp_path / "model.pt2").read_bytes() == b"a program"
 
 
+def test_a_file_need_not_agree_better_than_float32_does_with_float64(
+    network: tuple[Path, CNNBidirectionalRNN], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = network[1]
+
+    def off(wrong: float) -> Runner:
+        def run(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            with torch.inference_mode():
+                return FramesToLogits(logits)(torch.from_numpy(frames), torch.from_numpy(mask)).numpy() + wrong
+
+        return run
+
+    monkeypatch.setattr(exporting, "_trace", lambda *_: None)
+    monkeypatch.setattr(exporting, "_pt2_bytes", lambda *_: b"a program")
+    monkeypatch.setattr(exporting, "_pt2_runner", lambda _: off(0.01))
+    with pytest.raises(HarCacheError, match="not written"):  # float64 is much closer
+        export(network[0], tmp_path / "model.pt2")
+    monkeypatch.setattr(exporting, "_double_runner", lambda *_: off(0.005))
+    said = Lines()
+    assert export(network[0], tmp_path / "model.pt2", progress=said).difference == pytest.approx(0.01, abs=1e-3)
+    assert "own logits are up to 0.005 off in float32" in said.said[-1]
+    monkeypatch.setattr(exporting, "_double_runner", lambda *_: off(0.001))
+    with pytest.raises(HarCacheError, match="not written"):
+        export(network[0], tmp_path / "other.pt2")
+
+
 def test_what_cannot_be_done_is_said_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(to: Path, message: str) -> None:
         with pytest.raises(HarCacheError, match=message):
