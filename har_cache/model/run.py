@@ -51,7 +51,8 @@ class Run:
             raise RunError(f"{path}: {kind}; make one with `har-cache train-head --run {path}`")
         if not config.finished:
             raise RunError(f"{path}: training is not finished; go on with `har-cache train-head --resume`")
-        return cls(path, config, read_clips(path, config), _given_sources(path, config))
+        rows = _clip_rows(path, config)
+        return cls(path, config, _subsets(rows), _given_sources(rows))
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -134,16 +135,21 @@ def fold_subset(fold: int) -> str:
 
 def read_clips(path: Path, config: RunConfig) -> dict[str, str]:
     """The subset of each clip, by key. Raises HarCacheError."""
-    return {key: subset for key, subset, *_ in _clip_rows(path, config)}
+    return _subsets(_clip_rows(path, config))
 
 
 def read_sources(path: Path, config: RunConfig) -> dict[str, str]:
     """The source of each clip, by key. Raises HarCacheError."""
-    return sources_of(read_clips(path, config), _given_sources(path, config))
+    rows = _clip_rows(path, config)
+    return sources_of(_subsets(rows), _given_sources(rows))
 
 
-def _given_sources(path: Path, config: RunConfig) -> dict[str, str]:
-    return {key: given[0] for key, _, *given in _clip_rows(path, config) if given}
+def _subsets(rows: list[list[str]]) -> dict[str, str]:
+    return {key: subset for key, subset, *_ in rows}
+
+
+def _given_sources(rows: list[list[str]]) -> dict[str, str]:
+    return {key: given[0] for key, _, *given in rows if given}
 
 
 def _clip_rows(path: Path, config: RunConfig) -> list[list[str]]:
