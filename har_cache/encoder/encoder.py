@@ -1,5 +1,6 @@
 """Cropped frames -> embeddings: MNASNet at a chosen precision; and the choice of it, for any encoder."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -29,7 +30,26 @@ _MIXED_FROM, _MIXED_FROM_ON_CUDA = 6, 1
 FAITHFUL = 0.99
 
 
-class Encoder:
+class FrozenEncoder(ABC):
+    """What embeds frames, at one precision: its `device`, its `views`, and the `projection` of its features."""
+
+    device: torch.device
+    views: tuple[str, ...]
+    projection: "Projection"
+
+    @torch.inference_mode()
+    def __call__(self, crops: Tensor, whole: Tensor | None = None) -> Tensor:
+        """Embeddings of each view: float32 (views, n, dim). `whole`: for the view `full`."""
+        seen = [view(name, crops, whole) for name in self.views]
+        with true_fp32(self.device):
+            return torch.stack([self.projection(self.features(picture)) for picture in seen])
+
+    @abstractmethod
+    def features(self, crops: Tensor) -> Tensor:
+        """The features before the projection: float32 (n, features)."""
+
+
+class Encoder(FrozenEncoder):
     """The frozen MNASNet at one precision, on one device.
 
     `encoder(*pictures)`: what `pictures` gives for its views, (n, 3, 224, 224) each -> float32 (views, n, 256). On the
@@ -70,13 +90,6 @@ class Encoder:
             for i, j, conv in numbered
             if isinstance(conv, CudnnConv) and conv.refused
         ]
-
-    @torch.inference_mode()
-    def __call__(self, crops: Tensor, whole: Tensor | None = None) -> Tensor:
-        """Embeddings of each view: float32 (views, n, 256). `whole`: for the view `full`."""
-        seen = [view(name, crops, whole) for name in self.views]
-        with true_fp32(self.device):
-            return torch.stack([self.projection(self.features(picture)) for picture in seen])
 
     @torch.inference_mode()
     def features(self, crops: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...settings import CENTER
-from ..encoder import CPU_BATCH, Projection, view
+from ..encoder import CPU_BATCH, FrozenEncoder, Projection
 from ..fp32 import true_fp32
 from ..transform import CROP, Transform, normalise
 from .names import architecture
@@ -29,7 +29,7 @@ class PackedModel:
     tensors: Mapping[str, np.ndarray]
 
 
-class EagerEncoder:
+class EagerEncoder(FrozenEncoder):
     """A frozen model at one precision, on one device; used as an Encoder is.
 
     `fp16` and `bf16` are those of its weights and of all that it computes; `*-mixed` is autocast. The projection is
@@ -53,13 +53,6 @@ class EagerEncoder:
         self._layout = memory_format(model)
         model = model.to(self.device, torch.float32 if mixed else self._dtype)
         self._model = model.to(memory_format=self._layout)
-
-    @torch.inference_mode()
-    def __call__(self, crops: Tensor, whole: Tensor | None = None) -> Tensor:
-        """Embeddings of each view: float32 (views, n, dim). `whole`: for the view `full`."""
-        seen = [view(name, crops, whole) for name in self.views]
-        with true_fp32(self.device):
-            return torch.stack([self.projection(self.features(picture)) for picture in seen])
 
     @torch.inference_mode()
     def features(self, crops: Tensor) -> Tensor:
