@@ -57,7 +57,7 @@ class FeatureTable:
         if row is None:
             raise ClipError(f"no features: no row of {PurePosixPath(clip).name}")
         values = {name: column[row[2]] for name, column in self._columns(row).items()}
-        array = checked(_array(next(values[name] for name in _FEATURES if name in values)))
+        array = checked(_array(values[_FEATURES[0]]))
         rate = fps or _number(values.get("fps"))
         told = values.get("times")
         times = None if told is None or not told.is_valid else np.array(told.as_py(), np.float64)
@@ -87,9 +87,11 @@ class FeatureTable:
         wanted = row[:2]
         if self._group[0] != wanted:
             table = pq.ParquetFile(row[0])
-            names = [name for name in (*_FEATURES, "times", "fps") if name in table.schema_arrow.names]
-            group = table.read_row_group(row[1], names)
-            self._group = wanted, {name: group.column(name) for name in names}
+            there = table.schema_arrow.names
+            features = next(name for name in _FEATURES if name in there)
+            names = {_FEATURES[0]: features} | {name: name for name in ("times", "fps") if name in there}
+            group = table.read_row_group(row[1], list(names.values()))
+            self._group = wanted, {name: group.column(column) for name, column in names.items()}
         columns: dict[str, Any] = self._group[1]
         return columns
 

@@ -167,6 +167,8 @@ class _Import(CacheUpdate):
         )
 
     def _read(self, key: str) -> Features:
+        if key not in self._places:  # of a shard that an import of before had planned
+            raise ClipError("not in the list any more")
         return self._files.read(self._places[key], self._settings.fps)
 
     def _digest(self, path: Path) -> str:

@@ -108,6 +108,15 @@ def test_a_clip_that_is_not_as_it_should_be_is_named_and_tried_again_once_it_is(
     assert verify(given.cache) == []
 
 
+def test_a_clip_that_is_not_listed_any_more_costs_itself_when_its_shard_is_made_again(given: ImportSettings) -> None:
+    import_features(given)
+    (given.cache / "shards" / "00001.h5").unlink()
+    path = Path(given.lists[0])
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+    assert import_features(given).failures == {"sit/3.mp4": "not in the list any more"}
+    assert len(FeatureCache(given.cache)) == 3 and verify(given.cache) == []
+
+
 def test_features_of_another_origin_do_not_get_into_a_cache(given: ImportSettings, tmp_path: Path) -> None:
     import_features(given)
     with pytest.raises(CacheError, match=r"another origin: video_features resnet50 \(asked: CLIP\)"):
