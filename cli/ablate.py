@@ -1,6 +1,6 @@
 """`har-cache ablate`."""
 
-from har_cache.settings import AblateSettings
+from har_cache.settings.evaluation import AblateSettings
 from har_cache.texts import printable_values as shown
 
 from .console import Bar, echo, print_json

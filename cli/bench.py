@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from har_cache.settings import BenchSettings
+from har_cache.settings.tools import BenchSettings
 from har_cache.system import uninterrupted
 
 from .console import Bar, echo, print_json

@@ -1,6 +1,6 @@
 """`har-cache compare`."""
 
-from har_cache.settings import CompareSettings
+from har_cache.settings.evaluation import CompareSettings
 from har_cache.texts import printable_values as shown
 
 from .console import echo, print_json, say

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import typer
 
-from har_cache.settings import DownloadSettings
+from har_cache.settings.tools import DownloadSettings
 
 from .console import SOME_FAILED, Bar, print_json, say
 from .options import Json

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from har_cache.settings import EvaluateSettings
+from har_cache.settings.evaluation import EvaluateSettings
 from har_cache.texts import printable_values as shown
 
 from .console import Bar, echo, print_json

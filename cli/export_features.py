@@ -1,6 +1,6 @@
 """`har-cache export-features`."""
 
-from har_cache.settings import ExportFeaturesSettings
+from har_cache.settings.exchange import ExportFeaturesSettings
 
 from .console import Bar, plural, print_json, say
 from .options import Json

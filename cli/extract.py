@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from har_cache.settings import ExtractSettings
+from har_cache.settings.extraction import ExtractSettings
 from har_cache.system import uninterrupted
 
 from .console import SOME_FAILED, Bar, plural, say

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from har_cache.settings import FinetuneSettings
+from har_cache.settings.training import FinetuneSettings
 from har_cache.system import uninterrupted
 
 from .console import SOME_FAILED, Bar, plural, resumable, say

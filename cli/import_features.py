@@ -1,6 +1,6 @@
 """`har-cache import`."""
 
-from har_cache.settings import ImportSettings
+from har_cache.settings.exchange import ImportSettings
 
 from .console import Bar
 from .extract import tell

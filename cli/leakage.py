@@ -1,6 +1,6 @@
 """`har-cache leakage`."""
 
-from har_cache.settings import LeakageSettings
+from har_cache.settings.evaluation import LeakageSettings
 from har_cache.texts import printable_values as shown
 
 from .console import echo, print_json

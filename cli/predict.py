@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from har_cache.settings import PredictSettings
+from har_cache.settings.evaluation import PredictSettings
 from har_cache.texts import printable
 
 from .console import SOME_FAILED, Bar, echo, print_json, say

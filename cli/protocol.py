@@ -1,6 +1,6 @@
 """`har-cache protocol`."""
 
-from har_cache.settings import ProtocolSettings
+from har_cache.settings.tools import ProtocolSettings
 from har_cache.texts import printable_values as shown
 
 from .console import Bar, echo, print_json

@@ -1,6 +1,6 @@
 """`har-cache reproduce`."""
 
-from har_cache.settings import ReproduceSettings
+from har_cache.settings.tools import ReproduceSettings
 from har_cache.system import uninterrupted
 from har_cache.texts import printable_values as shown
 

@@ -1,6 +1,6 @@
 """`har-cache sample`."""
 
-from har_cache.settings import SampleSettings
+from har_cache.settings.tools import SampleSettings
 
 from .console import Bar, say
 

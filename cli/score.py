@@ -1,6 +1,6 @@
 """`har-cache score`."""
 
-from har_cache.settings import ScoreSettings
+from har_cache.settings.evaluation import ScoreSettings
 from har_cache.texts import printable_values as shown
 
 from .console import Bar, echo, print_json

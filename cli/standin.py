@@ -1,6 +1,6 @@
 """`har-cache standin`."""
 
-from har_cache.settings import StandinSettings
+from har_cache.settings.tools import StandinSettings
 
 from .console import Bar, say
 

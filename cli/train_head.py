@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from har_cache.settings import TrainHeadSettings
+from har_cache.settings.training import TrainHeadSettings
 
 from .console import Bar, resumable, say
 

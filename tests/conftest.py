@@ -43,7 +43,7 @@ class Finished:
 
     def settings(self, **changes: Any) -> Any:
         """The settings that the cache was made with, some of them changed."""
-        from har_cache.settings import ExtractSettings as Settings
+        from har_cache.settings.extraction import ExtractSettings as Settings
 
         same = {"weights": "random", "shard_clips": 2, "workers": 2}
         return Settings(**{"data": self.data, "cache": self.cache, **same, **changes})
@@ -59,7 +59,7 @@ class Finished:
 def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 2 actions with 8 clips each, and split lists."""
     from har_cache.sample_data.draw import draw
-    from har_cache.settings import SampleSettings
+    from har_cache.settings.tools import SampleSettings
 
     out = tmp_path_factory.mktemp("drawn") / "data"
     return draw(SampleSettings(out=out, classes=2, clips=8, workers=1)).path

@@ -24,16 +24,9 @@ from har_cache.extraction.recipe_differences import differences
 from har_cache.finetuning.finetune import finetune
 from har_cache.model.run import Run
 from har_cache.prediction.predict import predict
-from har_cache.settings import (
-    EvaluateSettings,
-    ExtractSettings,
-    FinetuneSettings,
-    HeadSettings,
-    PredictSettings,
-    TrainHeadSettings,
-    TrainSettings,
-    TuneSettings,
-)
+from har_cache.settings.evaluation import EvaluateSettings, PredictSettings
+from har_cache.settings.extraction import ExtractSettings
+from har_cache.settings.training import FinetuneSettings, HeadSettings, TrainHeadSettings, TrainSettings, TuneSettings
 from har_cache.training.train_head import train_head
 
 from .helpers.caches import settled_files

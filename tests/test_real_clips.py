@@ -9,7 +9,7 @@ import pytest
 from har_cache import FeatureCache
 from har_cache.cache.verify import verify
 from har_cache.extraction.extract import extract
-from har_cache.settings import ExtractSettings as Settings
+from har_cache.settings.extraction import ExtractSettings as Settings
 
 from .helpers.plain import least_faithful, plain_embeddings, plain_model
 from .helpers.shared import HMDB51 as DATA

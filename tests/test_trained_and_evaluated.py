@@ -12,8 +12,9 @@ from har_cache.evaluation.linear_probe import linear_probe
 from har_cache.evaluation.report import report
 from har_cache.evaluation.results import read_evaluation
 from har_cache.evaluation.summary import text
-from har_cache.settings import EvaluateSettings, HeadSettings, TrainSettings
-from har_cache.settings import TrainHeadSettings as Settings
+from har_cache.settings.evaluation import EvaluateSettings
+from har_cache.settings.training import HeadSettings, TrainSettings
+from har_cache.settings.training import TrainHeadSettings as Settings
 from har_cache.training.train_head import train_head
 
 from .helpers import caches

@@ -12,7 +12,7 @@ from typing import Any
 from ..data.hmdb51 import CLASSES, FRAMES, TRAIN_CLIPS
 from ..devices import resolve_device
 from ..progress import Progress
-from ..settings import BenchSettings
+from ..settings.tools import BenchSettings
 from ..system import default_workers, describe
 from . import naive
 from .extraction import UNIT, Extraction

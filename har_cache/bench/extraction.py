@@ -23,7 +23,8 @@ from ..errors import ClipError, DataError
 from ..extraction.extract import extract
 from ..extraction.gpu.batches import BATCH
 from ..extraction.gpu.feed import share_tables
-from ..settings import MNASNET, PRECISIONS, ExtractSettings
+from ..settings.extraction import ExtractSettings
+from ..settings.names import MNASNET, PRECISIONS
 from ..video.decode import VideoReader
 from ..workers.pool import WorkerPool
 from ..workers.tasks import Job

@@ -16,7 +16,7 @@ from torchvision.transforms.functional import to_pil_image
 from ..encoder.architectures.names import architecture
 from ..model.head import Head
 from ..model.network import CNNBidirectionalRNN
-from ..settings import DIM, MNASNET, TIMM
+from ..settings.names import DIM, MNASNET, TIMM
 
 _BATCH = 64
 

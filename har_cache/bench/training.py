@@ -17,7 +17,7 @@ from ..data.splits import TEST, TRAIN
 from ..model.head import Head
 from ..progress import Progress
 from ..sample_data.standin import Strengths, write_standin
-from ..settings import TrainSettings
+from ..settings.training import TrainSettings
 from ..training.batches import Batch, Sequences, TrainBatches
 from ..training.heads import head_trainer
 from ..training.loop import parameter_groups

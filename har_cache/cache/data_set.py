@@ -9,7 +9,7 @@ from ..data.keys import FILES, source_of
 from ..data.lists.rows import list_path
 from ..errors import CacheError
 from ..progress import Progress
-from ..settings import ExtractSettings
+from ..settings.extraction import ExtractSettings
 from .manifest import MANIFEST, Splits, read_manifest
 
 _SHOWN = 3

@@ -15,7 +15,7 @@ from ..model.ensemble import HeadEnsemble
 from ..model.load import is_encoder_of, known_sources, listed_clips, load_run_encoder, open_cache
 from ..model.run import EVALUATIONS, Run, find_runs
 from ..progress import Progress
-from ..settings import AblateSettings
+from ..settings.evaluation import AblateSettings
 from ..statistics.calibration import calibration_error, fit_temperature, mean_loss, tempered
 from ..statistics.intervals import Interval, mean_accuracy_interval
 from ..storage.files import make_directory, to_json, write_file

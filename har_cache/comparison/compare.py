@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SettingError
-from ..settings import CompareSettings
+from ..settings.evaluation import CompareSettings
 from ..statistics.intervals import Interval, mean_accuracy_interval
 from .competitors import PROBES, Competitor, clean_lists, common_lists, read_competitor, read_folds
 from .paired import ClipList, Difference, difference

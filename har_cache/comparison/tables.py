@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..settings import FORMATS
+from ..settings.names import FORMATS
 
 _LATEX = {
     "\\": r"\textbackslash{}",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..settings import SPLITS
+from ..settings.names import SPLITS
 
 CLASSES = 51
 CLIPS = 6766

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError, HarCacheError
-from ..settings import SPLITS
+from ..settings.names import SPLITS
 from .folders import inside, read_lines, scan
 from .folds import divide
 from .hmdb51 import LIST_FOLDER, LIST_NAME

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from ..data.hmdb51 import OFFICIAL, Archive, Release
 from ..errors import DownloadError
 from ..progress import Progress
-from ..settings import DownloadSettings
+from ..settings.tools import DownloadSettings
 from ..storage.files import file_sha256, make_directory, remove_file, scratch, write_file
 from ..storage.locks import locked
 from .fetch import RemoteFile, RetryPolicy, fetch

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..data.hmdb51 import LIST_FOLDER, VIDEO_FOLDER, Release, list_name, parse_tags
 from ..data.splits import read_list
 from ..errors import DownloadError
-from ..settings import SPLITS
+from ..settings.names import SPLITS
 
 _REPLACE = "remove the lists, and run the same command again"
 

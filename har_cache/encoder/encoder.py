@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import system
-from ..settings import CENTER, FLIP, FULL
+from ..settings.names import CENTER, FLIP, FULL
 from .convolutions import Block, CudnnConv
 from .folded import FoldedEncoder, without_linear_biases
 from .fp32 import true_fp32

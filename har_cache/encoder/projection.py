@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from ..errors import HarCacheError
-from ..settings import DIM
+from ..settings.names import DIM
 from .folded import FEATURES
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..settings import FULL
+from ..settings.names import FULL
 from .fp32 import true_fp32
 
 RESIZE, CROP = 256, 224

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import WeightsError
-from ..settings import DIM, IMAGENET, MNASNET, PUBLISHED
+from ..settings.names import DIM, IMAGENET, MNASNET, PUBLISHED
 from .architectures.architecture import one_line
 from .architectures.names import architecture
 

@@ -31,7 +31,7 @@ from ..model.network import CNNBidirectionalRNN
 from ..model.run import EVALUATIONS, VALIDATES, Run, find_runs, fold_subset
 from ..model.writer import writing
 from ..progress import Progress
-from ..settings import EvaluateSettings
+from ..settings.evaluation import EvaluateSettings
 from ..statistics.intervals import difference_interval, mcnemar
 from ..storage.files import make_directory, remove_file, to_csv, write_file
 from ..system import default_workers

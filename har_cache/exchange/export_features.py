@@ -10,7 +10,7 @@ from ..cache.manifest import MANIFEST
 from ..cache.reader import FeatureCache
 from ..errors import FileError, HarCacheError
 from ..progress import Progress
-from ..settings import ExportFeaturesSettings
+from ..settings.exchange import ExportFeaturesSettings
 from ..storage.files import (
     file_sha256,
     foreign_names,

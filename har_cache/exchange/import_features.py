@@ -17,7 +17,8 @@ from ..errors import CacheError, ClipError, DataError
 from ..extraction.shard_tasks import OnClip, ShardResult, ShardTask
 from ..extraction.update import CacheUpdate, ExtractReport
 from ..progress import Progress
-from ..settings import CENTER, ImportSettings
+from ..settings.exchange import ImportSettings
+from ..settings.names import CENTER
 from ..storage.files import sha256
 from .feature_files import FeatureFiles, Features, clip_of
 

@@ -7,7 +7,7 @@ from .. import devices, system
 from ..cache.recipe import Recipe
 from ..devices import Say, kind_of
 from ..errors import CacheError, HarCacheError
-from ..settings import ExtractSettings
+from ..settings.extraction import ExtractSettings
 from ..system import uninterrupted
 from .shard_tasks import OnClip, ShardResult, ShardTask
 

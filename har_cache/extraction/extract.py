@@ -10,7 +10,8 @@ from ..data.index import ClipIndex
 from ..devices import changed_versions, device_versions
 from ..errors import CacheError
 from ..progress import Progress
-from ..settings import IMAGENET_OR_RANDOM, NAMED_WEIGHTS, ExtractSettings
+from ..settings.extraction import ExtractSettings
+from ..settings.names import IMAGENET_OR_RANDOM, NAMED_WEIGHTS
 from ..system import uninterrupted
 from ..video.decode import resolve_decoder
 from ..workers.pool import fork_server

@@ -8,7 +8,8 @@ from ..encoder.architectures.names import architecture
 from ..encoder.weights import Weights, find_weights, tensors_sha256
 from ..errors import HarCacheError, WeightsError
 from ..model.load import run_weights
-from ..settings import NAMED_PROJECTIONS, NAMED_WEIGHTS, NO_PROJECTION_NAME, ExtractSettings
+from ..settings.extraction import ExtractSettings
+from ..settings.names import NAMED_PROJECTIONS, NAMED_WEIGHTS, NO_PROJECTION_NAME
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from ..encoder.transform import described, normalise
 from ..encoder.weights import Weights, calibrate, has_batch_norms, save_encoder
 from ..errors import ClipError, HarCacheError, WeightsError
 from ..progress import Progress
-from ..settings import IMAGENET, IMAGENET_OR_RANDOM, ExtractSettings
+from ..settings.extraction import ExtractSettings
+from ..settings.names import IMAGENET, IMAGENET_OR_RANDOM
 from ..storage.files import sha256
 from ..system import one_thread
 from ..video.sampling import Sampling

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..cache.recipe import Recipe
 from ..devices import kind_of
-from ..settings import DIM, NAMED_PROJECTIONS, NAMED_WEIGHTS, NATIVE, NO_PROJECTION_NAME, ExtractSettings
+from ..settings.extraction import ExtractSettings
+from ..settings.names import DIM, NAMED_PROJECTIONS, NAMED_WEIGHTS, NATIVE, NO_PROJECTION_NAME
 from ..video.sampling import Sampling
 
 _ALL = "every one"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..cache.recipe import Recipe
 from ..encoder.transform import DEFAULT, Transform, edge, normalise
-from ..settings import FLIP, FULL
+from ..settings.names import FLIP, FULL
 
 _GREY = (0.299, 0.587, 0.114)
 _WHITE = 255.0

@@ -26,7 +26,7 @@ from ..model.network import CNNBidirectionalRNN
 from ..model.run import Run, fold_path
 from ..model.writer import begin, writing
 from ..progress import Progress
-from ..settings import FinetuneSettings, TuneSettings
+from ..settings.training import FinetuneSettings, TuneSettings
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.checkpoints import finish

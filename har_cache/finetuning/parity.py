@@ -7,7 +7,7 @@ import torch
 
 from ..encoder.fp32 import true_fp32
 from ..model.network import CNNBidirectionalRNN
-from ..settings import TuneSettings
+from ..settings.training import TuneSettings
 from ..training.batches import Sequences
 from .raw_batches import RawClips, RawEvalBatches
 

@@ -14,7 +14,7 @@ from ..cache.reader import FeatureCache
 from ..encoder.transform import DEFAULT, Square, Transform
 from ..errors import ClipError, HarCacheError
 from ..progress import Progress
-from ..settings import TuneSettings
+from ..settings.training import TuneSettings
 from ..training.batches import CENTRED, Batch, derive_seed, draw_frames
 from ..workers.pool import WorkerKilledError
 from ..workers.prefetch import FramePrefetcher, LoaderStats

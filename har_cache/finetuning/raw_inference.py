@@ -12,7 +12,7 @@ from ..encoder.fp32 import true_fp32
 from ..encoder.transform import Square, Transform
 from ..model.network import CNNBidirectionalRNN
 from ..progress import Progress
-from ..settings import CENTER, FLIP, FULL
+from ..settings.names import CENTER, FLIP, FULL
 from ..training.batches import PLACES, draw_frames
 from ..workers.prefetch import LoaderStats
 from .augment import centred

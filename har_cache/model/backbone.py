@@ -11,7 +11,7 @@ from ..encoder.architectures.blocks import blocks
 from ..encoder.architectures.eager import memory_format
 from ..encoder.architectures.names import architecture
 from ..errors import SettingError
-from ..settings import BLOCKS, MNASNET
+from ..settings.names import BLOCKS, MNASNET
 from .network import Backbone
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..cache.recipe import Recipe
 from ..errors import FileError, RunError, SettingError
 from ..options import Settings
-from ..settings import HeadSettings, TrainSettings, TuneSettings
+from ..settings.training import HeadSettings, TrainSettings, TuneSettings
 from ..storage.files import read_sealed_json, seal, write_file
 from ..storage.parsing import parse, to_json_types
 

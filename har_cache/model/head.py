@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..settings import DIM, HeadSettings
+from ..settings.names import DIM
+from ..settings.training import HeadSettings
 from .temporal import temporal_layer
 
 _KERNEL = 3

@@ -12,7 +12,7 @@ from ..encoder.architectures.architecture import Architecture
 from ..encoder.architectures.names import architecture
 from ..encoder.weights import Weights, build_encoder, load_encoder, save_encoder, tensors_sha256
 from ..errors import CacheError, HarCacheError, RunError, SettingError, WeightsError
-from ..settings import MNASNET
+from ..settings.names import MNASNET
 from ..storage.files import read_file, sha256
 from .config import FINETUNED
 from .network import CNNBidirectionalRNN

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models import MNASNet
 
 from ..encoder.folded import blocks, convolutions, has_residual
-from ..settings import BLOCKS
+from ..settings.names import BLOCKS
 from .ensemble import HeadEnsemble
 from .head import Head
 

@@ -9,7 +9,7 @@ from ..devices import resolve_device
 from ..errors import ClipError, HarCacheError, SettingError
 from ..model.run import Run
 from ..progress import Progress
-from ..settings import PredictSettings
+from ..settings.evaluation import PredictSettings
 from ..system import default_workers
 from ..workers.pool import WorkerPool
 from ..workers.tasks import embed, embed_with_thumbnails

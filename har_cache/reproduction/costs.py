@@ -6,7 +6,9 @@ from ..cache.manifest import Manifest
 from ..cache.recipe import EMBEDDING
 from ..data.hmdb51 import CLIPS, FRAMES, TRAIN_CLIPS
 from ..data.splits import TRAIN
-from ..settings import SPLITS, ReproduceSettings, TrainSettings
+from ..settings.names import SPLITS
+from ..settings.tools import ReproduceSettings
+from ..settings.training import TrainSettings
 
 MACHINE = "4 cores of an AMD EPYC (Zen 4), no GPU"
 _EMBEDDED = 1210.0  # frames a second, of one view

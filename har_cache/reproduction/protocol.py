@@ -13,7 +13,10 @@ from ..evaluation.evaluate import evaluate
 from ..evaluation.results import METRICS, Accuracy, Evaluation, Leakage, Metrics, read_evaluation
 from ..model.run import EVALUATIONS, Run, find_runs
 from ..progress import Progress
-from ..settings import ALL, EvaluateSettings, ProtocolSettings, ReproduceSettings, TrainHeadSettings
+from ..settings.evaluation import EvaluateSettings
+from ..settings.names import ALL
+from ..settings.tools import ProtocolSettings, ReproduceSettings
+from ..settings.training import TrainHeadSettings
 from ..storage.files import make_directory, read_sealed_json, seal, write_file
 from ..storage.parsing import parse, to_json_types
 from ..training.train_head import train_head

@@ -14,7 +14,8 @@ from ..evaluation.averages import summarise
 from ..evaluation.results import Evaluation, LinearProbe, Metrics
 from ..progress import Progress
 from ..sample_data.standin import WEIGHTS
-from ..settings import EvaluateSettings, ReproduceSettings
+from ..settings.evaluation import EvaluateSettings
+from ..settings.tools import ReproduceSettings
 from ..storage.files import make_directory, to_json, write_file
 from ..storage.parsing import to_json_types
 from ..system import cores

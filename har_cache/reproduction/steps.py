@@ -19,18 +19,11 @@ from ..finetuning.finetune import finetune
 from ..model.run import seed_path, split_path
 from ..progress import Progress
 from ..sample_data.standin import WEIGHTS
-from ..settings import (
-    ALL,
-    CompareSettings,
-    DownloadSettings,
-    EvaluateSettings,
-    ExtractSettings,
-    FinetuneSettings,
-    ProtocolSettings,
-    ReproduceSettings,
-    TrainHeadSettings,
-    TuneSettings,
-)
+from ..settings.evaluation import CompareSettings, EvaluateSettings
+from ..settings.extraction import ExtractSettings
+from ..settings.names import ALL
+from ..settings.tools import DownloadSettings, ProtocolSettings, ReproduceSettings
+from ..settings.training import FinetuneSettings, TrainHeadSettings, TuneSettings
 from ..storage.files import write_file
 from ..training.train_head import train_head
 from .commands import command_line

@@ -17,7 +17,8 @@ from ..data.hmdb51 import list_name
 from ..data.keys import class_of
 from ..errors import ClipError, HarCacheError
 from ..progress import Progress
-from ..settings import SPLITS, SampleSettings
+from ..settings.names import SPLITS
+from ..settings.tools import SampleSettings
 from ..storage.files import make_directory, remove_file, remove_temporaries, to_json, write_file
 from ..system import cores
 from ..workers.pool import WorkerDiedError, WorkerPool

@@ -23,7 +23,7 @@ from ..data.keys import class_of, film_of, source_of
 from ..data.splits import Subsets, by_clip, find_lists, read_lists
 from ..errors import CacheError
 from ..progress import Progress
-from ..settings import StandinSettings
+from ..settings.tools import StandinSettings
 from ..storage.files import sha256
 
 WEIGHTS = "made up"  # in the recipe, where other caches say whose weights

@@ -11,7 +11,7 @@ from ..data.lists.rows import list_path
 from ..data.splits import TEST, TRAIN, VALIDATE, Subsets
 from ..errors import DataError, SettingError
 from ..model.load import check_splits, missing_clips
-from ..settings import KnownClips
+from ..settings.evaluation import KnownClips
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from ..comparison.tables import Table
 from ..data.keys import FILES, class_of
 from ..data.leakage import CLEAN, SEEN, SIBLING, groups, in_other_class
 from ..evaluation.summary import GROUP_WORDS, percent
-from ..settings import LeakageSettings
+from ..settings.evaluation import LeakageSettings
 from .data_set import DataSet, read_data_set
 
 SCHEMA = "har-leakage/1"

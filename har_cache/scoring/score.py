@@ -15,7 +15,7 @@ from ..evaluation.results import METRICS, SCORED, Metrics
 from ..evaluation.tables import CONFUSION, TABLES, ClipPrediction
 from ..model.run import REPORT, VALIDATES
 from ..progress import Progress
-from ..settings import ScoreSettings
+from ..settings.evaluation import ScoreSettings
 from ..storage.files import foreign_names, make_directory
 from .data_set import DataSet, label_of, read_data_set
 from .predictions import Predictions, read_predictions, read_trained

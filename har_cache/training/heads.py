@@ -17,7 +17,7 @@ from ..model.head import Head
 from ..model.run import TRAINS, VALIDATES, Run
 from ..model.writer import begin
 from ..progress import Progress
-from ..settings import TrainHeadSettings, TrainSettings
+from ..settings.training import TrainHeadSettings, TrainSettings
 from .batches import PLACES, Sequences, TrainBatches
 from .checkpoints import finish
 from .loop import Trainer, WarmupCosine, parameter_groups

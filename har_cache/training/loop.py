@@ -20,7 +20,7 @@ from ..encoder.fp32 import fp32_precision, true_fp32
 from ..errors import HarCacheError, RunError
 from ..model.run import BEST, LAST
 from ..progress import Progress
-from ..settings import TrainSettings
+from ..settings.training import TrainSettings
 from .batches import Batch, derive_seed, mean_probabilities
 from .checkpoints import (
     COLUMNS,

@@ -18,7 +18,8 @@ from ..model.load import check_splits
 from ..model.run import Run, seed_path, split_path
 from ..model.writer import check_free, writing
 from ..progress import Progress
-from ..settings import ALL, TrainHeadSettings
+from ..settings.names import ALL
+from ..settings.training import TrainHeadSettings
 from ..storage.files import sha256
 from .batches import Sequences
 from .folds import plan_folds, train_folds

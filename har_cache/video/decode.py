@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ..errors import ClipError, HarCacheError
-from ..settings import DECODERS
+from ..settings.names import DECODERS
 from .container import opened, reasons
 from .decord import decord_agrees, decord_frames
 from .pixels import Storage, Stored, Tables, rgb_converter, store_rgb

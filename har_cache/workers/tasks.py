@@ -20,7 +20,7 @@ from ..encoder.architectures.packing import Packed, unpack, warm_up
 from ..encoder.encoder import CPU_BATCH, Encoder
 from ..encoder.transform import DEFAULT, Square, Transform, crop, pictures
 from ..errors import ClipError
-from ..settings import CENTER
+from ..settings.names import CENTER
 from ..video.decode import VideoReader, read_frames, spread
 from ..video.pixels import Pixels, Tables, store_rgb
 from ..video.sampling import Sampling

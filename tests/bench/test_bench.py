@@ -21,7 +21,7 @@ from har_cache.data.hmdb51 import CLIPS, FRAMES
 from har_cache.encoder.folded import fold
 from har_cache.errors import HarCacheError, SettingError
 from har_cache.extraction.gpu import batches
-from har_cache.settings import BenchSettings
+from har_cache.settings.tools import BenchSettings
 from har_cache.workers.pool import WorkerPool
 from har_cache.workers.tasks import Job
 

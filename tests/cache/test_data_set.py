@@ -10,7 +10,7 @@ from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import SettingError
 from har_cache.extraction import extract as extraction
 from har_cache.progress import Progress
-from har_cache.settings import ExtractSettings
+from har_cache.settings.extraction import ExtractSettings
 
 from ..conftest import contents
 from ..helpers.fake_extraction import fake_extraction, made_with

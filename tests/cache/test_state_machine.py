@@ -29,7 +29,7 @@ from har_cache.cache.reader import FeatureCache
 from har_cache.cache.verify import verify
 from har_cache.errors import CacheError, HarCacheError
 from har_cache.extraction import extract as extraction
-from har_cache.settings import ExtractSettings
+from har_cache.settings.extraction import ExtractSettings
 from har_cache.storage import failpoints
 
 from ..helpers.caches import settled_files

@@ -6,7 +6,7 @@ import pytest
 from har_cache_cli.main import app
 from typer.testing import CliRunner
 
-from har_cache.settings import HeadSettings, TrainHeadSettings, TrainSettings
+from har_cache.settings.training import HeadSettings, TrainHeadSettings, TrainSettings
 from har_cache.training.train_head import train_head
 
 from ..helpers import caches

@@ -17,7 +17,7 @@ from har_cache.data.index import read_index
 from har_cache.downloading import download as module
 from har_cache.downloading.download import DownloadReport, Means, download
 from har_cache.progress import Progress
-from har_cache.settings import DownloadSettings
+from har_cache.settings.tools import DownloadSettings
 
 from ..helpers.releases import Copy, small_copy
 from ..helpers.websites import Fault, Website

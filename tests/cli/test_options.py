@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from har_cache.errors import HarCacheError
 from har_cache.options import REQUIRED, Settings, option
-from har_cache.settings import TrainHeadSettings
+from har_cache.settings.training import TrainHeadSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,14 +17,8 @@ from har_cache.model.config import FINETUNED, Start, read_config, write_config
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.run import Run
 from har_cache.model.writer import save_model, write_clips
-from har_cache.settings import (
-    AblateSettings,
-    EvaluateSettings,
-    HeadSettings,
-    TrainHeadSettings,
-    TrainSettings,
-    TuneSettings,
-)
+from har_cache.settings.evaluation import AblateSettings, EvaluateSettings
+from har_cache.settings.training import HeadSettings, TrainHeadSettings, TrainSettings, TuneSettings
 from har_cache.storage.parsing import to_json_types
 from har_cache.training.train_head import train_head
 

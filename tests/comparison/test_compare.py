@@ -8,7 +8,7 @@ from har_cache.comparison.compare import Comparison, compare
 from har_cache.comparison.summary import tables, warnings
 from har_cache.comparison.tables import render
 from har_cache.errors import HarCacheError, SettingError
-from har_cache.settings import CompareSettings
+from har_cache.settings.evaluation import CompareSettings
 from har_cache.storage.parsing import to_json_types
 
 from .conftest import KEYS

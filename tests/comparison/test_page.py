@@ -7,7 +7,7 @@ import pytest
 from har_cache.comparison.compare import Comparison, compare
 from har_cache.comparison.page import groups, write_page
 from har_cache.errors import FileError
-from har_cache.settings import CompareSettings
+from har_cache.settings.evaluation import CompareSettings
 
 from ..evaluation.test_report import Page
 from .conftest import KEYS

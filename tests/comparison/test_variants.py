@@ -16,7 +16,7 @@ from har_cache.comparison.variants import (
 )
 from har_cache.model.ensemble import HeadEnsemble
 from har_cache.model.head import Head
-from har_cache.settings import HeadSettings
+from har_cache.settings.training import HeadSettings
 from har_cache.training.batches import Sequences
 from har_cache.training.inference import probabilities
 

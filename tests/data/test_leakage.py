@@ -8,7 +8,7 @@ from har_cache.data import leakage
 from har_cache.data.keys import sources_of
 from har_cache.data.leakage import CLEAN, GROUPS, SEEN, SIBLING
 from har_cache.data.splits import TEST, TRAIN, UNUSED
-from har_cache.settings import SPLITS
+from har_cache.settings.names import SPLITS
 
 from ..helpers.synthetic import OFFICIAL_LISTS, official_subsets, small_subsets
 

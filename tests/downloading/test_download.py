@@ -11,7 +11,7 @@ from har_cache.downloading.download import DownloadReport, Means, download
 from har_cache.downloading.fetch import RetryPolicy
 from har_cache.downloading.unpack import Limits, NoExtractorError
 from har_cache.errors import DownloadError, FileError
-from har_cache.settings import DownloadSettings
+from har_cache.settings.tools import DownloadSettings
 from har_cache.storage.locks import locked
 
 from ..helpers.rars import RAR5, SYMLINK, Member, compressed, write_rar

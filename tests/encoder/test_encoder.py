@@ -5,7 +5,7 @@ from har_cache import system
 from har_cache.encoder import convolutions, encoder
 from har_cache.encoder.encoder import FAITHFUL, Encoder, centred_cosine, choose_precision
 from har_cache.encoder.folded import fold
-from har_cache.settings import PRECISIONS
+from har_cache.settings.names import PRECISIONS
 
 from ..helpers.networks import calibrated_model, picture_crops, plain_embeddings
 from ..helpers.rounding import emulated_cuda

@@ -22,7 +22,7 @@ from har_cache.model.config import Start
 from har_cache.model.run import Run
 from har_cache.model.writer import writing
 from har_cache.scoring.score import score
-from har_cache.settings import EvaluateSettings, ScoreSettings
+from har_cache.settings.evaluation import EvaluateSettings, ScoreSettings
 from har_cache.statistics.intervals import accuracy_interval, difference_interval, mcnemar, mean_accuracy_interval
 
 from ..helpers import caches

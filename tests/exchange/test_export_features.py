@@ -11,7 +11,8 @@ from har_cache import FeatureCache
 from har_cache.errors import HarCacheError, SettingError
 from har_cache.exchange import clips
 from har_cache.exchange.export_features import export_features
-from har_cache.settings import FEATURE_FORMATS, ExportFeaturesSettings
+from har_cache.settings.exchange import ExportFeaturesSettings
+from har_cache.settings.names import FEATURE_FORMATS
 
 from ..conftest import contents
 from ..helpers.caches import random_embeddings, write_cache

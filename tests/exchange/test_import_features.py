@@ -15,17 +15,10 @@ from har_cache.exporting.export import export
 from har_cache.extraction.extract import extract
 from har_cache.finetuning.finetune import finetune
 from har_cache.prediction.predict import predict
-from har_cache.settings import (
-    EvaluateSettings,
-    ExportFeaturesSettings,
-    ExtractSettings,
-    FinetuneSettings,
-    HeadSettings,
-    ImportSettings,
-    PredictSettings,
-    TrainHeadSettings,
-    TrainSettings,
-)
+from har_cache.settings.evaluation import EvaluateSettings, PredictSettings
+from har_cache.settings.exchange import ExportFeaturesSettings, ImportSettings
+from har_cache.settings.extraction import ExtractSettings
+from har_cache.settings.training import FinetuneSettings, HeadSettings, TrainHeadSettings, TrainSettings
 from har_cache.training.train_head import train_head
 
 from ..conftest import contents

@@ -9,7 +9,7 @@ from har_cache.model.ensemble import HeadEnsemble
 from har_cache.model.head import Head
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.temporal import RNNS, BidirectionalRNN
-from har_cache.settings import HeadSettings
+from har_cache.settings.training import HeadSettings
 
 from ..model.test_head import padded
 

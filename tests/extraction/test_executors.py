@@ -7,7 +7,7 @@ import pytest
 from har_cache import devices
 from har_cache.errors import HarCacheError
 from har_cache.extraction.executors import devices_for_existing, devices_for_new
-from har_cache.settings import ExtractSettings
+from har_cache.settings.extraction import ExtractSettings
 
 from ..helpers.caches import make_recipe
 

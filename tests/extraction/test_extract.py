@@ -29,7 +29,7 @@ from har_cache.extraction import cpu
 from har_cache.extraction import extract as extraction
 from har_cache.extraction.extract import extract
 from har_cache.progress import Progress
-from har_cache.settings import ExtractSettings as Settings
+from har_cache.settings.extraction import ExtractSettings as Settings
 from har_cache.storage.files import seal, unseal
 from har_cache.storage.locks import locked
 from har_cache.system import default_workers

@@ -17,7 +17,7 @@ from har_cache.extraction import prepare as preparation
 from har_cache.extraction.prepare import _spread, prepare
 from har_cache.extraction.recipe_differences import differences
 from har_cache.progress import Progress
-from har_cache.settings import ExtractSettings
+from har_cache.settings.extraction import ExtractSettings
 from har_cache.storage.files import sha256
 
 from ..helpers import fake_decoders

@@ -13,7 +13,7 @@ from har_cache.cache.verify import verify
 from har_cache.encoder.weights import save_encoder
 from har_cache.errors import CacheError, SettingError
 from har_cache.extraction.extract import extract
-from har_cache.settings import ExtractSettings
+from har_cache.settings.extraction import ExtractSettings
 
 from ..helpers.fake_extraction import GOOD, fake_extraction, made_with
 from ..helpers.networks import calibrated_model

@@ -17,7 +17,8 @@ from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.report import report
 from har_cache.evaluation.results import read_evaluation
 from har_cache.extraction.extract import extract
-from har_cache.settings import EvaluateSettings, ExtractSettings
+from har_cache.settings.evaluation import EvaluateSettings
+from har_cache.settings.extraction import ExtractSettings
 
 from ..conftest import contents
 from .trial import Problem, Trial

@@ -12,7 +12,7 @@ from typing import Any
 from har_cache.downloading import download as module
 from har_cache.downloading.download import Means
 from har_cache.downloading.fetch import RetryPolicy
-from har_cache.settings import DownloadSettings
+from har_cache.settings.tools import DownloadSettings
 
 from ..helpers.websites import website
 

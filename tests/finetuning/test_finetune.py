@@ -36,9 +36,11 @@ from har_cache.model.load import labels_for, load_network
 from har_cache.model.network import Backbone, CNNBidirectionalRNN
 from har_cache.model.run import Run
 from har_cache.progress import Progress
-from har_cache.settings import EvaluateSettings, ExtractSettings, HeadSettings, TrainSettings, TuneSettings
-from har_cache.settings import FinetuneSettings as Settings
-from har_cache.settings import TrainHeadSettings as HeadTraining
+from har_cache.settings.evaluation import EvaluateSettings
+from har_cache.settings.extraction import ExtractSettings
+from har_cache.settings.training import FinetuneSettings as Settings
+from har_cache.settings.training import HeadSettings, TrainSettings, TuneSettings
+from har_cache.settings.training import TrainHeadSettings as HeadTraining
 from har_cache.statistics.jackknife import Mean
 from har_cache.training.batches import Batch, Sequences
 from har_cache.training.checkpoints import load_checkpoint

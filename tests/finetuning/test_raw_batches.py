@@ -11,7 +11,7 @@ import torch
 from har_cache.encoder.transform import Square
 from har_cache.finetuning.augment import centred
 from har_cache.finetuning.raw_batches import RawClips, RawEvalBatches
-from har_cache.settings import TuneSettings
+from har_cache.settings.training import TuneSettings
 from har_cache.training.batches import Batch
 from har_cache.workers.prefetch import FramePrefetcher, LoaderStats
 

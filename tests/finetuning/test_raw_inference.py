@@ -18,7 +18,8 @@ from har_cache.finetuning.raw_batches import RawClips
 from har_cache.finetuning.raw_inference import probabilities_of_all, raw_probabilities
 from har_cache.model.head import Head
 from har_cache.model.network import CNNBidirectionalRNN
-from har_cache.settings import ExtractSettings, HeadSettings
+from har_cache.settings.extraction import ExtractSettings
+from har_cache.settings.training import HeadSettings
 from har_cache.training.batches import PLACES, Sequences
 from har_cache.training.inference import probabilities
 from har_cache.workers.prefetch import FramePrefetcher

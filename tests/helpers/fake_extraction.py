@@ -18,7 +18,7 @@ from har_cache.cache.record import ClipRecord
 from har_cache.errors import FileError
 from har_cache.extraction import extract as extraction
 from har_cache.extraction.shard_tasks import ShardResult, ShardTask
-from har_cache.settings import ExtractSettings
+from har_cache.settings.extraction import ExtractSettings
 from har_cache.storage import failpoints, files
 from har_cache.storage.files import sha256
 

@@ -26,7 +26,8 @@ from har_cache.model.config import HEAD, BestEpoch, RunConfig, write_config
 from har_cache.model.head import Head
 from har_cache.model.load import load_network
 from har_cache.model.run import Run, find_runs
-from har_cache.settings import CompareSettings, EvaluateSettings, HeadSettings, TrainSettings
+from har_cache.settings.evaluation import CompareSettings, EvaluateSettings
+from har_cache.settings.training import HeadSettings, TrainSettings
 from har_cache.storage.files import seal, sha256, to_csv
 from har_cache.training.checkpoints import load_checkpoint, read_metrics, save_checkpoint, write_metrics
 from har_cache.training.folds import read_out_of_fold

@@ -9,7 +9,8 @@ from har_cache.encoder.weights import random_model
 from har_cache.errors import HarCacheError
 from har_cache.model.head import Head
 from har_cache.model.network import CNNBidirectionalRNN
-from har_cache.settings import CELLS, HeadSettings
+from har_cache.settings.names import CELLS
+from har_cache.settings.training import HeadSettings
 
 lengths_of_clips = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 

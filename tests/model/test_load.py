@@ -14,7 +14,7 @@ from har_cache.model.head import Head
 from har_cache.model.load import load_network
 from har_cache.model.network import CNNBidirectionalRNN
 from har_cache.model.run import Run
-from har_cache.settings import HeadSettings, TrainSettings, TuneSettings
+from har_cache.settings.training import HeadSettings, TrainSettings, TuneSettings
 from har_cache.storage.files import sha256
 
 from ..helpers.caches import make_recipe

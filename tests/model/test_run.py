@@ -11,7 +11,7 @@ from har_cache.model import run, writer
 from har_cache.model.config import BestEpoch, Candidate, Choice, RunConfig, Start, read_config, write_config
 from har_cache.model.head import Head
 from har_cache.model.run import Run, find_runs
-from har_cache.settings import HeadSettings, TrainSettings, TuneSettings
+from har_cache.settings.training import HeadSettings, TrainSettings, TuneSettings
 from har_cache.storage.files import seal, sha256
 
 from ..helpers.caches import make_recipe

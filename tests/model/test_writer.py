@@ -9,7 +9,7 @@ from har_cache.errors import HarCacheError, RunError
 from har_cache.model import run, writer
 from har_cache.model.config import BestEpoch, read_config, write_config
 from har_cache.model.run import Run
-from har_cache.settings import TrainSettings
+from har_cache.settings.training import TrainSettings
 
 from .test_run import CLIPS, config, read_clips, write_run
 

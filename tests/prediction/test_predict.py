@@ -8,7 +8,7 @@ from har_cache.model.config import HEAD
 from har_cache.prediction import predict as predicting
 from har_cache.prediction.predict import PredictReport, predict
 from har_cache.progress import Progress
-from har_cache.settings import PredictSettings
+from har_cache.settings.evaluation import PredictSettings
 
 from ..helpers import fake_decoders
 from ..helpers.progress import Lines

@@ -9,7 +9,8 @@ from har_cache.progress import Progress
 from har_cache.reproduction.protocol import Protocol, read_protocol
 from har_cache.reproduction.reproduce import Reproduction, reproduce
 from har_cache.sample_data.standin import Strengths, write_standin
-from har_cache.settings import HeadSettings, ProtocolSettings, ReproduceSettings, TrainSettings
+from har_cache.settings.tools import ProtocolSettings, ReproduceSettings
+from har_cache.settings.training import HeadSettings, TrainSettings
 
 from ..helpers.synthetic import small_subsets
 

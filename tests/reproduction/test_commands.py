@@ -8,17 +8,10 @@ from typer.testing import CliRunner
 
 from har_cache.options import Settings
 from har_cache.reproduction.commands import command_line
-from har_cache.settings import (
-    CompareSettings,
-    DownloadSettings,
-    ExtractSettings,
-    FinetuneSettings,
-    HeadSettings,
-    ProtocolSettings,
-    TrainHeadSettings,
-    TrainSettings,
-    TuneSettings,
-)
+from har_cache.settings.evaluation import CompareSettings
+from har_cache.settings.extraction import ExtractSettings
+from har_cache.settings.tools import DownloadSettings, ProtocolSettings
+from har_cache.settings.training import FinetuneSettings, HeadSettings, TrainHeadSettings, TrainSettings, TuneSettings
 
 
 @pytest.mark.parametrize(

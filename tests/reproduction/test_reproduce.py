@@ -18,7 +18,7 @@ from har_cache.reproduction import steps as module
 from har_cache.reproduction.expected import FROZEN
 from har_cache.reproduction.reproduce import reproduce
 from har_cache.reproduction.steps import steps
-from har_cache.settings import ReproduceSettings as Settings
+from har_cache.settings.tools import ReproduceSettings as Settings
 
 from .conftest import Done, Told
 

@@ -15,7 +15,7 @@ from har_cache.progress import Progress
 from har_cache.sample_data import draw as sample
 from har_cache.sample_data.actions import PAIRS
 from har_cache.sample_data.plan import LONGEST, MIN_CLIPS, SHORTEST, plan
-from har_cache.settings import SampleSettings
+from har_cache.settings.tools import SampleSettings
 
 SMALL = {"classes": 2, "clips": MIN_CLIPS, "workers": 1}
 

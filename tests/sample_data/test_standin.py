@@ -12,7 +12,7 @@ from har_cache.data.splits import TEST
 from har_cache.errors import CacheError, DataError
 from har_cache.progress import Progress
 from har_cache.sample_data.standin import Strengths, embed, make_standin, write_standin
-from har_cache.settings import StandinSettings as Settings
+from har_cache.settings.tools import StandinSettings as Settings
 
 from ..conftest import contents
 from ..helpers.shared import OFFICIAL_LISTS

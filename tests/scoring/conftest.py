@@ -7,7 +7,7 @@ import pytest
 from har_cache.cache.reader import FeatureCache
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.scoring.score import Score, score
-from har_cache.settings import ScoreSettings
+from har_cache.settings.evaluation import ScoreSettings
 from har_cache.storage.files import to_csv
 
 from ..helpers.synthetic import small_subsets, write_cache

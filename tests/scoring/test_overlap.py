@@ -10,7 +10,7 @@ from har_cache.data.splits import TEST, TRAIN, UNUSED, VALIDATE
 from har_cache.scoring import overlap as module
 from har_cache.scoring.data_set import DataSet
 from har_cache.scoring.overlap import Overlap, overlap, table
-from har_cache.settings import LeakageSettings
+from har_cache.settings.evaluation import LeakageSettings
 
 from ..helpers import caches
 from ..helpers.shared import HMDB51, OFFICIAL_LISTS

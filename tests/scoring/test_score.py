@@ -11,7 +11,7 @@ from har_cache.errors import CacheError, HarCacheError, SettingError
 from har_cache.evaluation.results import Metrics, read_evaluation
 from har_cache.evaluation.summary import figures
 from har_cache.scoring.score import score
-from har_cache.settings import EvaluateSettings, ScoreSettings
+from har_cache.settings.evaluation import EvaluateSettings, ScoreSettings
 
 from ..evaluation.test_evaluate import module as evaluation
 from ..evaluation.test_evaluate import no_network  # noqa: F401

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from har_cache.cache.reader import FeatureCache
-from har_cache.settings import HeadSettings, TrainHeadSettings, TrainSettings
+from har_cache.settings.training import HeadSettings, TrainHeadSettings, TrainSettings
 
 from ..helpers.caches import action_embeddings, write_cache
 

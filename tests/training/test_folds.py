@@ -12,7 +12,7 @@ from har_cache.errors import HarCacheError, SettingError
 from har_cache.model.ensemble import HeadEnsemble
 from har_cache.model.run import Run, find_runs
 from har_cache.progress import Progress
-from har_cache.settings import TrainHeadSettings
+from har_cache.settings.training import TrainHeadSettings
 from har_cache.training.batches import Sequences
 from har_cache.training.inference import probabilities
 from har_cache.training.train_head import train_head

@@ -20,7 +20,7 @@ from har_cache.cache.reader import FeatureCache
 from har_cache.errors import HarCacheError, RunError
 from har_cache.model.head import Head
 from har_cache.progress import Progress
-from har_cache.settings import HeadSettings, TrainSettings
+from har_cache.settings.training import HeadSettings, TrainSettings
 from har_cache.training import checkpoints
 from har_cache.training.batches import Batch, Sequences, TrainBatches
 from har_cache.training.checkpoints import COLUMNS, Row, load_checkpoint, save_checkpoint, sealed

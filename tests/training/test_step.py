@@ -5,7 +5,8 @@ import torch
 from har_cache.finetuning.augment import augmented
 from har_cache.model.head import Head
 from har_cache.model.network import Backbone, CNNBidirectionalRNN
-from har_cache.settings import CELLS, HeadSettings
+from har_cache.settings.names import CELLS
+from har_cache.settings.training import HeadSettings
 from har_cache.training.batches import Batch, Sequences, TrainBatches
 from har_cache.training.loop import parameter_groups
 from har_cache.training.step import Step, adamw

@@ -16,7 +16,7 @@ from torch import nn
 from har_cache.cache.reader import FeatureCache
 from har_cache.model.head import Head
 from har_cache.progress import Progress
-from har_cache.settings import HeadSettings, TrainSettings
+from har_cache.settings.training import HeadSettings, TrainSettings
 from har_cache.training.batches import Sequences, TrainBatches
 from har_cache.training.loop import Trainer, WarmupCosine, parameter_groups
 from har_cache.training.step import GraphedStep, Recorder, Step, adamw, record_cuda_graph

@@ -14,8 +14,8 @@ from har_cache.errors import CacheError, HarCacheError, RunError, SettingError
 from har_cache.model.run import Run, find_runs
 from har_cache.model.writer import writing
 from har_cache.progress import Progress
-from har_cache.settings import HeadSettings, TrainSettings
-from har_cache.settings import TrainHeadSettings as Settings
+from har_cache.settings.training import HeadSettings, TrainSettings
+from har_cache.settings.training import TrainHeadSettings as Settings
 from har_cache.training import heads
 from har_cache.training import train_head as stage
 from har_cache.training.batches import Sequences

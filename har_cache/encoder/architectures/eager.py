@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...settings import CENTER
+from ...settings.names import CENTER
 from ..encoder import CPU_BATCH, FrozenEncoder, Projection
 from ..fp32 import true_fp32
 from ..transform import CROP, Transform, normalise

@@ -4,7 +4,7 @@ import difflib
 from functools import cache
 
 from ...errors import SettingError
-from ...settings import MNASNET, TIMM
+from ...settings.names import MNASNET, TIMM
 from .architecture import Architecture
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from ...errors import SettingError, WeightsError
-from ...settings import TIMM
+from ...settings.names import TIMM
 from ..transform import Transform
 from .architecture import Architecture, State, one_line, undrawn
 

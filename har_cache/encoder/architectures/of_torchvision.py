@@ -15,7 +15,7 @@ from torchvision import models
 from torchvision.transforms.functional import InterpolationMode
 
 from ...errors import FileError, SettingError, WeightsError
-from ...settings import MNASNET
+from ...settings.names import MNASNET
 from ...storage.files import file_sha256
 from ..transform import Transform
 from .architecture import Architecture, State, one_line, undrawn

@@ -7,7 +7,7 @@ from torch import nn
 
 from ...cache.recipe import Recipe
 from ...errors import CacheError
-from ...settings import CENTER, MNASNET
+from ...settings.names import CENTER, MNASNET
 from ..encoder import Encoder
 from ..folded import FoldedEncoder, fold
 from ..transform import Transform

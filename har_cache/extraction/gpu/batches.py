@@ -20,7 +20,7 @@ from ...encoder.architectures.packing import Packed, unpack
 from ...encoder.pixels import to_rgb
 from ...encoder.transform import pictures
 from ...errors import ClipError
-from ...settings import FULL
+from ...settings.names import FULL
 from ...video.pixels import Layout, Pixels, Tables
 from ...workers.ring import Piece
 from .uploads import Uploads

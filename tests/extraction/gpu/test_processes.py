@@ -23,7 +23,7 @@ from har_cache.extraction import cpu
 from har_cache.extraction.extract import extract
 from har_cache.extraction.gpu import batches, processes
 from har_cache.extraction.shard_tasks import ShardResult, ShardTask
-from har_cache.settings import ExtractSettings
+from har_cache.settings.extraction import ExtractSettings
 from har_cache.workers.tasks import Job
 
 from ...conftest import contents

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from har_cache.encoder.weights import find_weights
-from har_cache.settings import HeadSettings, TrainHeadSettings, TrainSettings
+from har_cache.settings.training import HeadSettings, TrainHeadSettings, TrainSettings
 from har_cache.training.checkpoints import load_checkpoint, sealed
 from har_cache.training.train_head import train_head
 

@@ -11,7 +11,7 @@ from har_cache.downloading.download import Means, download
 from har_cache.downloading.fetch import RemoteFile, RetryPolicy, fetch
 from har_cache.downloading.unpack import Limits, find_extractors, unpack
 from har_cache.progress import Progress
-from har_cache.settings import DownloadSettings
+from har_cache.settings.tools import DownloadSettings
 
 from ...helpers.rars import FIFO, FOLDER, HARDLINK, RAR4, RAR5, SYMLINK, Member, compressed, write_rar
 from ...helpers.websites import Fault, website

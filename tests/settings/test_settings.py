@@ -5,20 +5,10 @@ import pytest
 
 from har_cache.errors import SettingError
 from har_cache.options import flag, options
-from har_cache.settings import (
-    AblateSettings,
-    BenchSettings,
-    CompareSettings,
-    EvaluateSettings,
-    ExtractSettings,
-    FinetuneSettings,
-    HeadSettings,
-    PredictSettings,
-    SampleSettings,
-    TrainHeadSettings,
-    TrainSettings,
-    TuneSettings,
-)
+from har_cache.settings.evaluation import AblateSettings, CompareSettings, EvaluateSettings, PredictSettings
+from har_cache.settings.extraction import ExtractSettings
+from har_cache.settings.tools import BenchSettings, SampleSettings
+from har_cache.settings.training import FinetuneSettings, HeadSettings, TrainHeadSettings, TrainSettings, TuneSettings
 
 HERE = {"cache": Path("c"), "run": Path("r")}
 

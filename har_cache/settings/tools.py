@@ -1,0 +1,98 @@
+"""Settings of what stands beside the stages: data sets, whole reproductions, the bench."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import SettingError
+from ..options import REQUIRED, Settings, option
+from .common import device_option, workers_option
+from .names import BLOCKS, MNASNET, SEEDS
+from .training import HeadSettings, TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolSettings(Settings):
+    """Settings of a training by two protocols."""
+
+    cache: Path = option(REQUIRED, "A cache with three splits or more.", argument=True)
+    run: Path = option(REQUIRED, "Directory for the runs: RUN/split1, RUN/split2, ... and RUN/headline.")
+    training: TrainSettings = field(default_factory=TrainSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    device: str = device_option()
+    overwrite: bool = option(False, "Train again what is there.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceSettings(Settings):
+    """Settings of a reproduction: everything, from the download to the table."""
+
+    cache: Path = option(REQUIRED, "Cache directory to make, or a cache that is there.")
+    runs: Path = option(REQUIRED, "Directory for all runs, and for the table: reproduction.md and .json.")
+    data: Path | None = option(None, "HMDB51, or where to put it; without: no step that needs videos.")
+    mirrors: tuple[str, ...] = option((), "Where to get HMDB51, as `har-cache download --from` has it.", flag="from")
+    weights: str = option("imagenet", "As `har-cache extract` has it.")
+    views: tuple[str, ...] = option(("center", "flip"), "As `har-cache extract` has it.", listed=True)
+    seeds: str = option("0-2", "The seeds to train with, on each split.", pattern=SEEDS, expected="0-2 or 0,1,2")
+    folds: int = option(5, "Folds of each training list.", least=2)
+    training: TrainSettings = field(default_factory=TrainSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    finetune: bool = option(True, "Fine-tune a head of each split, end to end.")
+    tune_epochs: int = option(12, "Epochs of fine-tuning.", least=1)
+    unfreeze: int | None = option(None, "Fine-tune the last so many blocks; default: all.", least=0, most=BLOCKS)
+    backbone_lr: float = option(0.1, "Learning rate of the backbone, as `har-cache finetune` has it.", above=0, most=1)
+    device: str = device_option()
+    workers: int | None = workers_option()
+    plan: bool = option(False, "Only say what would be done, what it costs and what is expected.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings(Settings):
+    """Settings of the drawn sample."""
+
+    out: Path = option(REQUIRED, "Directory to draw into.")
+    classes: int = option(8, "Actions, 2 to 14; they come in pairs that look alike.", least=2, most=14)
+    clips: int | None = option(None, "Clips of each action; default: 80, or 40 with --hard.", least=8)
+    seed: int = option(0, "Another seed draws other people.", least=0)
+    hard: bool = option(False, "A harder one: noisier, and with fewer clips.")
+    workers: int | None = workers_option()
+
+    def _check_together(self) -> None:
+        if self.classes % 2:
+            raise SettingError(f"--classes {self.classes}: expected an even number; they come in pairs that look alike")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandinSettings(Settings):
+    """Settings of a cache without videos."""
+
+    splits: Path = option(REQUIRED, "Folder of <class>_test_split<k>.txt, which name the clips.")
+    cache: Path = option(REQUIRED, "Cache directory to make.")
+    seed: int = option(0, "Another seed makes up other embeddings.", least=0)
+
+
+_MIRRORS = (
+    "An archive, a folder with what was unpacked of it, or the URL of an archive or of a folder of both; may be given "
+    "several times. Default: the official site."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadSettings(Settings):
+    """Settings of the download of HMDB51."""
+
+    out: Path = option(REQUIRED, "Folder to fill, or to complete; extract takes it as --data.")
+    mirrors: tuple[str, ...] = option((), _MIRRORS, flag="from")
+    unverified: bool = option(False, "Take archives of another sha256 than the published one.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings(Settings):
+    """Settings of the measurement of this machine."""
+
+    data: Path = option(REQUIRED, "Data set; up to 64 of its clips are used.")
+    encoder: str = option(MNASNET, "As `har-cache extract` has it.", metavar="NAME")
+    baseline: bool = option(False, "Measure the naive baseline too, and what is saved.")
+    device: str = device_option()
+    workers: int | None = workers_option()
+    seconds: float = option(1.0, "How long each part is measured in each run.", above=0)
+    repeats: int = option(7, "Runs; the median is shown.", least=1)
