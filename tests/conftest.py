@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 # Tests run in as many processes as there are cores. Before torch is imported, or it does not see this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests compare with what the CPU gives, on machines with a GPU too; those that are marked `gpu` are run there by
+    `-m gpu`, as `make gpu-check` does.
+    """
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 # The first example of a test may import torch, and machines that run tests are busy: time says nothing.
 settings.register_profile("har-cache", deadline=None)
 settings.register_profile(

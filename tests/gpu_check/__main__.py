@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from .check import Check, Sizes
+from .check import STEPS, Check, Sizes
 
 _SECONDS = 600
 
@@ -18,14 +18,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("data/gpu-check.json"), help="where the JSON goes")
     parser.add_argument("--device", default="cuda", help="cpu: a rehearsal, whose figures say nothing")
     parser.add_argument("--small", action="store_true", help="as little as shows that every step runs")
+    parser.add_argument("--seconds", type=float, default=_SECONDS, help="for all of it; what is left then is told")
+    of = f"of {', '.join(STEPS)}"
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, metavar="STEP", help=of)
     options = parser.parse_args()
     if options.device != "cpu" and not torch.cuda.is_available():
         print("gpu-check: torch sees no CUDA device here", file=sys.stderr)
         return 1
-    sizes = Sizes(2, 8, 3, 24, 0.05, 1) if options.small else Sizes()
-    check = Check(options.device, Path(tempfile.mkdtemp(prefix="har-cache-gpu-check-")), sizes, _SECONDS)
+    sizes = Sizes(2, 8, 3, 24, 0.05, 1, 1) if options.small else Sizes()
+    check = Check(options.device, Path(tempfile.mkdtemp(prefix="har-cache-gpu-check-")), sizes, options.seconds)
     try:
-        findings = check.run()
+        findings = check.run(options.steps)
     finally:
         check.clean()
     print("\n" + "\n".join(findings.lines()))

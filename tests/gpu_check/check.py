@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ from .findings import Findings
 
 ROOT = Path(__file__).parents[2]
 _HEAD_CLIPS, _EPOCHS = 3570, 64
+# `tuning` takes the head of `training`, which takes the cache of `same_bytes`.
+STEPS = ("tests", "numbers", "same_bytes", "training", "tuning", "stand_in", "bench", "encoders")
+_TOLD = 15  # lines of a command that failed
+_ENCODERS = ("resnet18", "timm:vit_small_patch14_dinov2")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Sizes:
     stand_in_clips: int = 12_800  # as many frames as HMDB51's clips, which are twice as long
     seconds: float = 0.5
     epochs: int = _EPOCHS
+    encoders: int = len(_ENCODERS)
 
 
 class StepError(Exception):
@@ -51,26 +57,16 @@ class Check:
         self._deadline = time.monotonic() + seconds
         self._data, self._stand_in = folder / "sample", folder / "stand-in"
 
-    def run(self) -> Findings:
-        """All steps."""
-        for step in (
-            self.machine,
-            self.draw,
-            self.tests,
-            self.numbers,
-            self.same_bytes,
-            self.training,
-            self.tuning,
-            self.stand_in,
-            self.bench,
-        ):
-            print(f"-- {step.__name__.replace('_', ' ')}", flush=True)
+    def run(self, steps: Sequence[str] = STEPS) -> Findings:
+        """These steps, after what all of them need."""
+        for step in ("machine", "draw", *steps):
+            print(f"-- {step.replace('_', ' ')}", flush=True)
             begun = time.monotonic()
             try:
-                step()
+                getattr(self, step)()
             except Exception as error:  # one step's surprise is not the others'
                 reason = str(error) if isinstance(error, StepError) else f"{type(error).__name__}: {error}"
-                self.findings.errors.append(f"{step.__name__}: {reason}")
+                self.findings.errors.append(f"{step}: {reason}")
                 print(f"   {reason}", flush=True)
             print(f"   {time.monotonic() - begun:.0f} s", flush=True)
         return self.findings
@@ -102,11 +98,12 @@ class Check:
             "no:cacheprovider",
             "-m",
             "gpu",
-            "-rs",
             str(ROOT / "tests"),
         ]
         run = self._run(command, check=False)
-        last = run.stdout.strip().splitlines()[-1]
+        *_, last = run.stdout.strip().splitlines()
+        if run.returncode:
+            print("   " + "\n   ".join(run.stdout.strip().splitlines()[-_TOLD:]), flush=True)
         self.findings.add("tests that need a GPU: exit code", run.returncode, "= 0", last)
 
     def numbers(self) -> None:
@@ -232,6 +229,14 @@ class Check:
         seconds = _EPOCHS * _HEAD_CLIPS / speed["train the head"]["median"]
         self.findings.add(f"{_EPOCHS} epochs of {_HEAD_CLIPS:,} clips, seconds", seconds, "<= 15")
 
+    def encoders(self) -> None:
+        """Encoders by name, beside the naive way of the same precision."""
+        for name in _ENCODERS[: self._sizes.encoders]:
+            options = ["--seconds", self._sizes.seconds, "--repeats", 2, "--json", "--baseline", "--encoder", name]
+            found = json.loads(self._command("bench", "--data", self._data, "--device", self._device, *options).stdout)
+            for figure in found["figures"]:
+                self.findings.add(f"{figure['part']}, {figure['unit']}", float(figure["median"]), note=name)
+
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
         if left <= 0:
@@ -247,6 +252,7 @@ class Check:
         )
         if check and run.returncode:
             last = run.stderr.strip().splitlines()[-1:] or ["no word of why"]
+            print("   " + "\n   ".join(run.stderr.strip().splitlines()[-_TOLD:]), flush=True)
             raise StepError(f"{' '.join(command[2:5])} ended with {run.returncode}: {last[0]}")
         return run
 

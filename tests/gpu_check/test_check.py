@@ -13,7 +13,7 @@ from . import numbers
 from .check import Check, Sizes
 from .findings import Finding, Findings
 
-SMALL = Sizes(2, 8, 3, 4, 0.05, 1)
+SMALL = Sizes(2, 8, 3, 4, 0.05, 1, 1)
 
 
 def recorded(tmp_path, monkeypatch, answer):

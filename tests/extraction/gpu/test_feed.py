@@ -28,6 +28,7 @@ from har_cache.video.pixels import Layout
 from har_cache.workers.ring import Piece, Ring
 from har_cache.workers.tasks import Job
 
+from ...helpers.networks import calibrated_model
 from ...helpers.videos import moving_frames, reference_frames, write_video
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="rings are made of Linux's anonymous files")
@@ -298,14 +299,30 @@ def test_batches_do_not_depend_on_how_frames_come(job, pieces, views):
     assert np.array_equal(np.concatenate(rows.parts, 1), expected)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("fp16", 0.99)])
-def test_a_gpu_gives_what_the_cpu_gives(tasks, job, on_cpu, precision, least):
-    shards = run(tasks, replace(job, precision=precision), device="cuda")
-    assert_close(shards, on_cpu, least)
-    again = run(tasks, replace(job, precision=precision), device="cuda", workers=1)
-    for one, two in zip(all_results(shards), all_results(again), strict=True):
-        assert np.array_equal(one.embeddings, two.embeddings)
+@pytest.mark.parametrize(
+    ("device", "precision", "least"),
+    [
+        ("cpu", "fp32", 0.9999),
+        pytest.param("cuda", "fp32", 0.9999, marks=pytest.mark.gpu),
+        pytest.param("cuda", "fp16", 0.99, marks=pytest.mark.gpu),
+    ],
+)
+def test_a_device_gives_what_the_cpu_gives_of_the_same_pixels(tasks, job, folder, device, precision, least):
+    """A GPU's resize rounds a few pixels in 10,000 the other way, and of clips as small as these an embedding shows
+    each: the first H100 gave a cosine of 0.9967 to what the CPU made of its own pixels.
+    """
+    job = replace(job, encoder=fold(calibrated_model()), precision=precision)
+    shards = run(tasks, job, device=device)
+    encoder = Encoder(job.encoder, "fp32", job.views)
+    for result in all_results(shards):
+        if result.embeddings is None:
+            continue
+        frames = torch.from_numpy(reference_frames(folder / Path(result.key).name))
+        expected = encoder(*(shown.cpu() for shown in pictures(frames.to(device), ("center", "full"))))
+        for found, wanted in zip(result.embeddings, expected, strict=True):
+            assert centred_cosine(wanted, torch.from_numpy(found).float()).min() > least
+    for one, two in zip(all_results(shards), all_results(run(tasks, job, device=device, workers=1)), strict=True):
+        assert np.array_equal(one.embeddings, two.embeddings)  # two that failed have none
 
 
 FAKE_DECORD = '''
