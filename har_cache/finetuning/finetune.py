@@ -32,6 +32,7 @@ from ..training.batches import PLACES, Sequences
 from ..training.checkpoints import finish
 from ..training.loop import Trainer, WarmupCosine, parameter_groups
 from ..training.step import adamw
+from ..training.tensorboard import check_tensorboard, curves
 from ..workers.prefetch import FramePrefetcher
 from .augment import augmentation_for
 from .choice import Ends, choose
@@ -60,6 +61,8 @@ def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Fin
     others; a run directory that is in use.
     """
     settings.check()
+    if settings.tensorboard:
+        check_tensorboard()
     device = resolve_device(settings.device, progress.say)
     inputs = _open(settings)
     check_unfrozen(inputs.network.encoder, inputs.cache.recipe.model, settings.training.unfreeze)
@@ -238,7 +241,9 @@ def _train(
     start = copy.deepcopy(network)
     batches = RawTrainBatches(raw, train, training, augmentation_for(config.recipe))
     trainer = network_trainer(network, training, len(batches))
-    last = trainer.fit(batches, RawEvalBatches(raw, val, training), settings.run, progress, settings.resume)
+    held_out = RawEvalBatches(raw, val, training)
+    with curves(settings.run, settings.tensorboard) as tell:
+        last = trainer.fit(batches, held_out, settings.run, progress, settings.resume, tell)
     return Ends(start, network, before, training.frames, int(last["epoch"])), batches.stopwatch.throughput
 
 

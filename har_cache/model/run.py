@@ -22,6 +22,7 @@ CLIPS, METRICS, CURVES = "clips.csv", "metrics.csv", "curves.png"
 BEST, LAST, MODEL = "best.ckpt", "last.ckpt", "model.safetensors"
 ENCODER = "encoder.safetensors"  # of the cache; a fine-tuned run has its own encoder in MODEL
 EVALUATIONS, REPORT = "evaluate", "report.html"
+TENSORBOARD = "tensorboard"  # a directory of curves, where they were asked for
 FOLDS, OUT_OF_FOLD = "folds", "out_of_fold.csv"  # of a run that is the mean of several heads
 CLIPS_HEADER = ("key", "subset", "source")  # the last only where names do not tell it
 TRAINS, VALIDATES = SUBSETS = ("train", "val")

@@ -29,6 +29,7 @@ from .run import (
     MODEL,
     OUT_OF_FOLD,
     REPORT,
+    TENSORBOARD,
     read_clips,
     read_sources,
 )
@@ -127,14 +128,14 @@ def clear(path: Path) -> None:
     """Remove the run in this directory, config first; what is not a run's stays. Raises FileError."""
     for name in _ONE_FILE_EACH:
         remove_file(path / name)
-    for name in (EVALUATIONS, FOLDS):  # figures of a run that is no more, and its heads
+    for name in (EVALUATIONS, FOLDS, TENSORBOARD):  # figures of a run that is no more, its heads, its curves
         shutil.rmtree(path / name, ignore_errors=True)
 
 
 def _create(path: Path) -> None:
     """Make the directory. Raises HarCacheError where it holds other things than a run."""
     make_directory(path)
-    foreign = foreign_names(path, (*_ONE_FILE_EACH, EVALUATIONS, FOLDS))
+    foreign = foreign_names(path, (*_ONE_FILE_EACH, EVALUATIONS, FOLDS, TENSORBOARD))
     if foreign and not (path / CONFIG).exists():
         raise RunError(f"{path}: holds other files ({min(foreign)}, ...); choose an empty directory")
 

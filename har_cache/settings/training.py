@@ -74,6 +74,7 @@ class _RunSettings(Settings):
 
     resume: bool
     overwrite: bool
+    tensorboard: bool
 
     def _check_together(self) -> None:
         if self.resume and self.overwrite:
@@ -119,6 +120,7 @@ class TrainHeadSettings(_RunSettings):
     device: str = device_option()
     resume: bool = option(False, "Go on with a run that was interrupted.")
     overwrite: bool = option(False, "Replace the run in the directory.")
+    tensorboard: bool = option(False, "Write curves for TensorBoard while training, into RUN/tensorboard.")
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
@@ -155,3 +157,4 @@ class FinetuneSettings(_RunSettings):
     stall_s: float = stall_option()
     resume: bool = option(False, "Go on with a run that was interrupted.")
     overwrite: bool = option(False, "Replace the run in the directory.")
+    tensorboard: bool = option(False, "Write curves for TensorBoard while training, into RUN/tensorboard.")

@@ -22,15 +22,19 @@ from .batches import PLACES, Sequences, TrainBatches
 from .checkpoints import finish
 from .loop import Trainer, WarmupCosine, parameter_groups
 from .step import adamw, record_cuda_graph
+from .tensorboard import curves
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What runs are trained from: the cache, its embeddings on a device, and the file of its encoder."""
+    """What runs are trained from: the cache, its embeddings on a device, the file of its encoder; whether TensorBoard
+    is to show how.
+    """
 
     cache: FeatureCache
     sequences: Sequences
     encoder: bytes
+    tensorboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def train_one(plan: Plan, given: Trained, resume: bool, overwrite: bool, progres
     torch.manual_seed(training.seed)
     head = Head(len(config.classes), config.head, *sequences.moments(torch.from_numpy(plan.train)))
     trainer = head_trainer(head.to(sequences.device), training, len(batches))
-    best = trainer.fit(batches, held_out, path, progress, resume)
+    with curves(path, given.tensorboard) as tell:
+        best = trainer.fit(batches, held_out, path, progress, resume, tell)
     finish(path, config, head, BestEpoch(int(best["epoch"]), best["val_loss"], best["val_accuracy"]))
     return Run.open(path)
 

@@ -80,9 +80,18 @@ class Trainer:
         self._step = Step(model, self.averaged, optimizer, settings.label_smoothing)
         self._steps = 0
 
-    def fit(self, train: EpochBatches, val: Iterable[Batch], run: Path, progress: Progress, resume: bool) -> Row:
+    def fit(
+        self,
+        train: EpochBatches,
+        val: Iterable[Batch],
+        run: Path,
+        progress: Progress,
+        resume: bool,
+        tell: Callable[[Sequence[Row]], None] = lambda rows: None,
+    ) -> Row:
         """Train, keeping checkpoints and metrics in `run`; gives the row of the epoch that is kept, with its weights in
-        the model. `val`: judged by the mean of the ways in which they hold their clips.
+        the model. `val`: judged by the mean of the ways in which they hold their clips; `tell`: is given all epochs so
+        far, after each.
 
         `resume` goes on from last.ckpt, where there is one. Raises HarCacheError on a bad checkpoint or when training
         diverges, KeyboardInterrupt on Ctrl-C and SystemExit on SIGTERM: what was kept then stays.
@@ -90,6 +99,7 @@ class Trainer:
         if resume and (run / LAST).exists():
             self._restore(run / LAST)
         write_metrics(run, self.rows)  # without epochs that came after the checkpoint
+        tell(self.rows)
         step = GraphedStep(self._step, self._record, progress.say) if self._record else self._step
         epochs, steps = self.settings.epochs, -(-len(train) // self._accumulate)
         with _exit_on_sigterm(), progress.task("Training", "step", epochs * steps, len(self.rows) * steps):
@@ -99,6 +109,7 @@ class Trainer:
                     raise HarCacheError(f"the loss of epoch {epoch + 1} is not finite: start over with a lower --lr")
                 self.rows.append(row)
                 self._save(run)
+                tell(self.rows)
                 progress.advance(0, self._note())
         try:
             self.model.load_state_dict(load_checkpoint(run / BEST)["state_dict"])

@@ -24,6 +24,7 @@ from ..storage.files import sha256
 from .batches import Sequences
 from .folds import plan_folds, train_folds
 from .heads import Plan, Trained, head_config, plan_head, train_one
+from .tensorboard import check_tensorboard
 
 
 def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> list[Run]:
@@ -33,6 +34,8 @@ def train_head(settings: TrainHeadSettings, progress: Progress = Progress()) -> 
     damaged or cannot be trained on; a run directory that is in use. What finished before stays.
     """
     settings.check()
+    if settings.tensorboard:
+        check_tensorboard()
     settings = dataclasses.replace(settings, device=resolve_device(settings.device, progress.say))
     cache = FeatureCache(settings.cache)
     wanted = _wanted(settings, cache)
@@ -51,7 +54,7 @@ def _train(
 ) -> list[Run]:
     plans = [_plan(settings, path, cache, split, seed) for path, split, seed in wanted]
     encoder = _encoder_of(cache)
-    given = Trained(cache, Sequences.from_cache(cache, settings.device), encoder)
+    given = Trained(cache, Sequences.from_cache(cache, settings.device), encoder, settings.tensorboard)
     system.limit_threads()
     ready = [plan_folds(plan, given, settings.folds) if settings.folds else (plan, []) for plan in plans]
     how = (given, settings.resume, settings.overwrite, progress)
