@@ -97,7 +97,7 @@ def test_embeddings_are_those_of_torchvisions_own_model_and_transform(made: Made
     own = models.get_model(NAME, num_classes=DIM)
     own.load_state_dict(safetensors.torch.load_file(made.cache / "encoder.safetensors"))
     transform = models.get_model_weights(NAME).DEFAULT.transforms()
-    keys = cache.keys[:4]
+    keys = cache.clip_keys[:4]
     with torch.inference_mode():
         expected = torch.cat([own.eval()(transform(frames_of(made.data / key))) for key in keys])
     found = torch.from_numpy(np.concatenate([cache[key][0] for key in keys])).float()
@@ -184,9 +184,9 @@ def test_native_embeddings_are_the_features(made: Made, tmp_path: Path) -> None:
     run = train_head(TrainHeadSettings(cache=tmp_path / "cache", run=tmp_path / "run", training=training, device="cpu"))
     assert run
     (prediction,) = predict(
-        PredictSettings(run=tmp_path / "run", videos=(made.data / cache.keys[0],), workers=1)
+        PredictSettings(run=tmp_path / "run", videos=(made.data / cache.clip_keys[0],), workers=1)
     ).predictions
-    assert np.array_equal(prediction.embeddings, cache[cache.keys[0]])
+    assert np.array_equal(prediction.embeddings, cache[cache.clip_keys[0]])
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,21 @@
 """The reading side of a cache directory: `FeatureCache`."""
 
+import bisect
 import itertools
 import os
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.keys import source_of
+from ..data.keys import class_of, source_of
 from ..data.layouts import clip_files
-from ..data.splits import UNUSED
+from ..data.splits import UNUSED, Split, split_of
 from ..errors import CacheError, FileError
+from ..storage.data_frames import data_frame
 from ..storage.files import read_file, sha256
 from ..system import cores
 from .manifest import read_manifest
@@ -22,21 +24,26 @@ from .record import ShardRecord, read_record
 from .shard import Shard, ShardImage, copy_parts
 from .writer import Store
 
+if TYPE_CHECKING:
+    import pandas
+
 _OPEN_SHARDS = 8
 _READERS = 8  # threads at most
 
 
-class FeatureCache:
+class FeatureCache(Mapping[str, np.ndarray]):
     """A finished cache, read-only: per-frame embeddings of every clip, checked against their sha256.
 
-    `cache[key]` gives float16 (views, frames, dim), `cache.times(key)` when each of the frames is shown. Attributes, in
-    the order of `keys`: `labels` int64 (clips), indices into `classes`; `frames` int64 (clips); `fps` float32 (clips),
-    0 where unknown; `sources`, the film or upload each clip was cut from; `source_sha256`, of each clip's file;
-    `subsets` int8 (clips, splits): 1 train, 2 test, 3 set apart to validate, 0 unused, for splits 1, 2, ...
-    `missing_subsets` maps clips that the split lists name and the cache lacks to their subsets. `manifest` holds what
-    else is known, as where the splits came from, and why clips failed.
+    A mapping of keys, `<class>/<file name>`: `cache[key]` gives float16 (views, frames, dim). Beside it
+    `cache.times(key)` says when each of the frames is shown, `cache.label(key)` which class it is of, `cache.split(1)`
+    which clips train, validate and test. Attributes, in the order of `clip_keys`: `labels` int64 (clips), indices into
+    `classes`; `frames` int64 (clips); `fps` float32 (clips), 0 where unknown; `sources`, the film or upload each clip
+    was cut from; `source_sha256`, of each clip's file; `subsets` int8 (clips, splits): 1 train, 2 test, 3 set apart to
+    validate, 0 unused, for splits 1, 2, ... `missing_subsets` maps clips that the split lists name and the cache lacks
+    to their subsets. `manifest` holds what else is known, as where the splits came from, and why clips failed.
 
-    It can be pickled and used in DataLoader workers: shards are read on first use, by each process for itself.
+    It can be pickled and used in DataLoader workers: shards are read on first use, by each process for itself. That is
+    quick for clips in their order, not for clips at random, for which there is `har_cache.ClipDataset`.
     Raises CacheError where the directory is no finished cache, or a shard or record does not match its sha256; the
     cache's other files, which nothing here is read from, are `verify`'s to check.
     """
@@ -51,40 +58,79 @@ class FeatureCache:
         clips = [clip for record in records for clip in record.clips]
         self._shard_frames = [record.frames for record in records]
         self._first = list(itertools.accumulate((len(record.clips) for record in records), initial=0))
-        self.keys: tuple[str, ...] = tuple(clip.key for clip in clips)
-        self._places = {
-            clip.key: (shard, place) for shard, record in enumerate(records) for place, clip in enumerate(record.clips)
-        }
+        self.clip_keys: tuple[str, ...] = tuple(clip.key for clip in clips)
+        self._numbers = {key: number for number, key in enumerate(self.clip_keys)}
         label = {name: i for i, name in enumerate(self.classes)}
-        names = [tuple(key.split("/")) for key in self.keys]
-        if len(self._places) < len(clips) or not label.keys() >= {folder for folder, _ in names}:
+        folders = [class_of(key) for key in self.clip_keys]
+        if len(self._numbers) < len(clips) or not label.keys() >= set(folders):
             raise CacheError(f"{self.path}: a clip is there twice, or of no class of the manifest; extract again")
-        self.labels = np.array([label[folder] for folder, _ in names], np.int64)
-        self.sources = tuple(self.manifest.sources.get(key) or source_of(key) for key in self.keys)
+        self.labels = np.array([label[folder] for folder in folders], np.int64)
+        self.sources = tuple(self.manifest.sources.get(key) or source_of(key) for key in self.clip_keys)
         self.frames = np.array([clip.frames for clip in clips], np.int64)
         self.fps = np.array([clip.fps for clip in clips], np.float32)
         self.source_sha256 = tuple(clip.source_sha256 for clip in clips)
         subsets = dict(self.manifest.splits.subsets)
         self.splits = tuple(range(1, self.manifest.splits.count + 1))
         unused = (UNUSED,) * len(self.splits)
-        rows = [subsets.pop(key, unused) for key in self.keys]
+        rows = [subsets.pop(key, unused) for key in self.clip_keys]
         self.subsets = np.array(rows, np.int8).reshape(len(rows), len(self.splits))
         self.missing_subsets = subsets
         self._shards: OrderedDict[int, Shard] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.clip_keys)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys)
+        return iter(self.clip_keys)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._places
+        return key in self._numbers
+
+    # A cache is the same as itself alone, and has a hash: a mapping's own comparison would read all of both.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __getitem__(self, key: str) -> np.ndarray:
         """The embeddings of one clip, float16 (views, frames, dim): your own copy."""
         shard, rows = self._rows(key)
         return shard.embeddings[:, rows].copy()
+
+    def label(self, key: str) -> int:
+        """The class of one clip, as a place in `classes`. Raises KeyError.
+
+        name = cache.classes[cache.label(key)]
+        """
+        return int(self.labels[self._number(key)])
+
+    def split(self, number: int, fold: int | None = None) -> Split:
+        """The clips of one split that the cache holds, by key, in its order.
+
+            train, val, test = cache.split(1, fold=0)
+
+        `val` are those that the data set sets apart to validate on, which often are none. With `fold`, 0 to 6, they are
+        a seventh of the training list, in whole films, which `train` then lacks: those that `train_head` holds out.
+        Raises HarCacheError where there is no such split or fold, or a fold is asked for and clips are set apart.
+        """
+        if number not in self.splits:
+            there = f"it has {len(self.splits)}, counted from 1" if self.splits else "it has none"
+            raise CacheError(f"{self.path}: no split {number}: {there}")
+        return split_of(self.clip_keys, self.subsets[:, number - 1], self.labels, self.sources, fold)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row a clip: key, class, source, frames, fps, and its subset in each split. Raises HarCacheError without
+        pandas.
+        """
+        words = np.array(["", "train", "test", "val"])
+        return data_frame(
+            {
+                "key": self.clip_keys,
+                "class": [self.classes[label] for label in self.labels],
+                "source": self.sources,
+                "frames": self.frames,
+                "fps": self.fps,
+                **{f"split{split}": words[self.subsets[:, split - 1]] for split in self.splits},
+            }
+        )
 
     def times(self, key: str) -> np.ndarray:
         """When each frame of one clip is shown, float64 (frames), in seconds as its file counts them, from wherever it
@@ -94,24 +140,28 @@ class FeatureCache:
         """
         shard, rows = self._rows(key)
         if shard.times is None:
-            raise CacheError(
-                f"{self.path}: made before there were timestamps ({SCHEMA_1}); extract into a new directory"
-            )
+            why = f"made before there were timestamps ({SCHEMA_1})"
+            raise CacheError(f"{self.path}: {why}; extract into a new directory")
         return shard.times[rows].copy()
 
     def files(self, data: Path) -> dict[str, Path]:
         """Where the file of each clip is in the data set at `data`, by key, if it is there. Raises DataError where that
         cannot be read, or is no data set.
         """
-        return clip_files(data, self.keys, self.manifest.paths)
+        return clip_files(data, self.clip_keys, self.manifest.paths)
 
     def _rows(self, key: str) -> tuple[Shard, slice]:
         """The shard of a clip, and where in it its frames are."""
-        if key not in self._places:
-            raise KeyError(f"{key!r} is not in the cache {self.path}")
-        index, place = self._places[key]
-        shard = self._shard(index)
+        number = self._number(key)
+        index = bisect.bisect_right(self._first, number) - 1
+        shard, place = self._shard(index), number - self._first[index]
         return shard, slice(shard.offsets[place], shard.offsets[place + 1])
+
+    def _number(self, key: str) -> int:
+        """The number of a clip in `clip_keys`."""
+        if key not in self._numbers:
+            raise KeyError(f"{key!r} is not in the cache {self.path}")
+        return self._numbers[key]
 
     @property
     def shards(self) -> int:
@@ -119,12 +169,12 @@ class FeatureCache:
         return len(self._shard_frames)
 
     def clips_of_shard(self, shard: int) -> range:
-        """The clips of a shard, by their number in `keys`: read one after another, its file is read once."""
+        """The clips of a shard, by their number in `clip_keys`: read one after another, its file is read once."""
         return range(self._first[shard], self._first[shard + 1])
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views, in the order of the embeddings' first dimension."""
+        """The views, in the order of the embeddings' first axis."""
         return self.recipe.views
 
     @property

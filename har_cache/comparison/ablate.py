@@ -94,7 +94,7 @@ def ablate(settings: AblateSettings, progress: Progress = Progress()) -> list[Ab
 
 def _ablate(run: Run, cache: FeatureCache, sequences: Sequences, split: int, progress: Progress) -> Ablation:
     test, labels = listed_clips(run, cache, split)
-    tested = {cache.keys[i]: cache.sources[i] for i in test}
+    tested = {cache.clip_keys[i]: cache.sources[i] for i in test}
     keys = list(tested)
     clips = ClipList(split, tuple(keys), tuple(map(film_of, tested.values())))
     whole, *others = variants(run.load_head(), run.config.training.frames)
@@ -145,13 +145,13 @@ def _calibration(
     """`found`: the probabilities of the test clips. Several heads have a temperature, fitted out of fold."""
     if isinstance(whole.model, HeadEnsemble):
         plain = replace(whole, model=HeadEnsemble(whole.model.heads))
-        before = plain.probabilities(sequences, test, [cache.keys[i] for i in test])
+        before = plain.probabilities(sequences, test, [cache.clip_keys[i] for i in test])
         return _calibrated(len(run.clips), float(whole.model.temperature), before, found, labels[test])
     tested = {*test.tolist()}
-    val = [i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val" and i not in tested]
+    val = [i for i, key in enumerate(cache.clip_keys) if run.clips.get(key) == "val" and i not in tested]
     if not val:
         return None
-    of_val = whole.probabilities(sequences, np.array(val), [cache.keys[i] for i in val])
+    of_val = whole.probabilities(sequences, np.array(val), [cache.clip_keys[i] for i in val])
     temperature = fit_temperature(of_val, labels[val])
     return _calibrated(len(val), temperature, found, tempered(found, temperature), labels[test])
 

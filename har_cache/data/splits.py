@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import DataError, HarCacheError
 from ..settings.names import SPLITS
 from .folders import inside, read_lines, scan
-from .folds import divide
+from .folds import divide, hold_out
 from .hmdb51 import LIST_FOLDER, LIST_NAME
 from .keys import class_of
 
@@ -38,6 +38,14 @@ _UCF101_LIST = re.compile(r"(train|test)list([0-9]{2})\.txt")
 _UCF101_CLASSES = "classInd.txt"
 
 Subsets = tuple[int, ...]  # in split 1, 2, ...: one of SUBSETS
+
+
+class Split(NamedTuple):
+    """The clips of one split, by key: to train, to validate and to test on."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
 
 
 class SplitList(NamedTuple):
@@ -184,3 +192,18 @@ def _ucf101_classes(path: Path) -> dict[str, str]:
             raise DataError(f"{where}: expected '<number> <class>', found {line.strip()[:100]!r}")
         found[number] = name
     return found
+
+
+def split_of(
+    keys: Sequence[str], subsets: np.ndarray, labels: np.ndarray, sources: Sequence[str], fold: int | None = None
+) -> Split:
+    """The split of these clips, whose subset in it, class and source are given. With `fold`, `val` is held out of the
+    training list, as `hold_out` does. Raises HarCacheError where that cannot be, or the split sets clips apart already.
+    """
+    train, val, test = (np.flatnonzero(subsets == subset) for subset in (TRAIN, VALIDATE, TEST))
+    if fold is not None:
+        if len(val):
+            raise DataError("the split sets clips apart to validate on: ask for no fold")
+        held = hold_out(labels[train], np.array(sources)[train], fold)
+        train, val = train[~held], train[held]
+    return Split(*(tuple(keys[i] for i in clips.tolist()) for clips in (train, val, test)))

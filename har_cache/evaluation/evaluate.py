@@ -102,7 +102,7 @@ class _TestLists:
             found = probabilities(head, self.sequences, test, run.config.training.frames)
         if not np.isfinite(found).all():
             raise HarCacheError(f"{run.path}: the model's probabilities are not finite; train it again")
-        trained, tested = known_sources(run, cache), {cache.keys[i]: cache.sources[i] for i in test}
+        trained, tested = known_sources(run, cache), {cache.clip_keys[i]: cache.sources[i] for i in test}
         scored = ScoredClips(
             classes=run.config.classes,
             sources=tested,
@@ -186,7 +186,7 @@ class _TestLists:
 
     def _linear_probes(self, run: Run, labels: np.ndarray, test: np.ndarray) -> list[ProbeOutcome | None]:
         """Those on the mean, and on the mean and the first moment in time: fitted once for runs of the same clips."""
-        subset = np.array([run.clips.get(key, "") for key in self.cache.keys])
+        subset = np.array([run.clips.get(key, "") for key in self.cache.clip_keys])
         # Several heads have seen all clips: so do the probes, whose strength the first fold decides.
         several = bool(run.config.heads)
         val = np.flatnonzero(subset == (fold_subset(0) if several else VALIDATES))
@@ -228,7 +228,7 @@ def _correct_before(start: Start, keys: Sequence[str], sequences: Sequences, cac
         if cache.fingerprint != before.config.fingerprint:
             raise HarCacheError(f"{cache.path} is not the cache of {start.run} any more")
         sequences = Sequences.from_cache(cache, str(sequences.device))
-    place = {key: i for i, key in enumerate(cache.keys)}
+    place = {key: i for i, key in enumerate(cache.clip_keys)}
     lost = [key for key in keys if key not in place]
     if lost:
         raise HarCacheError(f"{cache.path} lacks {len(lost)} of these clips")

@@ -31,7 +31,7 @@ def clips_of(cache: FeatureCache, shard: int, view: str) -> Iterator[ClipFeature
     """The clips of a shard, in its order, as this view shows them. Raises CacheError where it is damaged."""
     number, timed = cache.views.index(view), cache.recipe.schema != SCHEMA_1
     for place in cache.clips_of_shard(shard):
-        key = cache.keys[place]
+        key = cache.clip_keys[place]
         yield ClipFeatures(
             key=key,
             label=cache.classes[cache.labels[place]],

@@ -118,7 +118,7 @@ def _files(kind: FeatureFormat, cache: FeatureCache) -> list[str]:
 
 def _named(cache: FeatureCache, shard: int) -> tuple[str, list[str]]:
     """The name of a shard, and the keys of its clips."""
-    return f"{shard:05d}", [cache.keys[place] for place in cache.clips_of_shard(shard)]
+    return f"{shard:05d}", [cache.clip_keys[place] for place in cache.clips_of_shard(shard)]
 
 
 def _write(folder: Path, view: str, kind: FeatureFormat, cache: FeatureCache, progress: Progress) -> int:

@@ -43,7 +43,9 @@ class NpyFormat(FeatureFormat):
                 source.partition("/")[2],
                 *(SUBSET_WORDS[int(subset)] for subset in subsets),
             )
-            for key, label, source, subsets in zip(cache.keys, cache.labels, cache.sources, cache.subsets, strict=True)
+            for key, label, source, subsets in zip(
+                cache.clip_keys, cache.labels, cache.sources, cache.subsets, strict=True
+            )
         ]
         write_file(folder / TABLE, to_csv(header, rows))
 

@@ -137,7 +137,7 @@ class _Inputs:
 
     def clips(self, subset: str) -> np.ndarray:
         """Indices in the cache of the clips of the run's subset, int64 (clips)."""
-        place = {key: i for i, key in enumerate(self.cache.keys)}
+        place = {key: i for i, key in enumerate(self.cache.clip_keys)}
         return np.array([place[key] for key, name in self.start.clips.items() if name == subset], int)
 
     @contextmanager
@@ -178,9 +178,9 @@ def _open(settings: FinetuneSettings) -> _Inputs:
     cache = open_cache([start], settings.cache)
     network = load_network(start)
     files = cache.files(settings.data)
-    if lost := start.clips.keys() - set(cache.keys):
+    if lost := start.clips.keys() - set(cache.clip_keys):
         raise CacheError(f"{cache.path}: lacks {len(lost)} clips that {start.path} was trained on ({min(lost)}, ...)")
-    digests = dict(zip(cache.keys, cache.source_sha256, strict=True))
+    digests = dict(zip(cache.clip_keys, cache.source_sha256, strict=True))
     val = [key for key, path in files.items() if start.clips.get(key) == "val" and os.path.lexists(path)]
     if other := [key for key in val if source_sha256(files[key]) != digests[key]]:
         raise DataError(

@@ -43,10 +43,10 @@ class RawClips:
         """`labels`: int64 (clips); `files`: of each clip, by key; one that is not there fails when read; `failures`:
         known before.
         """
-        self.keys = cache.keys
+        self.keys = cache.clip_keys
         self.labels, self.lengths = torch.from_numpy(labels), torch.from_numpy(cache.frames)
         self.prefetcher, self.device, self.failures = prefetcher, torch.device(device), dict(failures)
-        self._paths = [files[key] for key in cache.keys]
+        self._paths = [files[key] for key in cache.clip_keys]
         self._progress = progress
         self.transform = transform
 

@@ -132,7 +132,7 @@ def known_sources(run: Run, cache: FeatureCache) -> dict[str, str]:
     """The source of each clip that the run used, by key: as the cache says now, where it knows the clip, else as the
     run does.
     """
-    given = {**cache.manifest.sources, **dict(zip(cache.keys, cache.sources, strict=True))}
+    given = {**cache.manifest.sources, **dict(zip(cache.clip_keys, cache.sources, strict=True))}
     return {key: given.get(key, source) for key, source in run.sources.items()}
 
 

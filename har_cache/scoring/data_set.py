@@ -71,10 +71,10 @@ def _of_cache(path: Path) -> DataSet:
     return DataSet(
         name=str(path),
         classes=cache.classes,
-        sources=dict(zip(cache.keys, cache.sources, strict=True))
+        sources=dict(zip(cache.clip_keys, cache.sources, strict=True))
         | _by_name(cache.missing_subsets, cache.manifest.sources_from),
-        subsets={key: tuple(row) for key, row in zip(cache.keys, parts, strict=True)} | cache.missing_subsets,
-        frames=dict(zip(cache.keys, cache.frames.tolist(), strict=True)),
+        subsets={key: tuple(row) for key, row in zip(cache.clip_keys, parts, strict=True)} | cache.missing_subsets,
+        frames=dict(zip(cache.clip_keys, cache.frames.tolist(), strict=True)),
         absent=absent,
         places=cache.manifest.paths,
         splits=cache.splits,

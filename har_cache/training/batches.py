@@ -44,11 +44,13 @@ class Sequences:
         """All of `cache` on `device`. Raises CacheError where a value is not finite, or a clip has no frame."""
         empty = np.flatnonzero(cache.frames < 1)
         if len(empty):
-            raise CacheError(f"{cache.path}: clip {cache.keys[empty[0]]} has no frame; extract into a new directory")
+            raise CacheError(
+                f"{cache.path}: clip {cache.clip_keys[empty[0]]} has no frame; extract into a new directory"
+            )
         arrays, offsets = cache.arrays()
         embeddings = torch.from_numpy(arrays)
         if (row := _first_bad_row(embeddings)) is not None:
-            key = cache.keys[int(np.searchsorted(offsets, row, side="right")) - 1]
+            key = cache.clip_keys[int(np.searchsorted(offsets, row, side="right")) - 1]
             raise CacheError(f"{cache.path}: NaN or infinity in the embeddings of {key}; extract into a new directory")
         labels = torch.from_numpy(cache.labels)
         return cls(embeddings.to(device), torch.from_numpy(offsets).to(device), labels.to(device))

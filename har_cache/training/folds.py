@@ -43,7 +43,7 @@ def plan_folds(plan: Plan, given: Trained, folds: int) -> tuple[Plan, list[Plan]
         for k in range(folds)
     ]
     subset = {
-        cache.keys[i]: TRAINS if k == ALWAYS_TRAINS else fold_subset(k) for i, k in zip(listed, part, strict=True)
+        cache.clip_keys[i]: TRAINS if k == ALWAYS_TRAINS else fold_subset(k) for i, k in zip(listed, part, strict=True)
     }
     return dataclasses.replace(plan, config=config, clips=subset), each
 
@@ -65,7 +65,7 @@ def train_folds(
     found, labels = np.concatenate(parts), given.cache.labels[val]
     outcome = _judge(found, labels)
     folds = np.repeat(np.arange(len(each)), [len(plan.val) for plan in each])
-    rows = _rows(whole.config.classes, [given.cache.keys[i] for i in val], folds, labels, found)
+    rows = _rows(whole.config.classes, [given.cache.clip_keys[i] for i in val], folds, labels, found)
     write_file(whole.path / OUT_OF_FOLD, to_csv(_HEADER, rows))
     write_metrics(whole.path, _mean_metrics(runs))
     config = dataclasses.replace(whole.config, out_of_fold=outcome)

@@ -57,9 +57,9 @@ class Plan:
 
 def plan_head(path: Path, config: RunConfig, cache: FeatureCache, train: np.ndarray, val: np.ndarray) -> Plan:
     """The training of a head in `path` on the clips of these indices, int64 each."""
-    clips = {cache.keys[i]: VALIDATES for i in val} | {cache.keys[i]: TRAINS for i in train}
-    sources = {cache.keys[i]: cache.sources[i] for i in (*val, *train)}
-    tested = {cache.keys[i]: cache.sources[i] for i in np.flatnonzero(cache.subsets[:, config.split - 1] == TEST)}
+    clips = {cache.clip_keys[i]: VALIDATES for i in val} | {cache.clip_keys[i]: TRAINS for i in train}
+    sources = {cache.clip_keys[i]: cache.sources[i] for i in (*val, *train)}
+    tested = {cache.clip_keys[i]: cache.sources[i] for i in np.flatnonzero(cache.subsets[:, config.split - 1] == TEST)}
     crossing = sum(in_other_class(sources, tested))
     trained = {cache.sources[i] for i in train}
     siblings = sum(cache.sources[i] in trained for i in val)

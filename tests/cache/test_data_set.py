@@ -39,7 +39,9 @@ def extract(root: Path, **changes: Any) -> tuple[FeatureCache, list[str]]:
 
 
 def told(cache: FeatureCache) -> list[tuple[Any, ...]]:
-    return list(zip(cache.keys, cache.labels.tolist(), cache.sources, map(tuple, cache.subsets.tolist()), strict=True))
+    return list(
+        zip(cache.clip_keys, cache.labels.tolist(), cache.sources, map(tuple, cache.subsets.tolist()), strict=True)
+    )
 
 
 def test_class_folders_tables_plain_lists_and_those_of_ucf101_give_the_same_cache(tmp_path: Path) -> None:
@@ -67,14 +69,14 @@ def test_a_cache_of_listed_clips_knows_where_they_are(tmp_path: Path) -> None:
     rows = "one/a.mp4,x,anna", "two/a.mp4,x,bob", "b.mp4,y,anna", "c.mp4,y,bob"
     path = write_text(data / "list.csv", "path,label,source", *rows)
     cache, _ = extract(tmp_path, data=None, lists=(str(path),), folds=2)
-    assert dict(zip(cache.keys, cache.sources, strict=True)) == {
+    assert dict(zip(cache.clip_keys, cache.sources, strict=True)) == {
         "x/one__a.mp4": "x/anna",
         "x/two__a.mp4": "x/bob",
         "y/b.mp4": "y/anna",
         "y/c.mp4": "y/bob",
     }
     assert cache.splits == (1, 2) and cache.manifest.sources_from == "given"
-    folds = dict(zip(cache.keys, map(tuple, cache.subsets.tolist()), strict=True))
+    folds = dict(zip(cache.clip_keys, map(tuple, cache.subsets.tolist()), strict=True))
     assert {folds["x/one__a.mp4"], folds["x/two__a.mp4"]} == {(TEST, TRAIN), (TRAIN, TEST)}
     assert folds["x/one__a.mp4"] == folds["y/b.mp4"] and folds["x/two__a.mp4"] == folds["y/c.mp4"]
     assert verify(cache.path, data) == []
@@ -91,7 +93,7 @@ def test_clips_that_a_later_list_does_not_name_keep_their_place_and_source(tmp_p
     for name, line in (("first", "one/a.mp4,x,anna"), ("second", "b.mp4,x,bob")):
         path = write_text(data / f"{name}.csv", "path,label,source", line)
         cache, _ = extract(tmp_path, lists=(str(path),))
-    assert dict(zip(cache.keys, cache.sources, strict=True)) == {"x/a.mp4": "x/anna", "x/b.mp4": "x/bob"}
+    assert dict(zip(cache.clip_keys, cache.sources, strict=True)) == {"x/a.mp4": "x/anna", "x/b.mp4": "x/bob"}
     assert verify(cache.path, data) == []
 
 
@@ -111,12 +113,14 @@ def test_each_file_for_a_source_of_its_own_is_a_warning_unless_names_or_a_patter
 def test_videos_without_labels_are_cached_without_splits(tmp_path: Path) -> None:
     data = write_clips(tmp_path / "data", "a.mp4", "b.mp4")
     cache, said = extract(tmp_path)
-    assert cache.keys == ("unlabelled/a.mp4", "unlabelled/b.mp4") and cache.splits == ()
+    assert cache.clip_keys == ("unlabelled/a.mp4", "unlabelled/b.mp4") and cache.splits == ()
     assert (cache.manifest.splits.from_, dict(cache.manifest.splits.subsets)) == ("none", {})
     assert not any(line.startswith("WARNING") for line in said)
     assert verify(cache.path, data) == []
     alone, _ = extract(tmp_path, data=data / "a.mp4", cache=tmp_path / "alone")
-    assert alone.keys == ("unlabelled/a.mp4",) and verify(alone.path, data) == [] == verify(alone.path, data / "a.mp4")
+    assert alone.clip_keys == ("unlabelled/a.mp4",) and verify(alone.path, data) == [] == verify(
+        alone.path, data / "a.mp4"
+    )
 
 
 def test_neither_data_nor_a_list_is_wrong_usage() -> None:

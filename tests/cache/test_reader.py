@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from har_cache import FeatureCache
 from har_cache.cache.manifest import Counts, Plan, Splits, read_manifest
 from har_cache.cache.verify import verify
 from har_cache.cache.writer import Store
-from har_cache.errors import CacheError
+from har_cache.errors import CacheError, HarCacheError
 from har_cache.storage.files import seal, unseal
 
 from ..helpers.caches import action_embeddings, embedded, random_embeddings, subsets_by_source, write_cache
@@ -66,7 +67,7 @@ def flip_a_bit(path, place=0.5):
 
 
 def test_clips_and_classes(cache):
-    assert cache.keys == tuple(LENGTHS)
+    assert cache.clip_keys == tuple(LENGTHS)
     assert len(cache) == len(LENGTHS)
     assert list(cache) == list(LENGTHS)
     assert cache.classes == ("jump", "sit", "walk", "wave")
@@ -90,12 +91,12 @@ def test_every_clip_gives_its_own_embeddings(cache, embeddings):
 
 
 def test_clips_in_any_order_and_again(cache, embeddings):
-    for key in [*reversed(cache.keys), *cache.keys]:
+    for key in [*reversed(cache.clip_keys), *cache.clip_keys]:
         assert np.array_equal(cache[key], embeddings[key])
 
 
 def test_what_is_given_is_the_callers_own(cache, embeddings):
-    key = cache.keys[0]
+    key = cache.clip_keys[0]
     cache[key][:] = 0
     assert np.array_equal(cache[key], embeddings[key])
 
@@ -114,7 +115,7 @@ def test_arrays_hold_every_clip_at_its_offsets(cache):
     assert offsets.dtype == np.int64
     assert offsets.tolist() == np.cumsum([0, *LENGTHS.values()]).tolist()
     assert np.array_equal(offsets, cache.offsets)
-    for i, key in enumerate(cache.keys):
+    for i, key in enumerate(cache.clip_keys):
         assert np.array_equal(rows[:, offsets[i] : offsets[i + 1]], cache[key])
 
 
@@ -171,7 +172,7 @@ def test_it_introduces_itself(cache, path):
 
 
 def test_a_path_may_be_text(path):
-    assert FeatureCache(str(path)).keys == FeatureCache(path).keys
+    assert FeatureCache(str(path)).clip_keys == FeatureCache(path).clip_keys
 
 
 @pytest.mark.parametrize("failures", [{}, {"a/1": "empty file"}])
@@ -218,9 +219,9 @@ def test_it_can_be_pickled_and_takes_no_embeddings_along(cache, embeddings):
     data = pickle.dumps(cache)
     assert len(data) == fresh < 100_000
     copy = pickle.loads(data)
-    assert copy.keys == cache.keys
+    assert copy.clip_keys == cache.clip_keys
     assert all(np.array_equal(copy[key], embeddings[key]) for key in copy)
-    assert np.array_equal(cache[cache.keys[0]], embeddings[cache.keys[0]])
+    assert np.array_equal(cache[cache.clip_keys[0]], embeddings[cache.clip_keys[0]])
 
 
 class Clips:
@@ -233,7 +234,7 @@ class Clips:
         return len(self.cache)
 
     def __getitem__(self, i):
-        return self.cache.keys[i], self.cache[self.cache.keys[i]]
+        return self.cache.clip_keys[i], self.cache[self.cache.clip_keys[i]]
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
@@ -244,7 +245,7 @@ def test_two_dataloader_workers_read_all_clips(path, embeddings, start):
     if start not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system cannot {start}")
     clips = Clips(path)
-    clips.cache[clips.cache.keys[0]]  # a shard that is open when the workers start
+    clips.cache[clips.cache.clip_keys[0]]  # a shard that is open when the workers start
     loader = DataLoader(clips, batch_size=None, num_workers=2, multiprocessing_context=start)
     found = list(loader)
     assert [key for key, _ in found] == list(embeddings)
@@ -322,7 +323,7 @@ def test_a_record_that_was_replaced_by_an_intact_one(own):
 def test_a_damaged_shard_is_refused_when_it_is_read_and_the_others_are_not(own, embeddings, place):
     flip_a_bit(own / "shards" / "00001.h5", place)
     cache = FeatureCache(own)
-    good, bad = cache.keys[0], cache.keys[3]
+    good, bad = cache.clip_keys[0], cache.clip_keys[3]
     assert np.array_equal(cache[good], embeddings[good])
     for read in (lambda: cache[bad], cache.arrays):
         with pytest.raises(CacheError, match=r"00001\.h5: damaged .*run extract again to redo this shard"):
@@ -333,14 +334,14 @@ def test_a_missing_shard_is_refused_when_it_is_read(own):
     (own / "shards" / "00001.h5").unlink()
     cache = FeatureCache(own)
     with pytest.raises(CacheError, match=r"00001\.h5: cannot be read: No such file"):
-        cache[cache.keys[3]]
+        cache[cache.clip_keys[3]]
 
 
 def test_a_shard_of_another_place_is_refused(own):
     (own / "shards" / "00001.h5").write_bytes((own / "shards" / "00000.h5").read_bytes())
     cache = FeatureCache(own)
     with pytest.raises(CacheError, match=r"00001\.h5: damaged"):
-        cache[cache.keys[3]]
+        cache[cache.clip_keys[3]]
 
 
 def test_a_cache_of_another_schema(own):
@@ -491,3 +492,64 @@ def test_a_clip_that_is_there_twice_is_refused(tmp_path):
     with pytest.raises(CacheError, match="a clip is there twice"):
         FeatureCache(tmp_path)
     assert verify(tmp_path) == [f"{tmp_path}: 1 clips are there twice"]
+
+
+# as a mapping, and split by split
+
+
+def test_a_cache_is_a_mapping_of_keys_to_embeddings(cache, embeddings):
+    assert isinstance(cache, Mapping)
+    assert list(cache.keys()) == list(LENGTHS)
+    assert all(np.array_equal(clip, embeddings[key]) for key, clip in cache.items())
+    assert [clip.shape[1] for clip in cache.values()] == list(LENGTHS.values())
+    assert cache.get("jump/none.avi") is None and dict(cache).keys() == LENGTHS.keys()
+
+
+def test_a_cache_equals_itself_alone_and_has_a_hash(cache, path):
+    assert cache == cache and cache != FeatureCache(path) and len({cache, FeatureCache(path)}) == 2
+
+
+def test_the_label_of_a_clip_is_told_by_its_key(cache):
+    assert [cache.label(key) for key in LENGTHS] == cache.labels.tolist()
+    with pytest.raises(KeyError, match="is not in the cache"):
+        cache.label("jump/none.avi")
+
+
+def test_a_split_names_its_clips(cache):
+    for number in (1, 2, 3):
+        column = dict(zip(LENGTHS, cache.subsets[:, number - 1].tolist(), strict=True))
+        train, val, test = cache.split(number)
+        assert train == tuple(key for key in LENGTHS if column[key] == 1) and val == ()
+        assert test == tuple(key for key in LENGTHS if column[key] == 2) == cache.split(number).test
+    with pytest.raises(CacheError, match="no split 4: it has 3, counted from 1"):
+        cache.split(4)
+
+
+def test_clips_that_are_set_apart_validate(tmp_path, embeddings):
+    write_cache(tmp_path, embeddings, subsets={key: (1 + i % 3,) for i, key in enumerate(LENGTHS)}, views=("a", "b"))
+    split = FeatureCache(tmp_path).split(1)
+    assert [split.train, split.test, split.val] == [tuple(list(LENGTHS)[i::3]) for i in range(3)]
+    with pytest.raises(HarCacheError, match="sets clips apart to validate on: ask for no fold"):
+        FeatureCache(tmp_path).split(1, fold=0)
+
+
+def test_a_fold_holds_whole_films_out_of_the_training_list(tmp_path):
+    write_cache(tmp_path, action_embeddings(lengths=(1, 2)))
+    cache = FeatureCache(tmp_path)
+    whole, split = cache.split(1), cache.split(1, fold=0)
+    assert split.val and sorted(split.train + split.val) == sorted(whole.train) and split.test == whole.test
+    films = [{cache.sources[cache.clip_keys.index(key)] for key in keys} for keys in (split.train, split.val)]
+    assert not films[0] & films[1]
+
+
+def test_a_table_of_the_clips(cache):
+    table = cache.to_pandas()
+    assert list(table["key"]) == list(LENGTHS) and list(table["frames"]) == list(LENGTHS.values())
+    assert list(table["class"]) == [key.split("/")[0] for key in LENGTHS]
+    assert set(table.loc[table["split2"] == "test", "key"]) == set(cache.split(2).test)
+
+
+def test_without_pandas_a_table_says_what_to_install(cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(HarCacheError, match="pip install pandas"):
+        cache.to_pandas()

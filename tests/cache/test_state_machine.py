@@ -336,9 +336,9 @@ class CacheMachine(RuleBasedStateMachine):
             cache = FeatureCache(self.cache)
             if everything:
                 rows, offsets = cache.arrays()
-                parts = {name: rows[:, offsets[i] : offsets[i + 1]] for i, name in enumerate(cache.keys)}
+                parts = {name: rows[:, offsets[i] : offsets[i + 1]] for i, name in enumerate(cache.clip_keys)}
             else:
-                parts = {name: cache[name] for name in cache.keys[key : key + 1]}
+                parts = {name: cache[name] for name in cache.clip_keys[key : key + 1]}
         except CacheError:
             assert self.held is None or self.may_be_lost
             return
@@ -371,7 +371,7 @@ class CacheMachine(RuleBasedStateMachine):
         """All that the cache says of clips."""
         cache = FeatureCache(self.cache)
         failed = {failure.key: failure.reason for failure in cache.manifest.failures}
-        assert not failed.keys() & set(cache.keys)
+        assert not failed.keys() & set(cache.clip_keys)
         return {**{key: cache[key] for key in cache}, **failed}
 
     def _told_recipe(self) -> int | None:

@@ -141,7 +141,7 @@ def test_clips_that_are_tested_fit_no_temperature(trained: Path) -> None:
     assert own.calibration is not None
     validated = {key for key, subset in Run.open(trained).clips.items() if subset == "val"}
     cache = FeatureCache(trained.parent / "cache")
-    tested = {key for key, parts in zip(cache.keys, cache.subsets, strict=True) if parts[1] == TEST}
+    tested = {key for key, parts in zip(cache.clip_keys, cache.subsets, strict=True) if parts[1] == TEST}
     assert validated & tested
     left = len(validated - tested)
     assert (other.calibration.val_clips if other.calibration else 0) == left < own.calibration.val_clips

@@ -33,7 +33,7 @@ class NearestMean:
     """Stands for a trained model: the nearest of its training clips' class means, and their own class for those."""
 
     def __init__(self, cache: FeatureCache, split: int):
-        self.means = np.stack([cache[key].mean((0, 1), np.float32) for key in cache.keys])
+        self.means = np.stack([cache[key].mean((0, 1), np.float32) for key in cache.clip_keys])
         self.train = np.flatnonzero(cache.subsets[:, split - 1] == TRAIN)
         self.centres = np.stack(
             [
@@ -124,9 +124,9 @@ def test_linear_probes_learn_from_the_clips_that_the_run_trained_on_and_from_no_
     (evaluation,) = evaluate(run)
     subsets = Run.open(run).clips
     assert sorted(set(subsets.values())) == ["train", "val"]
-    expected = [[key for key in cache.keys if subsets.get(key) == subset] for subset in ("train", "val")]
+    expected = [[key for key in cache.clip_keys if subsets.get(key) == subset] for subset in ("train", "val")]
     expected.append([prediction.key for prediction in evaluation.predictions])
-    assert [[[cache.keys[i] for i in clips] for clips in probe] for probe in asked] == [expected, expected]
+    assert [[[cache.clip_keys[i] for i in clips] for clips in probe] for probe in asked] == [expected, expected]
 
 
 def test_the_same_twice(run):
@@ -429,7 +429,7 @@ def _scored(cache: FeatureCache, probabilities: np.ndarray) -> ScoredClips:
     n = len(probabilities)
     return ScoredClips(
         cache.classes,
-        dict(zip(cache.keys[:n], cache.sources[:n], strict=True)),
+        dict(zip(cache.clip_keys[:n], cache.sources[:n], strict=True)),
         cache.frames[:n].tolist(),
         cache.labels[:n],
         Answers.of(probabilities),

@@ -407,7 +407,7 @@ def test_new_clips_become_new_shards(finished: Finished, tmp_path: Path) -> None
     own = finished.copy(tmp_path)
     cache = FeatureCache(own.cache)
     new = {}
-    for i, old in enumerate(cache.keys[:3]):
+    for i, old in enumerate(cache.clip_keys[:3]):
         # Names that sort before, between and after those that are there.
         new[f"sit/{i * 'z'}{Path(old).name}"[:200] + f"{i}.avi"] = old
     for key, old in new.items():
@@ -418,7 +418,7 @@ def test_new_clips_become_new_shards(finished: Finished, tmp_path: Path) -> None
     assert before.items() < shard_files(own.cache).items()
     assert when.items() < stamps(own.cache / "shards").items()
     grown = FeatureCache(own.cache)
-    assert set(grown.keys) == {*cache.keys, *new}
+    assert set(grown.clip_keys) == {*cache.clip_keys, *new}
     for key, old in new.items():
         np.testing.assert_array_equal(grown[key], cache[old])
     assert verify(own.cache, own.data) == []
@@ -426,7 +426,7 @@ def test_new_clips_become_new_shards(finished: Finished, tmp_path: Path) -> None
 
 def test_clips_that_are_gone_stay_in_the_cache(finished: Finished, tmp_path: Path) -> None:
     own = finished.copy(tmp_path)
-    gone = FeatureCache(own.cache).keys[0]
+    gone = FeatureCache(own.cache).clip_keys[0]
     (own.data / "videos" / gone).unlink()
     assert extract(own.settings()).clips == 0
     assert gone in FeatureCache(own.cache)
@@ -470,12 +470,12 @@ def test_a_mended_clip_is_not_doubled_when_its_first_shard_is_redone(small: Sett
     extract(small)
     bad.write_bytes(good)
     extract(small)
-    keys = sorted(FeatureCache(small.cache).keys)
+    keys = sorted(FeatureCache(small.cache).clip_keys)
 
     for shard in (small.cache / "shards").glob("*.h5"):
         shard.write_bytes(b"damaged")
     extract(small)
-    assert sorted(FeatureCache(small.cache).keys) == keys
+    assert sorted(FeatureCache(small.cache).clip_keys) == keys
     assert verify(small.cache, small.data) == []
 
 

@@ -133,7 +133,7 @@ def _of_cache(cache: Path, name: str, same: bool, truth: np.ndarray) -> Problem 
     try:
         reader = FeatureCache(cache)
         arrays = reader.arrays()[0]
-        first = reader[reader.keys[0]]
+        first = reader[reader.clip_keys[0]]
     except HarCacheError:
         return None
     except Exception as error:

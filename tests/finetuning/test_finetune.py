@@ -128,7 +128,7 @@ def figures(run: Path) -> list[list[str]]:
 
 def test_before_the_first_step_raw_frames_give_the_logits_of_the_cache(before: Before) -> None:
     run, cache = Run.open(before.run), FeatureCache(before.cache)
-    clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
+    clips = np.array([i for i, key in enumerate(cache.clip_keys) if run.clips.get(key) == "val"])
     with FramePrefetcher(16, 1, 8) as prefetcher:
         raw = RawClips(cache, labels_for(run, cache), cache.files(before.data), prefetcher, "cpu")
         training = replace(QUICK, frames=16)
@@ -204,7 +204,7 @@ def test_what_is_frozen_stays_and_the_rest_has_learnt(before: Before, tuned: Tun
 def judged_on_the_cache(before: Before, frames: int) -> float:
     """The loss of the run of stage two on its validation clips, in all ways that a test averages."""
     run, cache = Run.open(before.run), FeatureCache(before.cache)
-    clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
+    clips = np.array([i for i, key in enumerate(cache.clip_keys) if run.clips.get(key) == "val"])
     found = probabilities(run.load_head(), Sequences.from_cache(cache), clips, frames)
     return float(-np.log(found[np.arange(len(clips)), labels_for(run, cache)[clips]]).mean())
 
@@ -232,7 +232,7 @@ def test_start_blend_and_tuned_weights_are_judged_as_a_test_judges(
     assert (run.config.best.val_loss, run.config.best.val_accuracy) == (found.blend.loss, found.blend.accuracy)
     # A list of the validation clips would give the blend the same.
     cache = FeatureCache(before.cache)
-    clips = np.array([i for i, key in enumerate(cache.keys) if run.clips.get(key) == "val"])
+    clips = np.array([i for i, key in enumerate(cache.clip_keys) if run.clips.get(key) == "val"])
     with FramePrefetcher(9, 1, 2) as prefetcher:
         raw = RawClips(cache, labels_for(run, cache), cache.files(before.data), prefetcher, "cpu")
         by_clip = raw_inference.raw_probabilities(load_network(run), raw, clips, 3, cache.views)

@@ -71,13 +71,13 @@ def test_raw_predictions_are_those_of_the_cache(extracted: Extracted) -> None:
 def test_a_clip_that_fails_has_no_probabilities_and_is_told_once(extracted: Extracted, tmp_path: Path) -> None:
     cache, told = extracted.cache, Lines()
     data = shutil.copytree(extracted.data, tmp_path / "data")
-    (bad,) = data.glob(f"**/{cache.keys[1].partition('/')[2]}")
+    (bad,) = data.glob(f"**/{cache.clip_keys[1].partition('/')[2]}")
     bad.write_bytes(b"no video")
     with FramePrefetcher(4 * len(PLACES), 1, 2) as prefetcher:
         raw = RawClips(cache, cache.labels, cache.files(data), prefetcher, "cpu", told)
         found = raw_probabilities(extracted.network, raw, np.arange(3), 4, VIEWS)
         alone = raw_probabilities(extracted.network, raw, np.arange(2, 3), 4, VIEWS)
-    assert list(found) == [0, 2] and list(raw.failures) == [cache.keys[1]] and len(told.said) == 1
+    assert list(found) == [0, 2] and list(raw.failures) == [cache.clip_keys[1]] and len(told.said) == 1
     np.testing.assert_array_equal(found[2], alone[2])
 
 
@@ -88,7 +88,7 @@ def test_several_networks_see_what_each_alone_sees(extracted: Extracted) -> None
     clips, asked = np.array([3, 1]), [(extracted.network, 8), (other, 8), (other, 5)]
     with FramePrefetcher(13 * len(PLACES), 1, 2) as prefetcher:
         raw = RawClips(
-            cache, cache.labels, cache.files(extracted.data), prefetcher, "cpu", failures={cache.keys[0]: "?"}
+            cache, cache.labels, cache.files(extracted.data), prefetcher, "cpu", failures={cache.clip_keys[0]: "?"}
         )
         alone = [raw_probabilities(network, raw, clips, frames, VIEWS) for network, frames in asked]
         found = probabilities_of_all(asked, raw, np.array([3, 0, 1]), VIEWS)

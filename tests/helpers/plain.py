@@ -41,7 +41,7 @@ def plain_embeddings(video: Path, model: MNASNet, view: str = "center") -> Tenso
 
 def least_faithful(cache: FeatureCache, reference: dict[str, Tensor], view: int = 0) -> float:
     """The lowest centred cosine of any frame of the cache to `reference`, which has all of its clips."""
-    assert set(cache.keys) == set(reference)
+    assert set(cache.clip_keys) == set(reference)
     assert {key: cache[key].shape[1] for key in cache} == {key: len(rows) for key, rows in reference.items()}
     expected = torch.cat([reference[key] for key in cache])
     found = torch.from_numpy(np.concatenate([cache[key][view] for key in cache])).float()

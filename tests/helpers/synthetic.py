@@ -78,7 +78,7 @@ def write_run(path: Path, cache: FeatureCache, split: int = 1, classes: Sequence
         rows = csv.writer(file)
         rows.writerow(["key", "subset"])
         for i in np.flatnonzero(cache.subsets[:, split - 1] == TRAIN):
-            rows.writerow([cache.keys[i], "val" if _number(cache.sources[i]) % 5 == 0 else "train"])
+            rows.writerow([cache.clip_keys[i], "val" if _number(cache.sources[i]) % 5 == 0 else "train"])
     (path / "metrics.csv").write_text(
         "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds\n"
         "1,1.4,0.3,1.3,0.35,0.001,0.5\n2,0.9,0.7,1.0,0.5,0.001,0.5\n3,0.5,0.9,1.1,0.45,0.0001,0.5\n"

@@ -68,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache, path = FeatureCache(root / "cache"), root / "run"
     path.mkdir()
     torch.manual_seed(0)
-    train = {key: "train" for key, subsets in zip(cache.keys, cache.subsets, strict=True) if subsets[0] == 1}
+    train = {key: "train" for key, subsets in zip(cache.clip_keys, cache.subsets, strict=True) if subsets[0] == 1}
     writer.write_clips(path, train)
     write_metrics(path, [{**ROWS, "seconds": 1.0}])
     save_checkpoint(path / "best.ckpt", {"state_dict": {}})

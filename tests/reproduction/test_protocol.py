@@ -51,7 +51,7 @@ def test_the_matrix_adds_up(done: Done, found: Protocol) -> None:
 def test_both_protocols_are_what_they_are_said_to_be(done: Done, found: Protocol) -> None:
     settings = done.training
     cache = FeatureCache(settings.cache)
-    subsets = dict(zip(cache.keys, cache.subsets.tolist(), strict=True))
+    subsets = dict(zip(cache.clip_keys, cache.subsets.tolist(), strict=True))
     trained = {key for key, parts in subsets.items() if parts[0] == TRAIN}
     picked = {key for key, parts in subsets.items() if parts[1] == TEST}
     clips = Run.open(settings.run / "headline").clips

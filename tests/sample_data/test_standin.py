@@ -62,8 +62,8 @@ def test_order_is_in_the_first_moment_alone() -> None:
 
 def test_it_is_a_sound_cache_of_the_clips_that_the_lists_name(settings: Settings) -> None:
     cache = make_standin(settings)
-    assert set(cache.keys) == small_subsets().keys() and verify(cache.path) == []
-    assert {key: tuple(cache.subsets[i]) for i, key in enumerate(cache.keys)} == small_subsets()
+    assert set(cache.clip_keys) == small_subsets().keys() and verify(cache.path) == []
+    assert {key: tuple(cache.subsets[i]) for i, key in enumerate(cache.clip_keys)} == small_subsets()
     assert cache.manifest.splits.from_ == "lists" and cache.recipe.weights == "made up"
     assert cache.frames.min() >= 18 and 70 < cache.frames.mean() < 120
 

@@ -144,22 +144,22 @@ def test_a_cache_without_labels_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_as_good_as_a_cache(scored: Scored, small_cache: FeatureCache, tmp_path: Path) -> None:
-    for key in small_cache.keys[1:]:
+    for key in small_cache.clip_keys[1:]:
         (tmp_path / "data" / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "data" / key).touch()
     (tmp_path / "splits").mkdir()
     for name in small_cache.classes:
         for split in (1, 2, 3):
-            of_class = [key for key in small_cache.keys if key.startswith(f"{name}/")]
+            of_class = [key for key in small_cache.clip_keys if key.startswith(f"{name}/")]
             lines = [
-                f"{key.partition('/')[2]} {small_cache.subsets[small_cache.keys.index(key), split - 1]}"
+                f"{key.partition('/')[2]} {small_cache.subsets[small_cache.clip_keys.index(key), split - 1]}"
                 for key in of_class
             ]
             (tmp_path / "splits" / f"{name}_test_split{split}.txt").write_text("\n".join(lines))
     where = {"cache": None, "data": tmp_path / "data", "splits": tmp_path / "splits", "split": 1}
-    rows = [row for row in right_rows() if row[0] != small_cache.keys[0]]
+    rows = [row for row in right_rows() if row[0] != small_cache.clip_keys[0]]
     found, of_cache = scored(HEADER, rows, **where).metrics, scored(HEADER, right_rows()).metrics
-    assert found.missing == {small_cache.keys[0]: "not on disk"} and found.fingerprint is None
+    assert found.missing == {small_cache.clip_keys[0]: "not on disk"} and found.fingerprint is None
     assert "are not there, nor predicted" in figures(found)
     whole = scored(HEADER, right_rows(), **where).metrics
     assert dataclasses.replace(whole, fingerprint=small_cache.fingerprint) == of_cache

@@ -183,7 +183,7 @@ def test_a_cache_becomes_tensors(tmp_path: Path) -> None:
     sequences = Sequences.from_cache(cache, "cpu")
     assert sequences.embeddings.dtype == torch.float16 and sequences.views == 2
     assert sequences.labels.tolist() == cache.labels.tolist()
-    for i, key in enumerate(cache.keys):
+    for i, key in enumerate(cache.clip_keys):
         rows = sequences.embeddings[:, sequences.offsets[i] : sequences.offsets[i + 1]]
         assert np.array_equal(rows.numpy(), clips[key])
 

@@ -41,8 +41,8 @@ def test_each_clip_is_predicted_by_the_head_that_has_not_seen_its_film(
     settings: TrainHeadSettings, cache: FeatureCache
 ) -> None:
     (run,) = train_head(in_folds(settings))
-    source = dict(zip(cache.keys, cache.sources, strict=True))
-    listed = {key for key, part in zip(cache.keys, cache.subsets[:, 0], strict=True) if part == TRAIN}
+    source = dict(zip(cache.clip_keys, cache.sources, strict=True))
+    listed = {key for key, part in zip(cache.clip_keys, cache.subsets[:, 0], strict=True) if part == TRAIN}
     assert run.clips.keys() == listed and set(run.clips.values()) == {"fold0", "fold1", "fold2"}
     rows = list(csv.DictReader((run.path / "out_of_fold.csv").open()))
     assert {row["key"] for row in rows} == listed and len(rows) == len(listed)
@@ -52,7 +52,7 @@ def test_each_clip_is_predicted_by_the_head_that_has_not_seen_its_film(
         held = [key for key, subset in run.clips.items() if subset == f"fold{k}"]
         assert {key for key, subset in head.clips.items() if subset == "val"} == set(held)
         assert not {source[key] for key in held} & {source[key] for key, s in head.clips.items() if s == "train"}
-        clips = np.array([cache.keys.index(key) for key in held])
+        clips = np.array([cache.clip_keys.index(key) for key in held])
         found |= dict(zip(held, probabilities(head.load_head(), sequences, clips, 8), strict=True))
     for row in rows:
         expected = found[row["key"]]

@@ -60,7 +60,7 @@ def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, c
     best = metrics[int(config["best"]["epoch"]) - 1]
     assert float(best["val_accuracy"]) == pytest.approx(config["best"]["val_accuracy"], rel=1e-5)
     # What is recorded of validation is what a test would find.
-    val = np.array([cache.keys.index(key) for key, subset in run.clips.items() if subset == "val"])
+    val = np.array([cache.clip_keys.index(key) for key, subset in run.clips.items() if subset == "val"])
     found = probabilities(run.load_head(), Sequences.from_cache(cache, "cpu"), val, 8)
     assert run.config.best is not None
     loss = -np.log(found[np.arange(len(val)), cache.labels[val]]).mean()
@@ -87,9 +87,9 @@ def test_on_cuda_steps_are_in_tf32_and_validation_in_fp32(
 
 def test_no_clip_of_the_test_list_is_used(settings: Settings, cache: FeatureCache) -> None:
     (run,) = train_head(quick(settings, split="2"))
-    part = dict(zip(cache.keys, cache.subsets[:, 1], strict=True))
-    source = dict(zip(cache.keys, cache.sources, strict=True))
-    assert run.clips.keys() == {key for key in cache.keys if part[key] == TRAIN}
+    part = dict(zip(cache.clip_keys, cache.subsets[:, 1], strict=True))
+    source = dict(zip(cache.clip_keys, cache.sources, strict=True))
+    assert run.clips.keys() == {key for key in cache.clip_keys if part[key] == TRAIN}
     of = {subset: {source[key] for key, s in run.clips.items() if s == subset} for subset in ("train", "val")}
     assert of["train"] and of["val"] and not of["train"] & of["val"]
 
@@ -108,7 +108,7 @@ def test_validated_on_a_test_list_nothing_is_held_out(settings: Settings, tmp_pa
     listener = Progress()
     listener.say = said.append  # type: ignore[method-assign]
     (run,) = train_head(quick(settings, validate_on=2), listener)
-    parts = dict(zip(cache.keys, cache.subsets.tolist(), strict=True))
+    parts = dict(zip(cache.clip_keys, cache.subsets.tolist(), strict=True))
     trained = {key for key, part in parts.items() if part[0] == TRAIN}
     validated = {key for key, part in parts.items() if part[1] == TEST}
     assert trained & validated and validated - trained
@@ -116,7 +116,7 @@ def test_validated_on_a_test_list_nothing_is_held_out(settings: Settings, tmp_pa
     assert (run.config.validate_on, run.config.fold) == (2, None)
     assert f"validating on {len(validated)} of the test list of split 2" in said[0]
     assert said[1].startswith(f"WARNING: nothing is held out, and {len(trained & validated)} of the {len(validated)} ")
-    val = np.array([i for i, key in enumerate(cache.keys) if key in validated])
+    val = np.array([i for i, key in enumerate(cache.clip_keys) if key in validated])
     found = probabilities(run.load_head(), Sequences.from_cache(cache, "cpu"), val, 8)
     assert run.config.best is not None
     assert run.config.best.val_accuracy == pytest.approx((found.argmax(1) == cache.labels[val]).mean(), rel=1e-4)
@@ -360,10 +360,10 @@ def test_clips_set_apart_that_share_sources_with_training_are_told(settings: Set
     given, said, listener = of_people(tmp_path, settings), [], Progress()
     listener.say = said.append  # type: ignore[method-assign]
     cache = FeatureCache(given.cache)
-    subsets = {key: tuple(part) for key, part in zip(cache.keys, cache.subsets.tolist(), strict=True)}
+    subsets = {key: tuple(part) for key, part in zip(cache.clip_keys, cache.subsets.tolist(), strict=True)}
     subsets["action0/4.mp4"] = (VALIDATE, TRAIN)
-    embeddings = {key: cache[key] for key in cache.keys}
-    sources = dict(zip(cache.keys, cache.sources, strict=True))
+    embeddings = {key: cache[key] for key in cache.clip_keys}
+    sources = dict(zip(cache.clip_keys, cache.sources, strict=True))
     write_cache(tmp_path / "mixed", embeddings, subsets=subsets, sources=sources)
     train_head(quick(settings, cache=tmp_path / "mixed"), listener)
     assert said[1].startswith("WARNING: 1 of the 1 clips to validate on are of sources that are trained on")

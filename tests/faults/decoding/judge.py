@@ -34,7 +34,7 @@ def judge(data: Path, cache: Path, share: int) -> dict[str, Any]:
 
 
 def _of_cached(reader: FeatureCache, paths: dict[str, Path], share: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    for i, key in enumerate(reader.keys):
+    for i, key in enumerate(reader.clip_keys):
         if key in paths:
             yield key, (paths[key], reader[key][0], i % share == 0)
 
