@@ -18,7 +18,7 @@ def compare(settings: CompareSettings, as_json: Json = False) -> None:
 
     comparison = compare_runs(settings)
     if settings.page:
-        from har_cache.comparison.page import write_page
+        from har_cache.pages.comparison import write_page
 
         write_page(comparison, settings.page)
         say(f"Page, to be opened in a browser: {settings.page}")

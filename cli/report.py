@@ -17,6 +17,6 @@ def report(
     ] = None,
 ) -> None:
     """Write RUN/report.html: one page that needs nothing else."""
-    from har_cache.evaluation.report import report as write
+    from har_cache.pages.report import report as write
 
     echo(printable(str(write(run, data, Bar()))))

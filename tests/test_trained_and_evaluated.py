@@ -9,9 +9,9 @@ import pytest
 from har_cache.evaluation import evaluate as evaluating
 from har_cache.evaluation.evaluate import evaluate
 from har_cache.evaluation.linear_probe import linear_probe
-from har_cache.evaluation.report import report
 from har_cache.evaluation.results import read_evaluation
 from har_cache.evaluation.summary import text
+from har_cache.pages.report import report
 from har_cache.settings.evaluation import EvaluateSettings
 from har_cache.settings.training import HeadSettings, TrainSettings
 from har_cache.settings.training import TrainHeadSettings as Settings

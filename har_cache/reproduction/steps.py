@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ..cache.manifest import MANIFEST, Manifest, read_manifest
+from ..commands import command_line
 from ..comparison.compare import compare
 from ..comparison.summary import tables
 from ..comparison.tables import render
@@ -13,10 +14,10 @@ from ..data.hmdb51 import LIST_FOLDER
 from ..data.index import read_index
 from ..downloading.download import ARCHIVES, MISSING, download
 from ..errors import DataError, DownloadError
-from ..evaluation.report import report
 from ..extraction.extract import extract
 from ..finetuning.finetune import finetune
 from ..model.run import seed_path, split_path
+from ..pages.report import report
 from ..progress import Progress
 from ..sample_data.standin import WEIGHTS
 from ..settings.evaluation import CompareSettings, EvaluateSettings
@@ -26,7 +27,6 @@ from ..settings.tools import DownloadSettings, ProtocolSettings, ReproduceSettin
 from ..settings.training import FinetuneSettings, TrainHeadSettings, TuneSettings
 from ..storage.files import write_file
 from ..training.train_head import train_head
-from .commands import command_line
 from .costs import Cost, Costs
 from .protocol import evaluated, head_settings, protocol, protocol_splits
 

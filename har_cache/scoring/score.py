@@ -10,10 +10,10 @@ from ..data.keys import FILES
 from ..data.leakage import groups, in_other_class
 from ..errors import DataError, HarCacheError
 from ..evaluation.metrics import ScoredClips, write_scored
-from ..evaluation.report import report_scored
 from ..evaluation.results import METRICS, SCORED, Metrics
 from ..evaluation.tables import CONFUSION, TABLES, ClipPrediction
 from ..model.run import REPORT, VALIDATES
+from ..pages.report import report_scored
 from ..progress import Progress
 from ..settings.evaluation import ScoreSettings
 from ..storage.files import foreign_names, make_directory

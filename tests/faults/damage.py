@@ -14,9 +14,9 @@ from har_cache import FeatureCache
 from har_cache.cache.verify import verify
 from har_cache.errors import HarCacheError
 from har_cache.evaluation.evaluate import evaluate
-from har_cache.evaluation.report import report
 from har_cache.evaluation.results import read_evaluation
 from har_cache.extraction.extract import extract
+from har_cache.pages.report import report
 from har_cache.settings.evaluation import EvaluateSettings
 from har_cache.settings.extraction import ExtractSettings
 

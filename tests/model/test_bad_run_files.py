@@ -18,7 +18,6 @@ from har_cache.comparison.compare import compare
 from har_cache.encoder.weights import save_encoder
 from har_cache.errors import HarCacheError
 from har_cache.evaluation.evaluate import evaluate
-from har_cache.evaluation.report import report
 from har_cache.evaluation.results import read_evaluation
 from har_cache.evaluation.tables import read_linear
 from har_cache.model import writer
@@ -26,6 +25,7 @@ from har_cache.model.config import HEAD, BestEpoch, RunConfig, write_config
 from har_cache.model.head import Head
 from har_cache.model.load import load_network
 from har_cache.model.run import Run, find_runs
+from har_cache.pages.report import report
 from har_cache.settings.evaluation import CompareSettings, EvaluateSettings
 from har_cache.settings.training import HeadSettings, TrainSettings
 from har_cache.storage.files import seal, sha256, to_csv

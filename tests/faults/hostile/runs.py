@@ -12,10 +12,10 @@ import torch
 
 from har_cache.encoder.weights import find_weights
 from har_cache.evaluation.evaluate import evaluate
-from har_cache.evaluation.report import report
 from har_cache.evaluation.results import METRICS, read_evaluation
 from har_cache.model.load import load_network
 from har_cache.model.run import CLIPS, ENCODER, MODEL, Run
+from har_cache.pages.report import report
 from har_cache.settings.evaluation import EvaluateSettings
 from har_cache.storage.files import sha256
 from har_cache.training.checkpoints import load_checkpoint, read_metrics

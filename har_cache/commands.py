@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from ..options import Settings, flag, options
+from .options import Settings, flag, options
 
 
 def command_line(name: str, settings: Settings) -> str:

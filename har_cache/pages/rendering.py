@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from ..evaluation.summary import percent
 from ..texts import printable
-from .summary import percent
 
 
 def render_page(package: str, template: str, **context: Any) -> bytes:

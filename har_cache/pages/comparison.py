@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..evaluation.pages import render_page
+from ..comparison import summary, words
+from ..comparison.compare import Comparison, OnClips
+from ..comparison.paired import Difference
 from ..statistics.intervals import Interval
 from ..storage.files import write_file
-from . import summary, words
-from .compare import Comparison, OnClips
-from .paired import Difference
+from .rendering import render_page
 
 _LEAST_SCALE = 0.01
 
@@ -46,8 +46,8 @@ def write_page(comparison: Comparison, path: Path) -> None:
     """Write the page of a comparison. Raises FileError where it cannot be written."""
     parts = [("", comparison.all_clips)] + ([("Clean clips alone", comparison.clean)] if comparison.clean else [])
     page = render_page(
-        "har_cache.comparison",
-        "page.html",
+        "har_cache.pages",
+        "comparison.html",
         comparison=comparison,
         warnings=summary.warnings(comparison),
         parts=[(title, summary.where(comparison, on), on, groups(on)) for title, on in parts],

@@ -6,8 +6,8 @@ from har_cache_cli.options import add
 from typer import Typer
 from typer.testing import CliRunner
 
+from har_cache.commands import command_line
 from har_cache.options import Settings
-from har_cache.reproduction.commands import command_line
 from har_cache.settings.evaluation import CompareSettings
 from har_cache.settings.extraction import ExtractSettings
 from har_cache.settings.tools import DownloadSettings, ProtocolSettings

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from har_cache.comparison.compare import Comparison, compare
-from har_cache.comparison.page import groups, write_page
 from har_cache.errors import FileError
+from har_cache.pages.comparison import groups, write_page
 from har_cache.settings.evaluation import CompareSettings
 
-from ..evaluation.test_report import Page
-from .conftest import KEYS
+from ..comparison.conftest import KEYS
+from .test_report import Page
 
 Evaluated = Callable[..., Path]
 

@@ -13,18 +13,18 @@ from PIL import Image
 
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import HarCacheError, RunError
-from har_cache.evaluation.report import _jpeg, _videos, report
 from har_cache.evaluation.summary import CONFOUNDED
 from har_cache.evaluation.tables import PER_CLASS_HEADER, PREDICTIONS_HEADER
 from har_cache.model.run import Run
+from har_cache.pages.report import _jpeg, _videos, report
 from har_cache.plots import plot_curves
 from har_cache.progress import Progress
 from har_cache.storage.files import read_csv, sha256, to_csv
 
+from ..evaluation.test_evaluate import evaluate, no_network  # noqa: F401
 from ..helpers.sealed import change_sealed, write_sealed
 from ..helpers.synthetic import small_subsets, write_cache, write_run
 from ..helpers.videos import moving_frames, write_video
-from .test_evaluate import evaluate, no_network  # noqa: F401
 
 
 class Page(HTMLParser):

@@ -13,16 +13,16 @@ from ..cache.manifest import read_manifest
 from ..data.index import read_index
 from ..data.leakage import GROUPS
 from ..errors import CacheError, ClipError, FileError, HarCacheError, RunError
+from ..evaluation import summary
+from ..evaluation.averages import summarise
+from ..evaluation.results import METRICS, Evaluation, Metrics, read_evaluation
+from ..evaluation.tables import CONFUSION, PER_CLASS, PER_CLASS_HEADER, read_rows
 from ..model.run import CURVES, EVALUATIONS, REPORT, Run, find_runs
 from ..model.writer import writing
 from ..progress import Progress
 from ..storage.files import read_file, write_file
 from ..video.decode import read_frames, spread
-from . import summary
-from .averages import summarise
-from .pages import render_page
-from .results import METRICS, Evaluation, Metrics, read_evaluation
-from .tables import CONFUSION, PER_CLASS, PER_CLASS_HEADER, read_rows
+from .rendering import render_page
 
 _MISTAKES = 12
 _PICTURES = 6  # of a clip
@@ -73,7 +73,7 @@ def _page(
 ) -> bytes:
     """`own`: of each run that on the list of its own split."""
     return render_page(
-        "har_cache.evaluation",
+        "har_cache.pages",
         "report.html",
         title=title,
         summary=summary,

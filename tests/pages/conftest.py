@@ -1,0 +1,1 @@
+from ..comparison.conftest import cache, evaluated  # noqa: F401 - fixtures
