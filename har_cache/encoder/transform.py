@@ -7,12 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from ..settings.names import FULL
-from .fp32 import true_fp32
+from .resize import Window, by_pil, resize
 
 RESIZE, CROP = 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -21,9 +19,6 @@ _FORM = re.compile(
     r"resize (?P<resize>\d+) (?P<kernel>bilinear|bicubic) (?P<library>antialias|by PIL), center crop (?P<crop>\d+), "
     rf"(?:{_IMAGENET}|mean (?P<mean>[-.e\d]+(?: [-.e\d]+){{2}}) and std (?P<std>[-.e\d]+(?: [-.e\d]+){{2}}))"
 )
-_CPU = torch.device("cpu")
-_BAND = 16  # results computed by one matrix product
-_WHOLE_BYTES = 256 << 20  # of the pictures that a resize reads or makes at a time, as float32
 
 Three = tuple[float, float, float]  # by colour
 
@@ -92,8 +87,7 @@ def crop(frames: Tensor, side: int = CROP, transform: Transform = DEFAULT) -> Te
     resizes in float32 and rounds. Bit for bit, since embeddings show every pixel: torch's faster uint8 kernel is off
     by one in 15% of them, and that brought the centred cosine of the worst frame down to 0.54.
 
-    Whatever the shape of the frames, no more than 256 MiB of them are pictures of float32 at a time; one frame that
-    shrinks may be more alone.
+    On a GPU the same bits of bilinear ones, and in parts, as `resize` has it.
     """
     height, width = frames.shape[1:3]
     target, short, long = transform.resize, min(height, width), max(height, width)
@@ -104,15 +98,9 @@ def crop(frames: Tensor, side: int = CROP, transform: Transform = DEFAULT) -> Te
         window = frames[:, top : top + side, left : left + side].float()
         return window.contiguous().permute(0, 3, 1, 2)
     if transform.by_pil:
-        return _floats(_by_pil(frames, resized, transform)[..., top : top + side, left : left + side])
-    at_once = _WHOLE_BYTES // (4 * 3 * max(height * width, resized[0] * resized[1]))
-    if short > target or transform.kernel != "bilinear" or (frames.is_cuda and at_once):
-        parts = [
-            _resize_whole(part, resized, top, left, side, transform.kernel) for part in frames.split(max(1, at_once))
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-    rows = _bands(height, resized[0], top, side, device=frames.device)
-    return _resize(frames, rows, _bands(width, resized[1], left, side, 3, frames.device))
+        made = by_pil(frames, resized, transform.kernel)
+        return _floats(made[..., top : top + side, left : left + side])
+    return resize(frames, Window(*resized, top, left, side, side), transform.kernel)
 
 
 def edge(side: int, transform: Transform = DEFAULT) -> int:
@@ -124,28 +112,11 @@ def squash(frames: Tensor, side: int = CROP, transform: Transform = DEFAULT) -> 
     """The whole of each frame in a square, whatever its shape was.
 
     frames: uint8 (n, height, width, 3). Gives what `crop` gives, (n, 3, side, side): torchvision's
-    `resize(frames, [side, side], antialias=True)` in float32, rounded, bit for bit. With its bound of memory.
+    `resize(frames, [side, side], antialias=True)` in float32, rounded, bit for bit.
     """
-    height, width = frames.shape[1:3]
     if transform.by_pil:
-        return _floats(_by_pil(frames, (side, side), transform))
-    at_once = _WHOLE_BYTES // (4 * 3 * max(height * width, side * side))
-    parts = [_squashed(part, side, transform.kernel) for part in frames.split(max(1, at_once))]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _squashed(frames: Tensor, side: int, kernel: str) -> Tensor:
-    # Plane by plane: measured, a fifth less time than pixel by pixel, with the same bits.
-    planes = frames.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    made = F.interpolate(planes, (side, side), mode=kernel, antialias=True)
-    return _whole_numbers(made.contiguous(memory_format=torch.channels_last), kernel)
-
-
-def _by_pil(frames: Tensor, resized: tuple[int, int], transform: Transform) -> Tensor:
-    """uint8 (n, 3, *resized), whatever device the frames are on: PIL works on the CPU."""
-    kernel = Image.Resampling[transform.kernel.upper()]
-    made = [np.asarray(Image.fromarray(frame).resize(resized[::-1], kernel)) for frame in frames.cpu().numpy()]
-    return torch.from_numpy(np.stack(made)).to(frames.device).permute(0, 3, 1, 2)
+        return _floats(by_pil(frames, (side, side), transform.kernel))
+    return resize(frames, Window(side, side, 0, 0, side, side), transform.kernel)
 
 
 def _floats(pixels: Tensor) -> Tensor:
@@ -168,85 +139,6 @@ class Square:
             return frames
         made = (squash if self.whole else crop)(frames, self.side, self.transform)
         return made.permute(0, 2, 3, 1).to(torch.uint8)
-
-
-def _resize_whole(
-    frames: Tensor, resized: tuple[int, int], top: int, left: int, side: int, kernel: str = DEFAULT.kernel
-) -> Tensor:
-    whole = F.interpolate(frames.permute(0, 3, 1, 2).float(), resized, mode=kernel, antialias=True)
-    window = whole[..., top : top + side, left : left + side]
-    return _whole_numbers(window.contiguous(memory_format=torch.channels_last), kernel)
-
-
-def _whole_numbers(pixels: Tensor, kernel: str) -> Tensor:
-    """As torchvision has them of float32, in place: only bicubic can leave 0 to 255."""
-    return (pixels.clamp_(0, 255) if kernel == "bicubic" else pixels).round_()
-
-
-Band = tuple[int, int, int, Tensor]  # inputs from, to; first result; weights (results, inputs)
-
-
-def _resize(frames: Tensor, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> Tensor:
-    """The window that the bands make: along rows of pixels first, as torch does. It costs what the window costs.
-
-    Products of small dense matrices: a result needs two neighbours only, but sixteen results at a time keep the CPU's
-    vector units busy (measured: a third of the time of torch's kernel, with the same bits). Where pictures shrink, sums
-    are longer, and their last bits depend on the order.
-    """
-    n, _, width, channels = frames.shape
-    side = rows[-1][2] + len(rows[-1][3])
-    (top, bottom), (left, right) = ((bands[0][0], bands[-1][1]) for bands in (rows, columns))
-    out = torch.empty(n, side, side * channels, device=frames.device)
-    wide = torch.empty(bottom - top, side * channels, device=frames.device)
-    with true_fp32(frames.device):
-        for frame, target in zip(frames, out, strict=True):
-            lines = frame[top:bottom].reshape(bottom - top, width * channels)[:, left:right].float()
-            for start, end, first, weights in columns:
-                torch.mm(lines[:, start - left : end - left], weights.t(), out=wide[:, first : first + len(weights)])
-            for start, end, first, weights in rows:
-                torch.mm(weights, wide[start - top : end - top], out=target[first : first + len(weights)])
-    return out.round_().view(n, side, side, channels).permute(0, 3, 1, 2)
-
-
-@lru_cache(64)
-def _bands(
-    length: int, resized: int, first: int, count: int, channels: int = 1, device: torch.device = _CPU
-) -> tuple[Band, ...]:
-    """Weights that make `count` results of `resized`, from `first` on, of `length` pixels of interleaved channels."""
-    start, weights = _weights(length, resized, first, count)
-    bands = []
-    for i in range(0, count, _BAND):
-        band = weights[i : i + _BAND]
-        used = np.flatnonzero(band.any(0))
-        begin, end = int(used[0]), int(used[-1]) + 1
-        mixed = torch.from_numpy(np.kron(band[:, begin:end], np.eye(channels, dtype=np.float32))).to(device)
-        bands.append(((start + begin) * channels, (start + end) * channels, i * channels, mixed))
-    return tuple(bands)
-
-
-def _weights(length: int, resized: int, first: int, count: int) -> tuple[int, np.ndarray]:
-    """What torch's antialiased bilinear resize multiplies `length` pixels with to make `count` results of `resized`,
-    from `first` on: the first pixel that they need, and float32 (count, pixels).
-
-    Bit for bit: float32 and float64 take turns as in ATen's `_compute_indices_min_size_weights_aa`.
-    """
-    f32, f64 = np.float32, np.float64
-    scale = f32(length) / f32(resized)
-    support, sharpness = (scale, f32(1 / f64(scale))) if scale >= 1 else (f32(1), f32(1))
-    centres = (f64(scale) * (np.arange(first, first + count) + 0.5)).astype(f32)
-    begin = np.maximum(((centres - support).astype(f64) + 0.5).astype(np.int64), 0)
-    end = np.minimum(((centres + support).astype(f64) + 0.5).astype(np.int64), length)
-    size = np.minimum(end - begin, 2 * int(np.ceil(support)) + 1)
-    start = int(begin[0])
-    weights = np.zeros((count, int((begin + size).max()) - start), f32)
-    total = np.zeros(count, f32)
-    for j in range(int(size.max())):
-        distances = np.abs((((begin + j).astype(f32) - centres).astype(f64) + 0.5) * sharpness).astype(f32)
-        weight = np.where((j < size) & (distances < 1), 1 - distances, f32(0))
-        total += weight  # one after another, as ATen does: float32 sums depend on the order
-        here = j < size
-        weights[here.nonzero()[0], (begin - start + j)[here]] = weight[here]
-    return start, weights / total[:, None]
 
 
 def normalise(crops: Tensor, transform: Transform = DEFAULT) -> Tensor:

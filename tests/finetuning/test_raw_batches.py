@@ -34,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @contextmanager
 def opened(files: list[Path], as_decoded: bool, device: str = "cpu") -> Iterator[RawClips]:
     keys = [f"a/{file.name}" for file in files]
-    cache: Any = SimpleNamespace(keys=keys, frames=np.array([2, 3, 4, 2, 5, 6, 7, 8]))
+    cache: Any = SimpleNamespace(clip_keys=keys, frames=np.array([2, 3, 4, 2, 5, 6, 7, 8]))
     with FramePrefetcher(FRAMES, workers=1, ahead=3, as_decoded=as_decoded) as prefetcher:
         yield RawClips(cache, np.arange(len(files)), dict(zip(keys, files, strict=True)), prefetcher, device)
 

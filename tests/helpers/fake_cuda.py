@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from har_cache.encoder import transform
+from har_cache.encoder import resize, transform
 
 _CONVOLUTIONS = ("conv2d", "convolution", "cudnn_convolution", "cudnn_convolution_relu")
 _MOVES = ("_to_copy", "copy_", "to")
@@ -115,7 +115,7 @@ def recorded() -> Iterator[Recorded]:
 
 def _forget_constants() -> None:
     """Constants that are kept from call to call: fake ones must not get out, nor real ones in."""
-    for value in vars(transform).values():
+    for value in (*vars(transform).values(), *vars(resize).values()):
         if hasattr(value, "cache_clear"):
             value.cache_clear()
 

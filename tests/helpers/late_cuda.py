@@ -15,9 +15,9 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import torch
 
-from har_cache.encoder.pixels import to_rgb
 from har_cache.encoder.transform import Transform, crop
 from har_cache.extraction.gpu import batches, uploads
+from har_cache.extraction.gpu.colours import to_rgb
 
 POISON = 7
 

@@ -22,7 +22,7 @@ from .checkout import Copy
 
 _MODULES = """
 cache/{manifest,reader,recipe,record,recovery,shard,verify,writer} comparison/{paired,summary}
-data/{folds,index,keys,leakage,splits} encoder/{projection,transform}
+data/{folds,index,keys,leakage,splits} encoder/{projection,resize,transform}
 evaluation/{averages,evaluate,linear_probe,metrics,results,tables} finetuning/{blend,choice,raw_batches,raw_inference}
 model/{ensemble,head,load,run,temporal,writer} statistics/{calibration,intervals,jackknife}
 storage/{files,locks,parsing} training/{batches,checkpoints,folds,inference,loop}

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ...encoder.architectures.eager import EagerEncoder
 from ...encoder.architectures.packing import Packed, unpack
-from ...encoder.pixels import to_rgb
 from ...encoder.transform import pictures
 from ...errors import ClipError
 from ...settings.names import FULL
 from ...video.pixels import Layout, Pixels, Tables
 from ...workers.ring import Piece
+from .colours import to_rgb
 from .uploads import Uploads
 
 BATCH = 256

@@ -4,12 +4,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from har_cache.encoder import pixels
-from har_cache.encoder.pixels import to_rgb
+from har_cache.extraction.gpu import colours
+from har_cache.extraction.gpu.colours import to_rgb
 from har_cache.video.pixels import Layout, Pixels, from_table, rgb_table
 from har_cache.workers.ring import PIECE_BYTES
 
-from ..helpers.fake_cuda import fake_cuda
+from ...helpers.fake_cuda import fake_cuda
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_planes_become_the_tables_colours(table, height, width, count, at_once):
     layout = Layout(height, width, Pixels.BT601)
     frames = np.random.default_rng(height * width).integers(0, 256, (count, layout.frame_bytes), np.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixels, "_AT_ONCE", at_once)
+        patch.setattr(colours, "_AT_ONCE", at_once)
         rgb = to_rgb(torch.from_numpy(frames), layout, {Pixels.BT601: torch.from_numpy(table.view(np.int32))})
     assert rgb.dtype == torch.uint8
     assert np.array_equal(rgb.numpy(), [from_table(planes_of(frame, layout), table) for frame in frames])

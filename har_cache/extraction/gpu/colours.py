@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..video.pixels import Layout, Pixels
+from ...video.pixels import Layout, Pixels
 
 _AT_ONCE = 1 << 25  # pixels, of which each takes 12 bytes on the way
 
