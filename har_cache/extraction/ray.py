@@ -8,7 +8,6 @@ import logging
 import os
 import platform
 import socket
-import sys
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -87,8 +86,6 @@ class _Node:
     """Actor: embeds clips, wherever it happens to be."""
 
     def __init__(self, job: Job) -> None:
-        # Else every worker process imports what runs here, as multiprocessing has it: the main script of ray.
-        vars(sys.modules["__main__"]).pop("__file__", None)
         self._workers = WorkerPool(job, 1)
 
     def objection(self, versions: dict[str, str], folders: tuple[Path, ...]) -> str:

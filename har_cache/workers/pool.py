@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from ..errors import ClipError, HarCacheError
 from ..system import uninterrupted
+from .main_module import check_main_module, without_main_module
 from .watchdog import Sandbox
 
 T = TypeVar("T")
@@ -47,8 +48,9 @@ def fork_server() -> ForkServerContext:
     """The context of the process that workers are forked from: it imports torch once, and never decodes anything.
 
     Called before this process imports torch itself, the two imports overlap. Raises HarCacheError where the current
-    directory is gone.
+    directory is gone, and where there would be no end of processes: see `check_main_module`.
     """
+    check_main_module()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["har_cache.workers.preload"])
     resource_tracker.ensure_running()  # now, since it unblocks SIGINT
@@ -189,7 +191,8 @@ class _Worker:
         context = fork_server()
         self._pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, sandbox), daemon=True)
-        self.process.start()
+        with without_main_module():
+            self.process.start()
         theirs.close()
         self.calls = 0
 

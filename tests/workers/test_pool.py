@@ -88,6 +88,17 @@ def test_every_call_has_its_own_result(workers: WorkerPool) -> None:
     assert dict(workers.run(double, ((i, (i,)) for i in range(50)))) == {i: 2 * i for i in range(50)}
 
 
+def test_a_worker_does_not_start_the_program_over(
+    workers: WorkerPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "script.py").write_text("raise SystemExit('it was started over')")
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "__spec__", None)
+    monkeypatch.setattr(main, "__file__", str(tmp_path / "script.py"))
+    assert only(workers, exit_with, 3).args  # so that the next call takes a new process
+    assert only(workers, double, 4) == 8
+
+
 def test_calls_are_drawn_as_they_are_worked_off(workers: WorkerPool) -> None:
     drawn = []
 

@@ -18,6 +18,7 @@ from ...cache.record import ClipRecord
 from ...devices import first_line, use_device
 from ...errors import HarCacheError
 from ...system import uninterrupted
+from ...workers.main_module import without_main_module
 from ...workers.pool import dying_with_parent, fork_server, share_fork_server
 from ...workers.tasks import Job
 from ..shard_tasks import OnClip, ShardResult, ShardTask
@@ -109,7 +110,8 @@ class _Device:
         self._process: BaseProcess = context.Process(
             target=_serve, args=(theirs, watched, device, job, workers, devices)
         )
-        self._process.start()
+        with without_main_module():
+            self._process.start()
         theirs.close()
         watched.close()
 
