@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from har_cache.devices import first_line
 from har_cache.errors import HarCacheError, SettingError
 from har_cache.progress import Progress
 from har_cache.storage.parsing import to_json_types
 from har_cache.texts import printable, utf8
 
+from .faults import gpu_fault, thread_fault
 from .streams import given_up, silence, write
 
 if TYPE_CHECKING:
@@ -31,12 +31,27 @@ if TYPE_CHECKING:
 
 _HOMELESS = "the current directory is gone: change to another one"
 _LOG_EVERY_S = 10.0
-_OF_A_GPU = ("CUDA error", "CUDA out of memory", "cuDNN error", "CUDA driver error", "NVRTC", "NVML")
+_LOUD = ("WARNING", "Failed", "Skipped", "Error", "Interrupted")  # what is told with --quiet too
 FAILED, WRONG_USAGE, SOME_FAILED, INTERRUPTED = 1, 2, 3, 130
+
+_hushed = False  # of this process: a command, once it runs, is --quiet or is not
+
+
+@contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """Within, if `quiet`, people are told of no progress: no more than the result, warnings and errors."""
+    global _hushed
+    before, _hushed = _hushed, quiet
+    try:
+        yield
+    finally:
+        _hushed = before
 
 
 def say(text: str) -> None:
     """One line for people, on stderr; given up where that cannot be written: the work counts, and goes on."""
+    if _hushed and not text.startswith(_LOUD):
+        return
     with given_up():
         write(sys.stderr, printable(text))
 
@@ -122,7 +137,7 @@ def friendly(debug: bool, flags: Collection[str] = ()) -> Iterator[None]:
         say("Error: there is not enough memory (`ulimit -v` may bound it); --debug shows where")
         raise typer.Exit(FAILED) from error
     except RuntimeError as error:
-        if debug or not (fault := _thread_fault(error) or _gpu_fault(error, flags)):
+        if debug or not (fault := thread_fault(error) or gpu_fault(error, flags)):
             raise
         say(f"Error: {fault}")
         raise typer.Exit(FAILED) from error
@@ -134,36 +149,6 @@ def _is_homeless() -> bool:
     except FileNotFoundError:
         return True
     return False
-
-
-def _thread_fault(error: RuntimeError) -> str | None:
-    """Of a system that allows no more threads; None for another error."""
-    return "the system allows no more threads (`ulimit -u`)" if "can't start new thread" in str(error) else None
-
-
-def _gpu_fault(error: RuntimeError, flags: Collection[str]) -> str | None:
-    """What is wrong with a GPU, and what to do, in one line; None for an error of something else."""
-    torch = sys.modules.get("torch")  # a command that has not imported it has no such error
-    if torch is None:
-        return None
-    text = first_line(error)
-    no_memory = isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "ALLOC_FAILED" in text
-    if not isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError) and not text.startswith(_OF_A_GPU):
-        return None
-    remedies = ["a smaller --batch-size"] if no_memory and "--batch-size" in flags else []
-    remedies += ["another GPU with --device cuda:N", "--device cpu"] if "--device" in flags else []
-    in_use = _memory_in_use(torch)
-    what = f"the GPU is out of memory{f' ({in_use})' if in_use else ''}" if no_memory else f"the GPU failed: {text}"
-    return f"{what}; " + (f"try {' or '.join(remedies)}" if remedies else "--debug shows where")
-
-
-def _memory_in_use(torch: Any) -> str:
-    """Of the GPU that this process uses; empty where that cannot be had, as after some errors."""
-    try:
-        device, (free, total) = torch.cuda.current_device(), torch.cuda.mem_get_info()
-    except Exception:
-        return ""
-    return f"cuda:{device}: {(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB are in use"
 
 
 @contextmanager
@@ -199,7 +184,7 @@ class Bar(Progress):
         self._what, self._unit, self._total, self._before, self._note = what, unit, total, done, ""
         self._done = done
         self._started = self._logged = time.monotonic()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _hushed:
             from tqdm import tqdm
 
             in_bytes = {"unit_scale": True, "unit_divisor": 1024} if unit == "B" else {}

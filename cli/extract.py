@@ -2,21 +2,21 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from har_cache.settings.extraction import ExtractSettings
 from har_cache.system import uninterrupted
 
-from .console import SOME_FAILED, Bar, plural, say
-from .options import AllowFailed
+from .console import SOME_FAILED, Bar, plural, print_json, say
+from .options import AllowFailed, Json
 
 if TYPE_CHECKING:
     from har_cache.extraction.update import ExtractReport
 
 
-def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> None:
+def extract(settings: ExtractSettings, allow_failed: AllowFailed = False, as_json: Json = False) -> None:
     """Stage one: videos -> frozen encoder -> a verified cache of 256-d embeddings, one per frame.
 
     Run it again to go on after an interruption, or to add new clips. Exit code 3: some clips failed (see failures.csv
@@ -25,11 +25,13 @@ def extract(settings: ExtractSettings, allow_failed: AllowFailed = False) -> Non
     with uninterrupted():
         from har_cache.extraction.extract import extract as embed
 
-    tell(embed(settings, Bar()), settings.cache, "Extracted", allow_failed)
+    tell(embed(settings, Bar()), settings.cache, "Extracted", allow_failed, as_json)
 
 
-def tell(report: "ExtractReport", cache: Path, verb: str, allow_failed: bool) -> None:
+def tell(report: "ExtractReport", cache: Path, verb: str, allow_failed: bool, as_json: bool) -> None:
     """Say what came of an update of a cache. Exits with 3 where clips failed and that is not allowed."""
+    if as_json:
+        print_json(_content(report, cache))
     if report.seconds:
         rate = report.frames / report.seconds
         done = f"{plural(report.clips, 'clip')}, {plural(report.frames, 'frame')}"
@@ -47,3 +49,14 @@ def tell(report: "ExtractReport", cache: Path, verb: str, allow_failed: bool) ->
     say(f"{cache}: {held} in {plural(counts.shards, 'shard')}")
     if report.failures and not allow_failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _content(report: "ExtractReport", cache: Path) -> dict[str, Any]:
+    """`clips`, `frames`, `seconds` and `busy_s` are of this run, the rest is of the whole cache."""
+    return {
+        "cache": str(cache),
+        "fingerprint": report.manifest.fingerprint,
+        "counts": report.manifest.counts,
+        "failures": [{"key": key, "reason": reason} for key, reason in report.failures.items()],
+        **{name: getattr(report, name) for name in ("clips", "frames", "seconds", "busy_s")},
+    }

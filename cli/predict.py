@@ -23,7 +23,7 @@ _KNOWN = {
 
 def predict(
     settings: PredictSettings,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.", metavar="N")] = 5,
     as_json: Json = False,
 ) -> None:
     """Name the action in videos. Nothing but the run directory is needed: no cache, no data set.

@@ -6,9 +6,9 @@ import dataclasses
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import SettingError
 
@@ -20,12 +20,14 @@ _OPTION = "option"
 class Option:
     """A setting, beside its type and default. Bounds: `least` and `most` are allowed, `above` and
     `below` are not; None, where it is the default, always is. `flag`: its name on the command line where that is not
-    the field's; `argument`: it stands there without a name; `listed`: one text, with commas; `pattern`: what the whole
-    of a text must match, with `expected`, which says so in words.
+    the field's; `aliases`: others that are taken there, and not shown; `argument`: it stands there without a name;
+    `listed`: one text, with commas; `pattern`: what the whole of a text must match, with `expected`, which says so in
+    words.
     """
 
     help: str
     flag: str = ""
+    aliases: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
     above: float | None = None
@@ -62,7 +64,9 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
 
 class Settings:
-    """Base of all settings."""
+    """Base of all settings. `SECTIONS`: the titles of a long command's help, each by the field that it begins with."""
+
+    SECTIONS: ClassVar[Mapping[str, str]] = {}
 
     def check(self) -> None:
         """Raise SettingError, naming the option, where a value makes no sense."""
@@ -80,11 +84,18 @@ class Settings:
 
 def options(settings: Any) -> Iterator[tuple["dataclasses.Field[Any]", Option]]:
     """All options of a class of settings, and of settings within it, in order."""
+    for _, name, known in options_in_sections(settings):
+        yield name, known
+
+
+def options_in_sections(settings: Any, section: str = "") -> Iterator[tuple[str, "dataclasses.Field[Any]", Option]]:
+    """`options`, each with the title of its section; empty where the settings have none."""
     for name in dataclasses.fields(settings):
+        section = settings.SECTIONS.get(name.name, section)
         if _OPTION in name.metadata:
-            yield name, name.metadata[_OPTION]
+            yield section, name, name.metadata[_OPTION]
         else:
-            yield from options(name.type)
+            yield from options_in_sections(name.type, section)
 
 
 def flag(name: "dataclasses.Field[Any]") -> str:

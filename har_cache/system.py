@@ -138,6 +138,11 @@ def versions(names: Iterable[str] = _PACKAGES) -> dict[str, str]:
     return found
 
 
+def version() -> str:
+    """That of har-cache, `unknown` where it is not installed."""
+    return versions(["har-cache"]).get("har-cache", "unknown")
+
+
 def _commit() -> str | None:
     """The commit of the checkout that this code runs from, if it does."""
     root = Path(__file__).parents[1]

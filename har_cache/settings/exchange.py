@@ -11,25 +11,27 @@ from .names import CENTER, FEATURE_FORMATS, FLIP, FULL
 class ImportSettings(Settings):
     """Settings of an import of features."""
 
-    features: Path = option(REQUIRED, "Folder of .npy or .npz files, (frames, dim), one a clip; or a .parquet table.")
-    lists: tuple[str, ...] = option(REQUIRED, "List of the clips, as `har-cache extract --list` has it.", flag="list")
-    cache: Path = option(REQUIRED, "Cache directory to make, or to bring up to date.")
-    origin: str = option("not said", "What made the features: tool, model, weights.")
-    suffix: str = option("", "What their names have after a clip's name, as _resnet.")
-    fps: float | None = option(None, "Features a second, where no file of times says when.", above=0)
-    splits: Path | None = option(None, "Folder of split lists, where --list says nothing of splits.")
-    folds: int | None = option(None, "Draw so many splits by source, where there are none.", least=2, most=99)
-    source_pattern: str | None = option(None, "Regular expression that finds a clip's source in its file name.")
-    shard_clips: int = option(64, "Clips a shard.", least=1)
-    seed: int = option(0, "For drawn splits.", least=0)
-    overwrite: bool = option(False, "Replace the cache in the directory.")
+    features: Path = option(REQUIRED, "Folder of .npy or .npz files, one per clip, (frames, dim); or a .parquet file.")
+    lists: tuple[str, ...] = option(REQUIRED, "List of the clips, as of `extract --list`.", flag="list", metavar="FILE")
+    cache: Path = option(REQUIRED, "Cache directory to make or to bring up to date.", aliases=("out",))
+    origin: str = option("not said", "What made the features: tool, model, weights.", metavar="TEXT")
+    suffix: str = option("", "What file names have after the clip's name, as in clip_SUFFIX.npy.", metavar="SUFFIX")
+    fps: float | None = option(None, "Features per second, where no file has their times.", above=0, metavar="F")
+    splits: Path | None = option(None, "Folder of split lists, where --list does not tell splits.")
+    folds: int | None = option(None, "Without split lists: draw so many folds by source.", least=2, most=99)
+    source_pattern: str | None = option(
+        None, "Regular expression for a clip's source in its file name.", metavar="REGEX"
+    )
+    shard_clips: int = option(64, "Clips per shard.", least=1)
+    seed: int = option(0, "Random seed, of drawn splits.", least=0)
+    overwrite: bool = option(False, "Replace a cache that is in the directory.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportFeaturesSettings(Settings):
     """Settings of an export of features."""
 
-    cache: Path = option(REQUIRED, "A cache.", argument=True)
-    to: Path = option(REQUIRED, "Folder to write into, or to complete.")
-    format: str = option(REQUIRED, "For whom.", choices=FEATURE_FORMATS)
-    view: str | None = option(None, "Of which view; default: the cache's first.", choices=(CENTER, FLIP, FULL))
+    cache: Path = option(REQUIRED, "Cache directory.", argument=True)
+    to: Path = option(REQUIRED, "Folder to write to, or to complete.", aliases=("out",))
+    format: str = option(REQUIRED, "Format of the files.", choices=FEATURE_FORMATS)
+    view: str | None = option(None, "View to write; default: the cache's first.", choices=(CENTER, FLIP, FULL))

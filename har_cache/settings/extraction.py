@@ -3,19 +3,20 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ..errors import SettingError
 from ..options import REQUIRED, Settings, option
 from .common import devices_option, stall_option, workers_option
 from .names import CENTER, DECODERS, DIM, EXECUTORS, IMAGENET, MNASNET, NATIVE, PRECISIONS, PUBLISHED, TIMM, VIEWS
 
-DIMS = "Numbers of an embedding, or native: as many as features; default: as --weights have it, or 256."
+DIMS = "Size of an embedding; native: the backbone's features as they are; default: that of --weights, or 256."
 _DIM = "native|[1-9][0-9]{0,5}"
 
 
 _LISTS = (
-    "Clips as a csv of path, label and, if known, split and source; or lines of path and label. With train= before it: "
-    "the training clips; train2=: those of split 2. May be given several times."
+    "Clips as a csv (path, label and, if known, split, source) or as lines of path and label; train=FILE: training "
+    "clips, train2=FILE: those of split 2. Repeatable."
 )
 
 
@@ -23,36 +24,50 @@ _LISTS = (
 class ExtractSettings(Settings):
     """Settings of stage one."""
 
+    SECTIONS: ClassVar = {
+        "data": "Data",
+        "encoder": "Encoder",
+        "views": "Frames",
+        "precision": "Computing",
+        "shard_clips": "Cache",
+    }
+
     data: Path | None = option(
-        None, "Folder of class folders, also in videos/ or in train/, val/, test/; or of unlabelled videos, or a file."
+        None, "Class folders, also in videos/ or train/, val/, test/; unlabelled videos; or one video."
     )
     lists: tuple[str, ...] = option((), _LISTS, flag="list", metavar="[train=|val=|test=]FILE")
-    cache: Path = option(REQUIRED, "Cache directory to make, or to bring up to date.")
-    splits: Path | None = option(None, "Folder of HMDB51's or UCF101's split lists; default: splits/ in --data.")
-    folds: int | None = option(None, "Without lists: draw so many folds, which test each source once.", least=2)
+    cache: Path = option(REQUIRED, "Cache directory to make or to bring up to date.", aliases=("out",))
+    splits: Path | None = option(None, "Folder of split lists, HMDB51's or UCF101's; default: splits/ in --data.")
+    folds: int | None = option(None, "Without split lists: draw so many folds by source, each tested once.", least=2)
     source_pattern: str | None = option(
         None,
-        "Regular expression for the film or person in a file's name; with a / in it, in its path.",
+        "Regular expression for a clip's source (film, person) in its name; with a /, in its path.",
         metavar="REGEX",
     )
-    encoder: str = option(MNASNET, "A classification model of torchvision, or timm:NAME.", metavar="NAME")
+    encoder: str = option(MNASNET, "Backbone: a classification model of torchvision, or timm:NAME.", metavar="NAME")
     weights: str = option(
-        IMAGENET, "imagenet (published ones), random or imagenet-or-random (demos), a .pth or .safetensors, or a run."
+        IMAGENET,
+        "imagenet: as published; random, imagenet-or-random: for demos; a .pth or .safetensors file; a run.",
+        metavar="imagenet|random|FILE|RUN",
     )
-    projection: str | None = option(None, "pca, random, or an encoder.safetensors; default: that of --weights, or pca.")
+    projection: str | None = option(
+        None,
+        "Features to embedding: pca, random or an encoder.safetensors; default: that of --weights, or pca.",
+        metavar="pca|random|FILE",
+    )
     dim: str | None = option(
         None, DIMS, pattern=_DIM, expected="a whole number from 1 on, or native", metavar="N|native"
     )
-    views: tuple[str, ...] = option((CENTER,), f"One of: {'; '.join(VIEWS)}.", listed=True)
+    views: tuple[str, ...] = option((CENTER,), f"Crops to embed: {'; '.join(VIEWS)}.", listed=True, metavar="VIEWS")
     every: int = option(1, "Embed every N-th frame.", least=1, most=999_999_999, metavar="N")
     fps: float | None = option(None, "Embed F frames a second, by their timestamps.", above=0, metavar="F")
-    precision: str = option("auto", "auto: the fastest that is faithful.", choices=("auto", *PRECISIONS))
-    decoder: str = option("auto", "The frames are the same.", choices=DECODERS)
+    precision: str = option("auto", "auto: the fastest that is faithful to fp32.", choices=("auto", *PRECISIONS))
+    decoder: str = option("auto", "Video decoder; of sound files all give the same frames.", choices=DECODERS)
     device: str = devices_option()
-    workers: int | None = workers_option("Worker processes, of all GPUs together; default: one a core.")
+    workers: int | None = workers_option("Worker processes, of all GPUs together; default: one per core.")
     executor: str = option("local", "ray: the CPUs of a Ray cluster (RAY_ADDRESS).", choices=EXECUTORS)
-    shard_clips: int = option(64, "Clips a shard; an interrupted run redoes unfinished shards.", least=1)
-    seed: int = option(0, "For random weights and projections, and drawn splits.", least=0)
+    shard_clips: int = option(64, "Clips per shard; after an interruption, unfinished shards are made again.", least=1)
+    seed: int = option(0, "Random seed, of random weights and projections and of drawn splits.", least=0)
     stall_s: float = stall_option()
     retry_failed: bool = option(False, "Try failed clips again though their files have not changed.")
     overwrite: bool = option(False, "Replace a cache made with another recipe.")

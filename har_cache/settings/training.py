@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from ..errors import SettingError
 from ..options import REQUIRED, Settings, option
@@ -16,51 +17,51 @@ _MOST_SEEDS = 100
 class HeadSettings(Settings):
     """The head's shape, and its dropout."""
 
-    cell: str = option("gru", "The RNN's cells; conv: dilated convolutions in its place.", choices=CELLS)
-    hidden: int = option(128, "Units of each direction of the RNN.", least=1, most=8192)
-    layers: int = option(1, "Layers of the RNN.", least=1, most=32)
-    width: int = option(256, "Channels of the transition.", least=1, most=8192)
-    dropout: float = share_option(0.5, "Share of units dropped in training.")
-    channel_dropout: float = share_option(0.2, "Share of a clip's channels dropped.")
-    input_dropout: float = share_option(0.1, "Share of the RNN's inputs dropped.")
-    appearance_dropout: float = share_option(0.2, "Share of the mean embedding dropped.")
-    hide_movement: float = share_option(0.2, "Share of the training clips told by their mean alone.")
-    hide_appearance: float = share_option(0.4, "Share of the training clips told by their movement alone.")
+    cell: str = option("gru", "Recurrent cell; conv: dilated convolutions in place of the RNN.", choices=CELLS)
+    hidden: int = option(128, "Hidden units of the RNN, in each direction.", least=1, most=8192)
+    layers: int = option(1, "Layers of the RNN (or of convolutions).", least=1, most=32)
+    width: int = option(256, "Channels of the Conv1d transition after the RNN.", least=1, most=8192)
+    dropout: float = share_option(0.5, "Dropout after each layer of the RNN and before the classifier.")
+    channel_dropout: float = share_option(0.2, "Dropout of whole channels of the embeddings.")
+    input_dropout: float = share_option(0.1, "Dropout of the RNN's inputs.")
+    appearance_dropout: float = share_option(0.2, "Dropout of the mean embedding, before its linear classifier.")
+    hide_movement: float = share_option(0.2, "Share of training clips classified by their mean embedding alone.")
+    hide_appearance: float = share_option(0.4, "Share of training clips classified by the RNN alone.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Settings):
     """Settings of any training. `ema`: how much of the averaged weights, which are kept, a step leaves at most."""
 
-    epochs: int = option(64, "Epochs: passes over the training clips.", least=1)
-    frames: int = option(32, "Frames a clip: one from each of so many equal segments.", least=1, most=4096)
-    batch_size: int = option(32, "Clips a batch.", least=1)
-    lr: float = option(2e-3, "Peak learning rate, after a linear warm-up; then a cosine.", above=0)
-    weight_decay: float = option(0.05, "Of AdamW; biases and norms do not decay.", least=0)
-    label_smoothing: float = share_option(0.1, "Of the cross-entropy.")
-    warmup: float = option(0.05, "Share of all steps in which the learning rate rises.", least=0, most=1)
-    ema: float = share_option(0.97, "Decay of the averaged weights, which are kept; 0: none.")
-    seed: int = option(0, "For weights, order and frames.", least=0)
+    epochs: int = option(64, "Epochs.", least=1)
+    frames: int = option(32, "Frames per clip: one from each of so many equal segments.", least=1, most=4096)
+    batch_size: int = option(32, "Batch size, in clips.", least=1)
+    lr: float = option(2e-3, "Peak learning rate, after a linear warm-up and before a cosine decay.", above=0)
+    weight_decay: float = option(0.05, "Weight decay of AdamW; not of biases and norms.", least=0)
+    label_smoothing: float = share_option(0.1, "Label smoothing of the cross-entropy.")
+    warmup: float = option(0.05, "Warm-up, as a share of all steps.", least=0, most=1)
+    ema: float = share_option(0.97, "Decay of the moving average of the weights, which is kept; 0: no average.")
+    seed: int = option(0, "Random seed, of initial weights, order and frames.", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings(TrainSettings):
     """Training end to end: `lr` is the head's, `frames` is None only until the run that it starts from is known."""
 
-    epochs: int = option(12, "Epochs: passes over the training clips.", least=1)
-    frames: int = option(None, "Frames a clip, one from each of so many equal segments; default: the run's.", least=1)
-    batch_size: int = option(8, "Clips on the device at a time.", least=1)
-    accumulate: int = option(1, "Batches a step.", least=1)
-    lr: float = option(3e-4, "Peak learning rate of the head.", above=0)
-    backbone_lr: float = option(0.1, "Learning rate of the backbone, as a share of --lr.", above=0, most=1)
-    head_epochs: int = option(1, "Epochs at the beginning that train the head alone.", least=0)
-    unfreeze: int | None = option(None, "Train the encoder's last so many blocks; default: all.", least=0)
-    ema: float = share_option(0.99, "Decay of the averaged weights, which are kept; 0: none.")
-    blend: float = option(0.5, "Share of the tuned weights in what is kept; the rest: the run's.", above=0, most=1)
-    augment: bool = option(True, "Random crops and colours, one of each a clip; flips, where the cache has that view.")
-    train_norms: bool = option(False, "Let BatchNorm learn statistics anew.")
-    checkpointing: bool = option(False, "Less memory for more time: compute activations twice.")
-    seed: int = option(0, "For order, frames and augmentation.", least=0)
+    epochs: int = option(12, "Epochs.", least=1)
+    frames: int = option(None, "Frames per clip, one from each of so many equal segments; default: the run's.", least=1)
+    batch_size: int = option(8, "Batch size, in clips on the device at a time.", least=1)
+    accumulate: int = option(1, "Batches per optimizer step (gradient accumulation).", least=1)
+    lr: float = option(3e-4, "Peak learning rate of the head, before a cosine decay.", above=0)
+    backbone_lr: float = option(0.1, "Learning rate of the backbone, as a factor of --lr.", above=0, most=1)
+    head_epochs: int = option(1, "First epochs, with the backbone frozen.", least=0)
+    unfreeze: int | None = option(None, "Fine-tune the last so many blocks of the backbone; default: all.", least=0)
+    ema: float = share_option(0.99, "Decay of the moving average of the weights, which is kept; 0: no average.")
+    blend: float = option(0.5, "Share of the tuned weights in the kept ones; the rest are the run's.", above=0, most=1)
+    augment: bool = option(True, "Augment: a random crop and colours per clip; flips, where the cache has that view.")
+    train_norms: bool = option(False, "Update BatchNorm's running statistics.")
+    checkpointing: bool = option(False, "Gradient checkpointing: less memory, more time.")
+    seed: int = option(0, "Random seed, of order, frames and augmentation.", least=0)
 
     def _check_together(self) -> None:
         if self.head_epochs > self.epochs:
@@ -85,32 +86,31 @@ class _RunSettings(Settings):
 class TrainHeadSettings(_RunSettings):
     """Settings of stage two."""
 
-    cache: Path = option(REQUIRED, "A cache that `har-cache extract` made.")
-    run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.")
+    SECTIONS: ClassVar = {"cache": "Data", "training": "Training", "head": "Head", "device": "Run"}
+
+    cache: Path = option(REQUIRED, "Cache of `har-cache extract`.")
+    run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.", aliases=("out",))
     split: str = option(
         "1",
-        "Or all that the cache has: RUN/split1, RUN/split2, ...",
+        "Split to train on; all: each that the cache has, in RUN/split1, RUN/split2, ...",
         pattern=rf"[1-9][0-9]?|{ALL}",
         expected=f"1 to {MOST_SPLITS} or {ALL}",
         metavar=f"SPLIT|{ALL}",
     )
-    fold: int = option(
-        0, "Which seventh is held out to validate on, whatever the seed; 0: the evenest.", least=0, most=6
-    )
+    fold: int = option(0, "Which seventh of the training list validates; 0: the evenest.", least=0, most=6)
     folds: int | None = option(
-        None,
-        "Hold out so many parts of the training list in turn, a head each; used is their mean.",
-        least=2,
+        None, "Cross-validate: a head for each of so many folds; the run is their mean.", least=2
     )
     seeds: str | None = option(
         None,
-        "Several seeds, 0-2 or 0,1,2: a run each, RUN/seed0 to RUN/seed2.",
+        "Several seeds, a run each: RUN/seed0, RUN/seed1, ...",
         pattern=SEEDS,
         expected="0-2 or 0,1,2",
+        metavar="0-2|0,1,2",
     )
     validate_on: int | None = option(
         None,
-        "Hold nothing out; validate on this split's test list. It leaks.",
+        "Validate on this split's test list, with nothing held out. It leaks.",
         least=1,
         most=MOST_SPLITS,
         metavar="SPLIT",
@@ -118,8 +118,8 @@ class TrainHeadSettings(_RunSettings):
     training: TrainSettings = field(default_factory=TrainSettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     device: str = device_option()
-    resume: bool = option(False, "Go on with a run that was interrupted.")
-    overwrite: bool = option(False, "Replace the run in the directory.")
+    resume: bool = option(False, "Continue an interrupted run.")
+    overwrite: bool = option(False, "Replace a run that is in the directory.")
     tensorboard: bool = option(False, "Write curves for TensorBoard while training, into RUN/tensorboard.")
 
     @property
@@ -147,14 +147,16 @@ class TrainHeadSettings(_RunSettings):
 class FinetuneSettings(_RunSettings):
     """Settings of stage three."""
 
-    start: Path = option(REQUIRED, "Run that `har-cache train-head` made.", flag="from")
+    SECTIONS: ClassVar = {"start": "Data", "training": "Training", "device": "Run"}
+
+    start: Path = option(REQUIRED, "Run of `har-cache train-head` to start from.", flag="from", aliases=("start",))
     data: Path = option(REQUIRED, "The data set that the run's cache was made from.")
-    run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.")
+    run: Path = option(REQUIRED, "Run directory to make: weights, metrics, curves.", aliases=("out",))
     cache: Path | None = option(None, "The run's cache, if it has moved.")
     training: TuneSettings = field(default_factory=TuneSettings)
     device: str = device_option()
-    workers: int | None = workers_option("Processes that decode; default: one a core, half of that without a GPU.")
+    workers: int | None = workers_option("Processes that decode; default: one per core, half of that without a GPU.")
     stall_s: float = stall_option()
-    resume: bool = option(False, "Go on with a run that was interrupted.")
-    overwrite: bool = option(False, "Replace the run in the directory.")
+    resume: bool = option(False, "Continue an interrupted run.")
+    overwrite: bool = option(False, "Replace a run that is in the directory.")
     tensorboard: bool = option(False, "Write curves for TensorBoard while training, into RUN/tensorboard.")

@@ -264,7 +264,7 @@ def change(arguments: list[str], option: str, value: Any) -> list[str]:
         ("--device", "tpu", "--device tpu"),
         ("--executor", "dask", "--executor dask: expected one of local, ray"),
         ("--workers", "0", "--workers 0"),
-        ("--clip-timeout", "0", "--clip-timeout 0"),
+        ("--clip-timeout", "0", "--stall-timeout 0"),
     ],
 )
 def test_bad_values_of_options_are_one_line_of_usage(small: list[str], option: str, value: str, named: str) -> None:

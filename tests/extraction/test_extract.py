@@ -766,10 +766,10 @@ def test_a_cache_of_the_cpu_says_nothing_of_machines(finished: Finished) -> None
         ({"executor": "dask"}, "--executor dask"),
         ({"workers": 0}, "--workers 0"),
         ({"shard_clips": 0}, "--shard-clips 0"),
-        ({"stall_s": 0.0}, "--clip-timeout 0"),
-        ({"stall_s": -1.0}, "--clip-timeout -1"),
-        ({"stall_s": float("nan")}, "--clip-timeout nan"),
-        ({"stall_s": float("inf")}, "--clip-timeout inf"),
+        ({"stall_s": 0.0}, "--stall-timeout 0"),
+        ({"stall_s": -1.0}, "--stall-timeout -1"),
+        ({"stall_s": float("nan")}, "--stall-timeout nan"),
+        ({"stall_s": float("inf")}, "--stall-timeout inf"),
     ],
 )
 def test_impossible_settings_are_named(small: Settings, change: dict[str, Any], named: str) -> None:

@@ -28,7 +28,7 @@ HERE = {"cache": Path("c"), "run": Path("r")}
         (TrainHeadSettings(**HERE, split="100"), "--split 100: expected 1 to 99 or all"),
         (TrainHeadSettings(**HERE, head=HeadSettings(hidden=0)), "--hidden 0: expected at least 1"),
         (TrainHeadSettings(**HERE, resume=True, overwrite=True), "--resume goes on .* give one of them"),
-        (ExtractSettings(data=Path(), cache=Path(), stall_s=0.0), "--clip-timeout 0.0: expected a number above 0"),
+        (ExtractSettings(data=Path(), cache=Path(), stall_s=0.0), "--stall-timeout 0.0: expected a number above 0"),
         (
             ExtractSettings(data=Path(), cache=Path(), views=("flip",)),
             "--views flip: expected one of: center; center,flip; center,full; center,flip,full",
