@@ -69,8 +69,8 @@ def print_json(content: Any) -> None:
 
 
 def _strict(content: Any) -> Any:
-    if isinstance(content, str):
-        return utf8(content)
+    if isinstance(content, str | Path):
+        return utf8(str(content))
     if isinstance(content, dict):
         return {utf8(key) if isinstance(key, str) else key: _strict(value) for key, value in content.items()}
     if isinstance(content, list):

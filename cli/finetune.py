@@ -1,21 +1,16 @@
 """`har-cache finetune`."""
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from har_cache.settings.training import FinetuneSettings
 from har_cache.system import uninterrupted
 
-from .console import SOME_FAILED, Bar, plural, resumable, say
-from .options import AllowFailed
-from .train_head import best_epoch
-
-if TYPE_CHECKING:
-    from har_cache.model.run import Run
+from .console import SOME_FAILED, Bar, plural, print_json, resumable, say
+from .options import AllowFailed, Json
+from .runs import outcome, run_content
 
 
-def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> None:
+def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False, as_json: Json = False) -> None:
     """Stage three: raw frames -> encoder and head trained end to end, from a run of stage two on.
 
     The clips that it learns from and validates on are the run's. Exit code 3: some clips do not decode; they were left
@@ -29,6 +24,8 @@ def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> N
 
     with resumable(settings.run):
         finished = stage.finetune(settings, Bar())
+    if as_json:
+        print_json({**run_content(finished.run.path), "throughput": finished.throughput})
     if found := finished.throughput:
         say(
             f"{found.achieved:.1f} clips/s; decoding alone {found.decode:.1f}, training alone {found.compute:.1f}; "
@@ -40,11 +37,3 @@ def finetune(settings: FinetuneSettings, allow_failed: AllowFailed = False) -> N
     say(f"{outcome(finished.run)}; next: har-cache evaluate {finished.run.path}")
     if finished.failures and not allow_failed:
         raise typer.Exit(SOME_FAILED)
-
-
-def outcome(run: "Run") -> str:
-    """What a fine-tuning kept, in words."""
-    from har_cache.finetuning.choice import in_words
-
-    choice = run.config.choice
-    return f"{run.path}: {in_words(choice)}" if choice else best_epoch(run)  # an earlier version made no choice

@@ -10,15 +10,37 @@ from har_cache.texts import printable
 
 from .console import echo, plural, print_json
 from .options import Json
+from .runs import run_content, run_lines
 
 _MOST = 20  # failures that are listed
+_RUNS = ("", "s*/", "s*/s*/")  # where a run is, or those of several splits, several seeds, or both
 
 
 def info(
-    cache: Annotated[Path, typer.Argument(help="Cache directory.")],
+    path: Annotated[Path, typer.Argument(help="Cache or run directory; or one of several runs.", metavar="CACHE|RUN")],
     as_json: Json = False,
 ) -> None:
-    """Show what a cache holds, and how it was made."""
+    """Show what a cache holds and how it was made; or what a run was trained on, how, and what came of it."""
+    from har_cache.model.config import CONFIG
+
+    if any(next(path.glob(pattern + CONFIG), None) for pattern in _RUNS):
+        _show_runs(path, as_json)
+    else:
+        _show_cache(path, as_json)
+
+
+def _show_runs(path: Path, as_json: bool) -> None:
+    from har_cache.model.run import find_runs
+
+    runs = find_runs(path)
+    if as_json:
+        found = [run_content(run) for run in runs]
+        print_json({"runs": found} if len(found) > 1 else found[0])
+    else:
+        echo("\n\n".join("\n".join(map(printable, run_lines(run))) for run in runs))
+
+
+def _show_cache(cache: Path, as_json: bool) -> None:
     from har_cache.cache.manifest import read_manifest
 
     manifest = read_manifest(cache)

@@ -1,6 +1,5 @@
 """`har-cache predict`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +8,7 @@ from har_cache.settings.evaluation import PredictSettings
 from har_cache.texts import printable
 
 from .console import SOME_FAILED, Bar, echo, print_json, say
-from .options import Json
+from .options import AllowFailed, Json
 
 if TYPE_CHECKING:
     from har_cache.prediction.predict import PredictReport
@@ -24,12 +23,13 @@ _KNOWN = {
 def predict(
     settings: PredictSettings,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.", metavar="N")] = 5,
+    allow_failed: AllowFailed = False,
     as_json: Json = False,
 ) -> None:
     """Name the action in videos. Nothing but the run directory is needed: no cache, no data set.
 
-    What is true is shown where a video is in a folder named like one of the run's classes. Exit code 3: some videos
-    cannot be decoded, all others are done.
+    What is true is shown where a video is in a folder named like one of the run's classes. With --every, also each part
+    of a video, as if it were all of it. Exit code 3: some videos cannot be decoded, all others are done.
     """
     from har_cache.workers.pool import fork_server
 
@@ -38,7 +38,7 @@ def predict(
 
     report = classify(settings, Bar())
     if as_json:
-        print_json(_content(report, top, settings.film))
+        print_json(_content(report, top, settings))
     else:
         parts = [_text(prediction, top) for prediction in report.predictions]
         judged = [p.correct for p in report.predictions if p.correct is not None]
@@ -47,11 +47,13 @@ def predict(
         echo("\n\n".join(parts))
     if settings.film and report.film_bytes is not None:
         say(f"{settings.film}: {report.film_bytes / 1e6:.1f} MB")
-    if report.failures:
+    if settings.csv:
+        say(f"Table: {settings.csv}")
+    if report.failures and not allow_failed:
         raise typer.Exit(SOME_FAILED)
 
 
-def _content(report: "PredictReport", top: int, film: Path | None) -> dict[str, Any]:
+def _content(report: "PredictReport", top: int, settings: PredictSettings) -> dict[str, Any]:
     return {
         "run": str(report.run.path),
         "stage": report.run.config.stage,
@@ -60,13 +62,26 @@ def _content(report: "PredictReport", top: int, film: Path | None) -> dict[str, 
             {
                 "video": str(p.video),
                 **{name: getattr(p, name) for name in ("frames", "fps", "true", "correct", "known")},
-                "top": [{"class": name, "probability": share} for name, share in p.top(top)],
+                "top": _top(p.top(top)),
+                **({"windows": _windows(p, top)} if settings.every else {}),
             }
             for p in report.predictions
         ],
         "failures": [{"video": str(video), "reason": reason} for video, reason in report.failures.items()],
-        "film": str(film) if film else None,
+        "film": str(settings.film) if settings.film else None,
+        "csv": str(settings.csv) if settings.csv else None,
     }
+
+
+def _windows(prediction: "Prediction", top: int) -> list[dict[str, Any]]:
+    return [
+        {**{name: getattr(w, name) for name in ("begin", "end", "frames")}, "top": _top(prediction.top_of(w, top))}
+        for w in prediction.windows
+    ]
+
+
+def _top(likeliest: list[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"class": name, "probability": share} for name, share in likeliest]
 
 
 def _text(prediction: "Prediction", top: int) -> str:
@@ -81,4 +96,7 @@ def _text(prediction: "Prediction", top: int) -> str:
         lines.append(f"  true: {prediction.true}")
     if prediction.known in _KNOWN:
         lines.append(f"  note: {_KNOWN[prediction.known]}: no measure of how it does on new ones")
+    for window in prediction.windows:
+        [(name, share)] = prediction.top_of(window, 1)
+        lines.append(f"  {window.begin:8.2f} to {window.end:8.2f} s  {printable(name):<{wide}}  {share:6.1%}")
     return "\n".join(map(printable, [str(prediction.video), *lines]))

@@ -1,16 +1,13 @@
 """`har-cache train-head`."""
 
-from typing import TYPE_CHECKING
-
 from har_cache.settings.training import TrainHeadSettings
 
-from .console import Bar, resumable, say
+from .console import Bar, print_json, resumable, say
+from .options import Json
+from .runs import outcome, run_content
 
-if TYPE_CHECKING:
-    from har_cache.model.run import Run
 
-
-def train_head(settings: TrainHeadSettings) -> None:
+def train_head(settings: TrainHeadSettings, as_json: Json = False) -> None:
     """Stage two: a cache -> a bidirectional RNN that tells its classes apart.
 
     Validation clips are those that the data set sets apart for that, or else held out of the training list by source;
@@ -20,18 +17,9 @@ def train_head(settings: TrainHeadSettings) -> None:
 
     with resumable(settings.run):
         runs = stage.train_head(settings, Bar())
+    if as_json:
+        found = [run_content(run.path) for run in runs]
+        print_json({"runs": found} if len(found) > 1 else found[0])
     for finished in runs:
-        say(best_epoch(finished))
+        say(outcome(finished))
     say(f"Next: har-cache evaluate {settings.run}")
-
-
-def best_epoch(run: "Run") -> str:
-    """Outcome of a training, in words."""
-    best, epochs, folds = run.config.best, run.config.training.epochs, run.config.out_of_fold
-    if folds:
-        return (
-            f"{run.path}: mean of {run.config.heads} heads; out of fold {folds.accuracy:.1%} of {folds.clips:,} clips "
-            f"right, temperature {folds.temperature:.2f}"
-        )
-    assert best is not None  # of a finished run
-    return f"{run.path}: best epoch {best.epoch} of {epochs}, validation accuracy {best.val_accuracy:.1%}"

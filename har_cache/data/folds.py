@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from ..errors import HarCacheError
+from ..errors import HarCacheError, SettingError
 from .keys import film_of
 
 ALWAYS_TRAINS = -1  # the part of a film that is never held out
@@ -27,7 +27,7 @@ def hold_out(labels: np.ndarray, sources: np.ndarray, fold: int = 0) -> np.ndarr
     if not found:
         raise HarCacheError("each source of the training list is all that a class has: none can validate")
     if fold >= len(found):
-        raise HarCacheError(f"--fold {fold}: of this training list expected 0 to {len(found) - 1}")
+        raise SettingError(f"--fold {fold}: of this training list expected 0 to {len(found) - 1}")
     return parts[of_clip] == found[fold]
 
 
@@ -36,12 +36,12 @@ def divide(labels: np.ndarray, sources: np.ndarray, count: int) -> np.ndarray:
 
     Each film validates once, in all of its classes, however large it is, so that there is a prediction for each clip by
     a model that has seen nothing of its film. Only a film that is all of a class always trains: ALWAYS_TRAINS. Folds
-    are as even in each class as films allow. Raises HarCacheError where there are fewer films than folds.
+    are as even in each class as films allow. Raises SettingError where there are fewer films than folds.
     """
     films, of_clip, clips = _films(labels, sources)
     parts, _ = _deal(films, clips, count, _whole(clips) - 1, spread=True)
     if (found := len(set(parts) - {ALWAYS_TRAINS})) < count:
-        raise HarCacheError(f"--folds {count}: the sources of this training list make {found} at most")
+        raise SettingError(f"--folds {count}: the sources of this training list make {found} at most")
     return parts[of_clip]
 
 

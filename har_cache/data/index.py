@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, SettingError
 from .keys import NAMES, class_of
 from .layouts import Layout, find_layout
 from .lists.listed import read_listed
@@ -113,14 +113,14 @@ def _splits(
     """What tells the splits, in words; where they are from, as the manifest says it; and each clip's subsets by key."""
     if not layout.labelled:
         if splits or folds:
-            raise DataError(
+            raise SettingError(
                 f"{layout.root}: its clips have no labels, which splits need: leave --splits and --folds out"
             )
         return "none, since clips have no labels", NONE, {}
     if layout.subsets:
         if splits or folds:
             option = f"--splits {splits}" if splits else f"--folds {folds}"
-            raise DataError(f"{option}: {layout.told_by} say which clips train and test; give one of them")
+            raise SettingError(f"{option}: {layout.told_by} say which clips train and test; give one of them")
         return layout.told_by, LISTS, layout.subsets
     lists = find_lists(data, splits)
     if not lists:
@@ -128,7 +128,7 @@ def _splits(
         return f"none on disk: {f'{folds} folds' if folds else 'drawn'} by source, seeded", DRAWN, by_clip(drawn)
     folder = lists[0].path.parent
     if folds:
-        raise DataError(f"--folds {folds}: there are split lists in {folder}; leave it out, or remove them")
+        raise SettingError(f"--folds {folds}: there are split lists in {folder}; leave it out, or remove them")
     subsets = by_clip(read_lists(lists))
     if layout.places.keys().isdisjoint(subsets):
         raise DataError(

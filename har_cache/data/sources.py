@@ -24,11 +24,11 @@ def tell_sources(places: Mapping[str, str], given: Mapping[str, str], pattern: s
     """By the list's column, `given`, of some clips by key; or by the pattern; or by names.
 
     A pattern is looked for in a file's name, or, if it contains a slash, in its path, which `places` has by key: its
-    first group is the source, or else all that it matches. Raises SettingError where the pattern is none; DataError
-    where it matches no clip, or there is a column too.
+    first group is the source, or else all that it matches. Raises SettingError where the pattern is none, or there
+    is a column too; DataError where it matches no clip.
     """
     if pattern is not None and given:
-        raise DataError("--source-pattern: the list has a column source; give one of them")
+        raise SettingError("--source-pattern: the list has a column source; give one of them")
     if pattern is not None:
         return _given(places, _matching(pattern), f"--source-pattern {pattern}: matches none of {len(places)} clips")
     if given:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import DataError, HarCacheError
+from ..errors import DataError, HarCacheError, SettingError
 from ..settings.names import SPLITS
 from .folders import inside, read_lines, scan
 from .folds import divide, hold_out
@@ -107,14 +107,14 @@ def draw_splits(sources: Mapping[str, str], seed: int) -> list[dict[str, int]]:
 
 def fold_splits(sources: Mapping[str, str], folds: int) -> list[dict[str, int]]:
     """For each fold the same, but that each source is tested once, in all of its classes; one that is all of a class
-    never is. Raises DataError where there are fewer sources than folds.
+    never is. Raises SettingError where there are fewer sources than folds.
     """
     classes = sorted(set(map(class_of, sources)))
     labels = np.array([classes.index(class_of(key)) for key in sources])
     try:
         parts = divide(labels, np.array(list(sources.values())), folds)
     except HarCacheError as error:
-        raise DataError(f"--folds {folds}: the data set has too few sources for so many folds") from error
+        raise SettingError(f"--folds {folds}: the data set has too few sources for so many folds") from error
     return [dict(zip(sources, np.where(parts == fold, TEST, TRAIN).tolist(), strict=True)) for fold in range(folds)]
 
 

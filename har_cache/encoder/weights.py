@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import WeightsError
+from ..errors import SettingError, WeightsError
 from ..settings.names import DIM, IMAGENET, MNASNET, PUBLISHED
 from .architectures.architecture import one_line
-from .architectures.names import architecture
+from .architectures.names import architecture, is_encoder
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def find_weights(wanted: str, seed: int = 0, encoder: str = MNASNET, dim: int | 
     file: a `.pth` with a state dict, a safetensors file, whose last layer is taken for a projection where it has `dim`
     outputs.
 
-    Raises SettingError where there is no such encoder, WeightsError where they cannot be downloaded, or do not fit
-    (naming what is missing).
+    Raises SettingError where there is no such encoder, or `wanted` names one, WeightsError where weights cannot be
+    downloaded, or do not fit (naming what is missing).
     """
     known = architecture(encoder)
     if wanted in (IMAGENET, PUBLISHED):
@@ -121,6 +121,10 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
 
 def _file_state(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
+        if is_encoder(str(path)):
+            raise SettingError(
+                f"--weights {path}: is an encoder: give it with --encoder {path}, and leave --weights out"
+            )
         raise WeightsError(f"--weights: no such file: {path} (or one of: imagenet, random)")
     try:
         if path.suffix == ".safetensors":

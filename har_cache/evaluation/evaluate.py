@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class _TestLists:
             more[PROBABILITIES] = _probabilities_table(scored, found)
         else:
             remove_file(folder / PROBABILITIES)
-        return write_scored(folder, metrics, scored, more)
+        return replace(write_scored(folder, metrics, scored, more), failures=failed)
 
     def _metrics(
         self,
@@ -172,11 +172,11 @@ class _TestLists:
         frames, workers = run.config.training.frames, self.settings.workers or default_workers()
         device = self.sequences.device
         most, recipe = len(PLACES) * frames, self.cache.recipe
-        transform, as_decoded = transform_of(recipe), device.type == "cuda"
+        transform, as_decoded, stall_s = transform_of(recipe), device.type == "cuda", self.settings.stall_s
         with FramePrefetcher(
-            most, workers, 2 * workers, as_decoded=as_decoded, sampling=recipe.frames, transform=transform
+            most, workers, 2 * workers, stall_s, as_decoded, sampling=recipe.frames, transform=transform
         ) as prefetcher:
-            raw = RawClips(self.cache, labels, files, prefetcher, device, transform=transform)
+            raw = RawClips(self.cache, labels, files, prefetcher, device, self.progress, transform=transform)
             with self.progress.task("Evaluating raw frames", "clip", len(test)):
                 found = raw_probabilities(network, raw, test, frames, self.cache.views, self.progress)
         if not found:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +178,14 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A folder with the files of an evaluation, the figures in it, and the prediction for each clip."""
+    """A folder with the files of an evaluation, the figures in it, and the prediction for each clip. `failures`: why
+    clips did not decode when it was made, by key; of one that is read back, they are among `metrics.missing` alone.
+    """
 
     folder: Path
     metrics: Metrics
     predictions: Sequence[ClipPrediction]
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..cache.manifest import MANIFEST
 from ..cache.reader import FeatureCache
-from ..errors import FileError, HarCacheError
+from ..errors import FileError, HarCacheError, SettingError
 from ..progress import Progress
 from ..settings.exchange import ExportFeaturesSettings
 from ..storage.files import (
@@ -62,7 +62,7 @@ def export_features(settings: ExportFeaturesSettings, progress: Progress = Progr
     cache = FeatureCache(settings.cache)
     view = settings.view or cache.views[0]
     if view not in cache.views:
-        raise HarCacheError(f"--view {view}: {settings.cache} has {', '.join(cache.views)}")
+        raise SettingError(f"--view {view}: {settings.cache} has {', '.join(cache.views)}")
     wanted = _Description(settings.format, view, cache.fingerprint, file_sha256(settings.cache / MANIFEST))
     make_directory(settings.to)
     with alone(settings.to, "export of features", progress.say, HarCacheError, _below(settings.to)):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .. import devices, system
 from ..cache.recipe import Recipe
 from ..devices import Say, kind_of
-from ..errors import CacheError, HarCacheError
+from ..errors import CacheError, HarCacheError, SettingError
 from ..settings.extraction import ExtractSettings
 from ..system import uninterrupted
 from .shard_tasks import OnClip, ShardResult, ShardTask
@@ -19,7 +19,7 @@ def devices_for_new(settings: ExtractSettings, say: Say) -> list[str]:
     """The devices for a new cache: `cpu`, or GPUs. Raises HarCacheError where they cannot be used."""
     found = devices.resolve_devices(settings.device, say)
     if found != ["cpu"] and settings.executor == "ray":
-        raise HarCacheError("--executor ray runs on CPUs alone: add --device cpu, or take --executor local")
+        raise SettingError("--executor ray runs on CPUs alone: add --device cpu, or take --executor local")
     return found
 
 

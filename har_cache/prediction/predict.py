@@ -1,8 +1,10 @@
 """Several videos at once: what a run makes of each, and a film of them."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..data.layouts import find_layout
 from ..devices import resolve_device
@@ -10,13 +12,16 @@ from ..errors import ClipError, HarCacheError, SettingError
 from ..model.run import Run
 from ..progress import Progress
 from ..settings.evaluation import PredictSettings
+from ..storage.files import write_file
 from ..system import default_workers
 from ..workers.pool import WorkerPool
 from ..workers.tasks import embed, embed_with_thumbnails
 from .film import FilmKind, choose_pictures, kind_of, write_film
 from .predictor import Prediction, Predictor
+from .table import to_table
 
 _THUMBNAILS = 1000  # of a video, for a film to choose from
+_URL = re.compile("[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,16 @@ class PredictReport:
 
 def predict(settings: PredictSettings, progress: Progress = Progress()) -> PredictReport:
     """Predict each of the videos, of a folder all that are in it, in class folders or without; one that does not decode
-    is told to `progress`, and left out.
+    is told to `progress`, and left out. With `every`, each part of so many seconds too; with `csv`, all as a table.
 
     Worker processes decode and embed, each video once, on CPUs; the device is where the head computes. Raises
-    HarCacheError: no such run, a film that cannot be written, no video that decodes.
+    HarCacheError: no such run, a film or a table that cannot be written, no video that decodes.
     """
     settings.check()
-    settings = replace(settings, videos=tuple(_videos(settings.videos)))
     kind = _kind_of_film(settings.film)
+    if settings.csv:
+        _check_folder("--csv", settings.csv)
+    settings = replace(settings, videos=tuple(_videos(settings.videos)))
     run = Run.open(settings.run)
     # A head is sooner done with a few clips than a GPU is ready for it.
     device = "cpu" if settings.device == "auto" else resolve_device(settings.device, progress.say)
@@ -52,13 +59,20 @@ def predict(settings: PredictSettings, progress: Progress = Progress()) -> Predi
     failures = {video: str(outcome) for video, outcome in in_order if isinstance(outcome, ClipError)}
     if not predictions:
         raise HarCacheError(f"none of the {len(settings.videos)} videos can be decoded")
+    if settings.csv:
+        write_file(settings.csv, to_table(predictions, failures, settings.every is not None))
     written = write_film(settings.film, predictor, predictions, progress) if settings.film else None
     return PredictReport(run, predictions, failures, written)
 
 
 def _videos(paths: Iterable[Path]) -> Iterator[Path]:
-    """The videos at these paths, each folder's in the order of their names. Raises DataError where one holds none."""
+    """The videos at these paths, each folder's in the order of their names. Raises DataError where one holds none,
+    SettingError where one is a URL.
+    """
     for path in paths:
+        if _URL.match(str(path)) and not path.exists():
+            url = str(path).replace(":/", "://", 1)  # as it was before it was taken for a path
+            raise SettingError(f"VIDEO {url}: is a URL; download the video, and give its file")
         if path.is_dir():
             layout = find_layout(path)
             yield from (layout.root / place for place in sorted(layout.places.values()))
@@ -76,24 +90,37 @@ def _outcomes(
     count = min(settings.workers or default_workers(), len(videos))
     with WorkerPool(predictor.job(settings.stall_s), count) as pool, progress.task("Predicting", "video", len(videos)):
         for i, outcome in pool.run(task, calls):
-            if isinstance(outcome, ClipError):
+            found = outcome if isinstance(outcome, ClipError) else _predicted(settings, predictor, kind, i, outcome)
+            if isinstance(found, ClipError):
                 if len(videos) == 1:
-                    raise HarCacheError(f"{videos[i]}: {outcome}")
-                progress.say(f"Failed: {videos[i]}: {outcome}")
-                yield i, outcome
-            elif kind is None:
-                yield i, predictor.predict(videos[i], outcome)
-            else:
-                clip, thumbnails = outcome
-                pictures = choose_pictures(kind, clip.frames, clip.rate, thumbnails)
-                yield i, replace(predictor.predict(videos[i], clip), pictures=pictures)
+                    raise HarCacheError(f"{videos[i]}: {found}")
+                progress.say(f"Failed: {videos[i]}: {found}")
+            yield i, found
             progress.advance()
+
+
+def _predicted(
+    settings: PredictSettings, predictor: Predictor, kind: FilmKind | None, i: int, outcome: Any
+) -> Prediction | ClipError:
+    """The prediction for a video of which `outcome` is what a task gave: a clip, or for a film its thumbnails too."""
+    clip, thumbnails = (outcome, {}) if kind is None else outcome
+    found = predictor.predict(settings.videos[i], clip)
+    try:
+        windows = predictor.windows(clip, settings.every) if settings.every else ()
+    except ClipError as error:
+        return error
+    pictures = choose_pictures(kind, clip.frames, clip.rate, thumbnails) if kind else {}
+    return replace(found, windows=windows, pictures=pictures)
 
 
 def _kind_of_film(film: Path | None) -> FilmKind | None:
     """The kind of film asked for. Raises SettingError where it cannot be written: before anything is computed."""
     if film is None:
         return None
-    if not film.absolute().parent.is_dir():
-        raise SettingError(f"--gif {film}: no such directory: {film.parent}")
+    _check_folder("--gif", film)
     return kind_of(film)
+
+
+def _check_folder(option: str, file: Path) -> None:
+    if not file.absolute().parent.is_dir():
+        raise SettingError(f"{option} {file}: no such directory: {file.parent}")

@@ -20,6 +20,7 @@ from ..model.run import Run
 from ..system import one_thread
 from ..training.batches import PLACES, draw_frames
 from ..workers.tasks import Job
+from .windows import Window, find_windows
 
 _BATCH = 256  # clips, or beginnings of them
 
@@ -31,7 +32,8 @@ class Prediction:
     `fps`: frames a second of those that are embedded, 0 where unknown; `embeddings`: float16 (views, frames, dim);
     `probabilities`: float32 (classes). `true`: the class whose folder the video is in, None where it is in no such
     folder; `known`: what the run knew of the clip before, `seen`, `sibling` or `clean`, None where that cannot be told.
-    `pictures`: JPEGs for a film, by how many frames had come in with each, rising to all.
+    `pictures`: JPEGs for a film, by how many frames had come in with each, rising to all; `windows`: its parts in time,
+    where they were asked for.
     """
 
     video: Path
@@ -42,6 +44,7 @@ class Prediction:
     true: str | None
     known: str | None
     pictures: Mapping[int, bytes] = field(default_factory=dict)
+    windows: Sequence[Window] = ()
 
     @property
     def frames(self) -> int:
@@ -55,8 +58,16 @@ class Prediction:
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The likeliest classes and their probabilities, in falling order."""
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(self.classes[i], float(self.probabilities[i])) for i in order]
+        return _likeliest(self.classes, self.probabilities, count)
+
+    def top_of(self, window: Window, count: int) -> list[tuple[str, float]]:
+        """The same of one of its windows."""
+        return _likeliest(self.classes, window.probabilities, count)
+
+
+def _likeliest(classes: Sequence[str], probabilities: np.ndarray, count: int) -> list[tuple[str, float]]:
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return [(classes[i], float(probabilities[i])) for i in order]
 
 
 class Predictor:
@@ -101,6 +112,16 @@ class Predictor:
         found = self.probabilities(clip.embeddings, [clip.embeddings.shape[1]])[0]
         return Prediction(video, clip.rate, clip.embeddings, self.run.config.classes, found, true, known)
 
+    def windows(self, clip: ClipRecord, seconds: float) -> list[Window]:
+        """Predictions for each part of a clip that is so many seconds long. Raises ClipError where its frames have no
+        times.
+        """
+        assert clip.embeddings is not None
+        found = find_windows(clip, seconds)
+        firsts, counts = [first for _, _, first, _ in found], [count for *_, count in found]
+        each = self.probabilities(clip.embeddings, counts, firsts)
+        return [Window(*row, probabilities) for row, probabilities in zip(found, each, strict=True)]
+
     def _known(self, key: str) -> str | None:
         """What the run knew of a clip before; None where that takes the clip's source, which its name does not tell."""
         found = groups(self.run.sources, {key: source_of(key)})[0]
@@ -108,20 +129,32 @@ class Predictor:
 
     @one_thread()
     @torch.inference_mode()
-    def probabilities(self, embeddings: np.ndarray, lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    def probabilities(
+        self,
+        embeddings: np.ndarray,
+        lengths: Sequence[int] | np.ndarray,
+        firsts: Sequence[int] | np.ndarray | None = None,
+    ) -> np.ndarray:
         """Class probabilities, float32 (n, classes), from the first frames of a clip, for each of these n numbers of
-        them; `embeddings`: (views, frames, dim).
+        them, or from as many frames after others: `firsts` are then the numbers of the first ones. `embeddings`:
+        (views, frames, dim).
 
         As `evaluate` has them: averaged over the views, and over three ways to take the run's number of frames. Of
         the first frames it says what it would say if there were no more.
         """
         views = torch.from_numpy(embeddings).to(self._device)
         places = [torch.tensor(place, device=self._device) for place in PLACES]
+        counts = torch.as_tensor(lengths, device=self._device)
+        begins = torch.zeros_like(counts) if firsts is None else torch.as_tensor(firsts, device=self._device)
         found = []
         with true_fp32(self._device):
-            for part in torch.as_tensor(lengths, device=self._device).split(_BATCH):
+            for part, begin in zip(counts.split(_BATCH), begins.split(_BATCH), strict=True):
                 drawn = [draw_frames(part, self.run.config.training.frames, place) for place in places]
-                each = [self._head(view[frames], mask).softmax(1) for frames, mask in drawn for view in views]
+                each = [
+                    self._head(view[begin[:, None] + frames], mask).softmax(1)
+                    for frames, mask in drawn
+                    for view in views
+                ]
                 found.append(torch.stack(each).mean(0))
         probabilities = torch.cat(found).cpu().numpy()
         if not np.isfinite(probabilities).all():

@@ -101,6 +101,10 @@ class PredictSettings(Settings):
     film: Path | None = option(
         None, "Write an annotated film, a .gif or .mp4.", flag="gif", aliases=("film",), metavar="FILE"
     )
+    csv: Path | None = option(None, "Write a table, with a row per video, or per window of --every.", metavar="FILE")
+    every: float | None = option(
+        None, "Also predict each part of a video that is so long, by its timestamps.", above=0, metavar="SECONDS"
+    )
     device: str = device_option("Where the head computes; auto: the CPU, where frames are embedded.")
     workers: int | None = workers_option()
     stall_s: float = stall_option()

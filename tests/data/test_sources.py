@@ -53,7 +53,7 @@ def test_a_pattern_that_matches_nothing_is_refused() -> None:
 
 
 def test_a_pattern_and_a_column_contradict_each_other() -> None:
-    with pytest.raises(DataError, match="column source; give one of them"):
+    with pytest.raises(SettingError, match="column source; give one of them"):
         tell_sources({"x/1.mp4": "x/1.mp4"}, {"x/1.mp4": "anna"}, "1")
 
 
@@ -83,7 +83,7 @@ def test_with_a_pattern_no_source_is_in_both_parts(
     data = write_clips(tmp_path_factory.mktemp("data"), *(f"{name}/{n}-person{p}.mp4" for name, p, n in clips))
     try:
         index = read_index(data, seed=seed, source_pattern="person([0-9]+)", folds=folds)
-    except DataError as error:
+    except SettingError as error:
         assert folds and "too few sources" in str(error)
         return
     parts: defaultdict[tuple[int, str], set[int]] = defaultdict(set)

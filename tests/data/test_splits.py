@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from har_cache.data.index import Clip, read_index
 from har_cache.data.splits import TEST, TRAIN, UNUSED, read_list
-from har_cache.errors import DataError
+from har_cache.errors import DataError, SettingError
 
 from ..helpers.own_data import UCF101, ucf101_lists, write_clips
 from ..helpers.shared import HMDB51
@@ -254,7 +254,7 @@ def test_bad_lines_of_ucf101_are_refused_with_file_and_line(tmp_path: Path, name
 def test_folds_where_there_are_lists_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "climb/a.avi")
     write_list(tmp_path / "splits", "climb", 1, "a.avi 1\n")
-    with pytest.raises(DataError, match=r"--folds 3: there are split lists in .*splits; leave it out"):
+    with pytest.raises(SettingError, match=r"--folds 3: there are split lists in .*splits; leave it out"):
         read_index(tmp_path, folds=3)
 
 
@@ -264,5 +264,5 @@ def test_folds_test_each_source_once(tmp_path: Path) -> None:
     assert index.splits_from == "drawn" and all(sorted(clip.subsets) == [1, 1, 1, 2] for clip in index.clips)
     tested = {(clip.source.partition("/")[2], clip.subsets) for clip in index.clips}
     assert len(tested) == len({subsets for _, subsets in tested}) == 4
-    with pytest.raises(DataError, match="--folds 5: the data set has too few sources"):
+    with pytest.raises(SettingError, match="--folds 5: the data set has too few sources"):
         read_index(tmp_path, folds=5)

@@ -28,6 +28,14 @@ def architecture(name: str = MNASNET) -> Architecture:
     return of_torchvision.find(name)
 
 
+def is_encoder(name: str) -> bool:
+    """Whether there is an encoder of this name."""
+    try:
+        return bool(architecture(name))
+    except SettingError:
+        return False
+
+
 def _unknown(asked: str, library: str, name: str, names: list[str], where: str) -> SettingError:
     prefix = asked.removesuffix(name)
     near = [f"{prefix}{known}" for known in difflib.get_close_matches(name, names, 4)]
