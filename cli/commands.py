@@ -40,6 +40,11 @@ class Command(TyperCommand):
             args = [*args, *given] if place else [*given, *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """What a shell may complete to, without aliases."""
+        aliases = {name for param in self.get_params(ctx) for name in param.opts if name not in _shown_names(param)}
+        return [item for item in super().shell_complete(ctx, incomplete) if item.value not in aliases]
+
     def _arguments(self) -> Iterator[Any]:
         return (param for param in self.params if param.param_type_name == _ARGUMENT)
 
@@ -70,7 +75,8 @@ def _taken_out(args: list[str], names: set[str]) -> tuple[list[str], list[str]]:
         elif equals:
             values.append(value)
         else:
-            values += [value for value in [next(words, None)] if value is not None]
+            following = next(words, None)
+            (rest if following is None else values).append(word if following is None else following)
     return values, rest
 
 
@@ -84,9 +90,14 @@ def _row(param: Any, ctx: Any) -> tuple[str, str] | None:
     if param.param_type_name == _ARGUMENT:
         return _name(param), param.help or ""
     shown = copy.copy(param)
-    short = [name for name in param.opts if not name.startswith("--")]
-    shown.opts = [*short, *[name for name in param.opts if name.startswith("--")][:1]]
+    shown.opts = _shown_names(param)
     return shown.get_help_record(ctx)
+
+
+def _shown_names(param: Any) -> list[str]:
+    """The short name of an option, where it has one, and the first of the long ones: all others are aliases."""
+    short = [name for name in param.opts if not name.startswith("--")]
+    return [*short, *[name for name in param.opts if name.startswith("--")][:1]]
 
 
 def _write(formatter: Any, sections: dict[str, list[tuple[str, str]]]) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from har_cache.errors import HarCacheError
 from har_cache.storage.parsing import to_json_types
 from har_cache.texts import printable
 
@@ -21,10 +22,13 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show what a cache holds and how it was made; or what a run was trained on, how, and what came of it."""
+    from har_cache.cache.manifest import MANIFEST, PLAN
     from har_cache.model.config import CONFIG
 
     if any(next(path.glob(pattern + CONFIG), None) for pattern in _RUNS):
         _show_runs(path, as_json)
+    elif path.is_dir() and not any((path / name).exists() for name in (MANIFEST, PLAN)):
+        raise HarCacheError(f"{path}: is neither a cache nor a run")
     else:
         _show_cache(path, as_json)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from typer.models import OptionInfo
 
 from har_cache.options import Option, Settings, flag, options, options_in_sections
 
@@ -49,7 +50,7 @@ def add(
 
     parameters: list[inspect.Parameter] = []
     for p in taken:
-        parameters += [_parameter(*k) for k in options_in_sections(p.annotation)] if p.name in settings else [p]
+        parameters += [_parameter(*k) for k in options_in_sections(p.annotation)] if p.name in settings else [_named(p)]
     parameters.append(inspect.Parameter("quiet", _KEYWORD, default=False, annotation=Quiet))
     parameters.append(inspect.Parameter("debug", _KEYWORD, default=False, annotation=Debug))
     keyword = [p.replace(kind=_KEYWORD) for p in parameters]
@@ -89,12 +90,25 @@ def _metavar(field: "dataclasses.Field[Any]", known: Option) -> str | None:
     """What stands for a value in the help; None for a flag, and for what has no name but this one."""
     if known.metavar or known.choices:
         return known.metavar or "|".join(known.choices)
-    kinds = {field.type, *get_args(field.type)}
-    if known.argument or bool in kinds:
+    return None if known.argument else _usual_metavar(field.type, field.name)
+
+
+def _usual_metavar(kind: Any, name: str) -> str | None:
+    kinds = {kind, *get_args(kind)}
+    if bool in kinds:
         return None
     if Path in kinds:
-        return {"cache": "CACHE", "run": "RUN", "start": "RUN"}.get(field.name, "DIR")
+        return {"cache": "CACHE", "run": "RUN", "start": "RUN"}.get(name, "DIR")
     return "N" if int in kinds else "X" if float in kinds else "TEXT"
+
+
+def _named(parameter: inspect.Parameter) -> inspect.Parameter:
+    """A parameter that is of no settings, with the usual metavar where it has none."""
+    kind, *rest = get_args(parameter.annotation)
+    for info in rest:
+        if isinstance(info, OptionInfo) and info.metavar is None:
+            info.metavar = _usual_metavar(kind, parameter.name)
+    return parameter
 
 
 def _words(metavar: str | None) -> list[str]:

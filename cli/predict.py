@@ -22,7 +22,7 @@ _KNOWN = {
 
 def predict(
     settings: PredictSettings,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name.", metavar="N")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     allow_failed: AllowFailed = False,
     as_json: Json = False,
 ) -> None:

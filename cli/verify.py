@@ -13,9 +13,7 @@ from .options import Json
 
 def verify(
     cache: Annotated[Path, typer.Argument(help="Cache directory.")],
-    data: Annotated[
-        Path | None, typer.Option(help="Also compare the source files in this data set.", metavar="DIR")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Also compare the source files in this data set.")] = None,
     as_json: Json = False,
 ) -> None:
     """Recompute every checksum and count of a cache; exit code 1 if anything is wrong."""

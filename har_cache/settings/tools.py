@@ -81,10 +81,7 @@ class StandinSettings(Settings):
     seed: int = option(0, "Random seed of the embeddings.", least=0)
 
 
-_MIRRORS = (
-    "An archive, a folder of what was unpacked of one, or the URL of an archive or of a folder with both. Repeatable; "
-    "default: the official site."
-)
+_MIRRORS = "An archive, a folder unpacked from one, or the URL of either. Repeatable; default: the official site."
 
 
 @dataclass(frozen=True, kw_only=True)
