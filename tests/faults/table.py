@@ -77,7 +77,7 @@ more than 2 s after its signal (5 s after Ctrl-C), or processes 2 s after it has
 
 {"Nothing was lost, nothing was wrong." if not tally.bad else bad}
 
-How each is tried: [tests/faults](../tests/faults). Steps of a commit fail where `HAR_CACHE_FAILPOINT` says
+How each is tried: `tests/faults`. Steps of a commit fail where `HAR_CACHE_FAILPOINT` says
 (`har_cache/storage/failpoints.py`). Clips are compared with PyAV's own decode frame by frame, and a quarter of them
 with embeddings by the library's own model.
 """
