@@ -46,13 +46,16 @@ def commands() -> str:
 def _command(name: str, command: Any) -> list[str]:
     context = command.context_class(command, info_name=f"har-cache {name}")
     usage = command.get_usage(context).removeprefix("Usage: ")
-    lines = ["", f"## har-cache {name}", "", _prose(command.help or ""), "", "```text", usage, "```", ""]
-    lines += ["| option | meaning |", "|---|---|"]
+    lines = ["", f"## har-cache {name}", "", _prose(command.help or ""), "", "```text", usage, "```"]
+    section: str | None = "none yet"
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)  # none of a hidden option
-        if record and "--help" not in parameter.opts:
-            option, told = (text.replace("|", "\\|") for text in record)
-            lines.append(f"| `{option}` | {_prose(told)} |")
+        if not record or "--help" in parameter.opts:
+            continue
+        if section != (section := getattr(parameter, "rich_help_panel", None)):
+            lines += ["", f"| {section or 'option'} | |", "|---|---|"]
+        option, told = (text.replace("|", "\\|") for text in record)
+        lines.append(f"| `{option}` | {_prose(told)} |")
     return lines
 
 
