@@ -14,6 +14,8 @@ import pytest
 from har_cache_cli import options
 from typer.testing import CliRunner
 
+from har_cache.data.lists.rows import read_rows
+
 from .helpers.caches import random_embeddings, write_cache
 
 ROOT = Path(__file__).parents[1]
@@ -229,3 +231,18 @@ def test_the_site_shows_every_page_and_every_command(known: dict[str, set[str]])
     assert re.findall(r"^## har-cache ([\w-]+)$", text, re.MULTILINE) == list(known)
     assert "| `--source-pattern REGEX` | Regular expression" in text and "\\|" in text
     assert pages.on_page_markdown("[a](../SECURITY.md#x) [b](own-data.md)") == "[a](security.md#x) [b](own-data.md)"
+
+
+def test_lists_that_are_shown_are_read(tmp_path: Path) -> None:
+    [table] = _blocks(ROOT / "docs/own-data.md", "csv")
+    (tmp_path / "clips.csv").write_text(table)
+    rows = read_rows([str(tmp_path / "clips.csv")])
+    assert [(row.path, row.label, row.source) for row in rows] == [
+        ("2024/anna.mp4", "jump", "anna"),
+        ("2024/bob, 2.mp4", "jump", "bob"),
+        ("2025/eve.mp4", "sit", "eve"),
+    ]
+    [lines] = [block for block in _blocks(ROOT / "docs/own-data.md", "text") if block.endswith(" 0\n")]
+    (tmp_path / "train.txt").write_text(lines)
+    rows = read_rows([f"train={tmp_path / 'train.txt'}"])
+    assert [(row.path, row.label) for row in rows] == [("videos/jump/anna-1.mp4", "0"), ("videos/jump/bob-1.mp4", "0")]

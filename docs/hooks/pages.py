@@ -1,5 +1,6 @@
 """Pages of the site that are not files of docs/: every command and option, from the code, and files of the root."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def _command(name: str, command: Any) -> list[str]:
     lines = ["", f"## har-cache {name}", "", _prose(command.help or ""), "", "```text", usage, "```"]
     section: str | None = "none yet"
     for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)  # none of a hidden option
+        record = _record(parameter, context)
         if not record or "--help" in parameter.opts:
             continue
         if section != (section := getattr(parameter, "rich_help_panel", None)):
@@ -57,6 +58,16 @@ def _command(name: str, command: Any) -> list[str]:
         option, told = (text.replace("|", "\\|") for text in record)
         lines.append(f"| `{option}` | {_prose(told)} |")
     return lines
+
+
+def _record(parameter: Any, context: Any) -> tuple[str, str] | None:
+    """Name and help; None of what is hidden. Of an option's names the first, and the letter that stands for it."""
+    if parameter.param_type_name == "argument":
+        return parameter.metavar or parameter.name.upper(), parameter.help or ""
+    shown = copy.copy(parameter)
+    short = [name for name in parameter.opts if not name.startswith("--")]
+    shown.opts = [*short, *[name for name in parameter.opts if name.startswith("--")][:1]]
+    return shown.get_help_record(context)
 
 
 def _prose(text: str) -> str:
