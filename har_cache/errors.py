@@ -5,6 +5,10 @@ class HarCacheError(Exception):
     """Anything the user can act on. The command line prints it as one line and exits with 1."""
 
 
+class HarCacheWarning(UserWarning):
+    """What the user should know of a result, as that it leaks. For `warnings`; the command line prints it as a line."""
+
+
 class SettingError(HarCacheError):
     """An option has a value that makes no sense. The command line exits with 2, as for other wrong usage."""
 

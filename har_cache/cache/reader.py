@@ -204,6 +204,9 @@ class FeatureCache(Mapping[str, np.ndarray]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_shards": OrderedDict()}
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.path)!r}: {len(self)} clips, {self.frames.sum()} frames, {self.views} views)"
 

@@ -4,12 +4,18 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SettingError
 from ..settings.evaluation import CompareSettings
 from ..statistics.intervals import Interval, mean_accuracy_interval
+from ..storage.data_frames import data_frame
+from ..storage.parsing import fields_to_json_types
 from .competitors import PROBES, Competitor, clean_lists, common_lists, read_competitor, read_folds
 from .paired import ClipList, Difference, difference
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA = "har-comparison/1"
 PROBE_TITLES = {"linear_on_mean": "linear on mean", "linear_on_moments": "linear on mean and first moment"}
@@ -63,6 +69,24 @@ class Comparison:
     clean: OnClips | None
     without_linear: tuple[str, ...]
     out_of_fold: bool = False
+
+    def __repr__(self) -> str:
+        runs = ", ".join(f"{run.name} {run.top1:.1%}" for run in self.all_clips.runs)
+        return f"Comparison({runs}{'; some knew some of the clips' if self.leaks else ''})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return fields_to_json_types(self)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row a run: its accuracy, and how far and how surely it is from that of the first. Raises HarCacheError
+        without pandas.
+        """
+        runs, others = self.all_clips.runs, [None, *self.all_clips.differences]
+        table = {name: [getattr(run, name) for run in runs] for name in ("name", "path", "top1", "interval", "known")}
+        for name, column in (("difference", "difference"), ("interval", "difference_interval"), ("shown", "shown")):
+            table[column] = [getattr(other, name, None) for other in others]
+        return data_frame(table)
 
     @property
     def leaks(self) -> bool:

@@ -47,6 +47,9 @@ class Split(NamedTuple):
     val: tuple[str, ...]
     test: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"Split(train: {len(self.train)} clips, val: {len(self.val)}, test: {len(self.test)})"
+
 
 class SplitList(NamedTuple):
     """One list: of a class, or of all where that is empty."""

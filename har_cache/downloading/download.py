@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..data.hmdb51 import OFFICIAL, Archive, Release
@@ -17,6 +18,7 @@ from ..progress import Progress
 from ..settings.tools import DownloadSettings
 from ..storage.files import file_sha256, make_directory, remove_file, scratch, write_file
 from ..storage.locks import locked
+from ..storage.parsing import fields_to_json_types
 from .fetch import RemoteFile, RetryPolicy, fetch
 from .inventory import Inventory
 from .unpack import HOW_TO_GET_ONE, BadArchiveError, Extractor, Limits, find_extractors, incoming, unpack
@@ -46,6 +48,14 @@ class DownloadReport:
     arrived: int = 0
     missing: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        there = f"{self.classes} classes, {self.clips} clips, {self.lists} split lists"
+        return f"DownloadReport({there}; {len(self.missing)} clips missing)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return fields_to_json_types(self)
 
 
 def download(settings: DownloadSettings, progress: Progress = Progress(), means: Means | None = None) -> DownloadReport:

@@ -4,14 +4,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FileError, RunError
 from ..model.config import OutOfFold
 from ..statistics.intervals import Interval
 from ..storage.files import file_sha256, read_sealed_json, seal, sha256, write_file
 from ..storage.parsing import parse
-from .tables import TABLES, ClipPrediction, read_predictions
+from .tables import TABLES, ClipPrediction, prediction_table, read_predictions
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA, SCHEMA_1 = "har-evaluation/2", "har-evaluation/1"  # the first one had no seal
 METRICS = "metrics.json"
@@ -186,6 +189,28 @@ class Evaluation:
     metrics: Metrics
     predictions: Sequence[ClipPrediction]
     failures: Mapping[str, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Evaluation({str(self.folder)!r}: {in_short(self.metrics)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as JSON types."""
+        return self.metrics.to_dict()
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row a clip: what it shows, what it was taken for, and what the model knew of it. Raises HarCacheError
+        without pandas.
+        """
+        return prediction_table(self.predictions)
+
+
+def in_short(metrics: Metrics) -> str:
+    """Accuracy in a few words; where the model knew clips, that on the clean ones first."""
+    clean = metrics.leakage.clean
+    if not metrics.leakage.leaks:
+        return f"top-1 {metrics.top1:.1%} of {metrics.clips:,} clips, split {metrics.split}"
+    of_clean = "no clean clip" if clean.top1 is None else f"top-1 {clean.top1:.1%} of {clean.clips:,} clean clips"
+    return f"{of_clean}; leaks: the others of {metrics.clips:,} are known; split {metrics.split}"
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -7,11 +7,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data.keys import film_of, source_of
 from ..errors import FileError
+from ..storage.data_frames import data_frame
 from ..storage.files import read_csv, to_csv
+
+if TYPE_CHECKING:
+    import pandas
 
 TABLES = PREDICTIONS, LINEAR, PER_CLASS, PROBABILITIES = (
     "predictions.csv",
@@ -66,6 +70,15 @@ class ClipPrediction:
         probability = "" if self.probability is None else f"{self.probability:.6f}"
         values = {**vars(self), "probability": probability, "frames": "" if self.frames is None else self.frames}
         return tuple(values[name] for name in PREDICTIONS_HEADER)
+
+
+def prediction_table(predictions: Iterable[ClipPrediction]) -> "pandas.DataFrame":
+    """A row a clip, as in predictions.csv, with its film, and whether it is right. Raises HarCacheError where pandas is
+    not installed.
+    """
+    rows = list(predictions)
+    names = (*PREDICTIONS_HEADER, "film", "correct")
+    return data_frame({name: [getattr(row, name) for row in rows] for name in names})
 
 
 def join_names(names: Iterable[str]) -> str:

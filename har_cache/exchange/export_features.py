@@ -5,6 +5,7 @@ was interrupted.
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..cache.manifest import MANIFEST
 from ..cache.reader import FeatureCache
@@ -22,6 +23,7 @@ from ..storage.files import (
     write_file,
 )
 from ..storage.locks import alone
+from ..storage.parsing import fields_to_json_types
 from .clips import clips_of
 from .formats import FeatureFormat
 
@@ -37,6 +39,13 @@ class FeatureExport:
     format: str
     clips: int
     written: int
+
+    def __repr__(self) -> str:
+        return f"FeatureExport({str(self.to)!r}: {self.clips} clips as {self.format}, {self.written} of them new)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return fields_to_json_types(self)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from .. import system
 from ..cache.data_set import describe
@@ -20,6 +21,7 @@ from ..data.keys import class_of
 from ..errors import CacheError
 from ..progress import Progress
 from ..storage.files import sha256
+from ..storage.parsing import to_json_types
 from .shard_tasks import OnClip, ShardResult, ShardTask
 
 _REPLACED = "mended: its frames are in a later shard"
@@ -39,6 +41,19 @@ class ExtractReport:
     failures: dict[str, str] = field(default_factory=dict)
     busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     manifest: Manifest = field(init=False)
+    cache: Path = field(init=False)
+
+    def __repr__(self) -> str:
+        done = f"{self.clips} clips, {self.frames} frames in {self.seconds:.1f} s"
+        return f"ExtractReport({str(self.cache)!r}: {done}; {len(self.failures)} failed)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types: `clips`, `frames`, `seconds` and `busy_s` of this run, the rest of the whole cache."""
+        failures = [{"key": key, "reason": reason} for key, reason in self.failures.items()]
+        of_run = {name: getattr(self, name) for name in ("clips", "frames", "seconds", "busy_s")}
+        counts = to_json_types(self.manifest.counts)
+        whole = {"fingerprint": self.manifest.fingerprint, "counts": counts, "failures": failures}
+        return {"cache": str(self.cache), **whole, **to_json_types(of_run)}
 
     def rate(self, seconds: float) -> str:
         """Throughput so far, and the number of clips that failed."""
@@ -76,6 +91,7 @@ class CacheUpdate(ABC):
         self._shard_clips, self._retry_failed, self._overwrite = shard_clips, retry_failed, overwrite
         self._store = Store(cache)
         self._report = ExtractReport()
+        self._report.cache = cache
         self._started = 0.0
         self._plan: Plan
         self._records: list[ShardRecord | None] = []  # of the plan's shards; None: to be made

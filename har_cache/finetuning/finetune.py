@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from ..model.run import Run, fold_path
 from ..model.writer import begin, writing
 from ..progress import Progress
 from ..settings.training import FinetuneSettings, TuneSettings
+from ..storage.parsing import to_json_types
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.checkpoints import finish
@@ -52,6 +54,14 @@ class Finetuned:
     run: Run
     throughput: Throughput | None
     failures: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Finetuned({self.run!r}; {len(self.failures)} clips left out)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        failures = [{"key": key, "reason": reason} for key, reason in self.failures.items()]
+        return {"run": self.run.to_dict(), "throughput": to_json_types(self.throughput), "failures": failures}
 
 
 def finetune(settings: FinetuneSettings, progress: Progress = Progress()) -> Finetuned:

@@ -1,10 +1,12 @@
 """A run directory, read: what it is called, which clips trained, and the weights that came of it."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
@@ -13,10 +15,14 @@ from torch import Tensor
 
 from ..data.keys import sources_of
 from ..errors import FileError, RunError
+from ..storage.data_frames import data_frame
 from ..storage.files import file_sha256, read_csv, read_file, sha256
 from .config import CONFIG, HEAD, RunConfig, read_config
 from .ensemble import HeadEnsemble
 from .head import Head
+
+if TYPE_CHECKING:
+    import pandas
 
 CLIPS, METRICS, CURVES = "clips.csv", "metrics.csv", "curves.png"
 BEST, LAST, MODEL = "best.ckpt", "last.ckpt", "model.safetensors"
@@ -32,10 +38,10 @@ _GROUP = re.compile(r"(split|seed)([0-9]+)")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. `clips` says which subset each clip that it used was in, by key: `train`, `val`, or, of several
-    heads, the fold in which it validates, as `fold_subset` names it, while it trains the others. One that trained and
-    validated, which is so with `--validate-on` alone, counts as `train`. `given_sources`: of each clip, by key, where
-    names do not tell them.
+    """A finished run; it stands for its directory where a path is asked for. `clips` says which subset each clip that
+    it used was in, by key: `train`, `val`, or, of several heads, the fold in which it validates, as `fold_subset` names
+    it, while it trains the others. One that trained and validated, which is so with `--validate-on` alone, counts as
+    `train`. `given_sources`: of each clip, by key, where names do not tell them.
     """
 
     path: Path
@@ -44,8 +50,12 @@ class Run:
     given_sources: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path) -> "Run":
-        """The finished run in this directory. Raises HarCacheError if it is none, unfinished or damaged."""
+    def open(cls, path: str | os.PathLike[str]) -> "Run":
+        """The finished run in this directory. Raises HarCacheError if it is none, unfinished or damaged.
+
+        run = har_cache.Run.open("runs/gru")
+        """
+        path = Path(path)
         config = read_config(path)
         if config is None:
             kind = "is no run" if path.is_dir() else "no such directory"
@@ -54,6 +64,28 @@ class Run:
             raise RunError(f"{path}: training is not finished; go on with `har-cache train-head --resume`")
         rows = _clip_rows(path, config)
         return cls(path, config, _subsets(rows), _given_sources(rows))
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        config = self.config
+        if config.out_of_fold:
+            outcome = f"mean of {config.heads} heads, out of fold {config.out_of_fold.accuracy:.1%}"
+        else:
+            outcome = f"best epoch {config.best.epoch} of {config.training.epochs}" if config.best else "unfinished"
+            outcome += f", validation accuracy {config.best.val_accuracy:.1%}" if config.best else ""
+        return f"Run({str(self.path)!r}: {config.stage}, split {config.split}; {outcome})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The path and the content of config.json, as JSON types."""
+        return {"path": str(self.path), **self.config.to_dict()}
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row an epoch, as in metrics.csv. Raises HarCacheError without pandas, or where that cannot be read."""
+        header, *rows = read_csv(self.path / METRICS)
+        columns = list(zip(*rows, strict=True))
+        return data_frame({name: [float(value) for value in columns[i]] for i, name in enumerate(header)})
 
     @cached_property
     def sources(self) -> dict[str, str]:

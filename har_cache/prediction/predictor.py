@@ -1,5 +1,6 @@
 """A run's network, ready for any video that decodes, from the run's directory alone."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,8 +77,8 @@ class Predictor:
     Raises HarCacheError where the run cannot be used.
     """
 
-    def __init__(self, run: Run, device: str = "cpu") -> None:
-        self.run = run
+    def __init__(self, run: Run | str | os.PathLike[str], device: str = "cpu") -> None:
+        self.run = run = run if isinstance(run, Run) else Run.open(run)
         network = load_network(run)
         self._transform = transform_of(run.config.recipe)
         self._encoder = pack(network.encoder, run.config.recipe.model, self._transform)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,8 +11,8 @@ from ..data.keys import FILES
 from ..data.leakage import groups, in_other_class
 from ..errors import DataError, HarCacheError
 from ..evaluation.metrics import ScoredClips, write_scored
-from ..evaluation.results import METRICS, SCORED, Metrics
-from ..evaluation.tables import CONFUSION, TABLES, ClipPrediction
+from ..evaluation.results import METRICS, SCORED, Metrics, in_short
+from ..evaluation.tables import CONFUSION, TABLES, ClipPrediction, prediction_table
 from ..model.run import REPORT, VALIDATES
 from ..pages.report import report_scored
 from ..progress import Progress
@@ -19,6 +20,9 @@ from ..settings.evaluation import ScoreSettings
 from ..storage.files import foreign_names, make_directory
 from .data_set import DataSet, label_of, read_data_set
 from .predictions import Predictions, read_predictions, read_trained
+
+if TYPE_CHECKING:
+    import pandas
 
 _NAMED = 3  # clips in an error
 
@@ -30,6 +34,19 @@ class Score:
     metrics: Metrics
     predictions: Sequence[ClipPrediction]
     page: Path | None
+
+    def __repr__(self) -> str:
+        return f"Score({in_short(self.metrics)})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, as JSON types."""
+        return self.metrics.to_dict()
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row a clip: what it shows, what it was taken for, and what the model knew of it. Raises HarCacheError
+        without pandas.
+        """
+        return prediction_table(self.predictions)
 
 
 def score(settings: ScoreSettings, progress: Progress = Progress()) -> Score:

@@ -61,10 +61,17 @@ def to_json_types(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
     if dataclasses.is_dataclass(value):
-        return {f.name.rstrip("_"): to_json_types(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return fields_to_json_types(value)
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
         return {key: to_json_types(item) for key, item in value.items()}
     return [to_json_types(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def fields_to_json_types(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass by their names in JSON."""
+    return {f.name.rstrip("_"): to_json_types(getattr(value, f.name)) for f in dataclasses.fields(value)}
 
 
 def _dataclass(kind: Any, content: Any, names: Collection[str] = ()) -> Any:
