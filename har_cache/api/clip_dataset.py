@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from ..cache.reader import FeatureCache
@@ -87,10 +86,12 @@ class ClipDataset(Dataset[tuple[Tensor, int]]):
 
             logits = head(embeddings, mask)
         """
-        embeddings, labels = zip(*clips, strict=True)
-        lengths = torch.tensor([len(frames) for frames in embeddings])
-        batch = pad_sequence(list(embeddings), batch_first=True).float()
-        return batch, torch.arange(batch.shape[1]) < lengths.unsqueeze(1), torch.tensor(labels)
+        lengths = torch.tensor([len(embeddings) for embeddings, _ in clips])
+        batch = torch.zeros(len(clips), int(lengths.max()), clips[0][0].shape[1])
+        for place, (embeddings, _) in zip(batch, clips, strict=True):
+            place[: len(embeddings)] = embeddings
+        mask = torch.arange(batch.shape[1]) < lengths.unsqueeze(1)
+        return batch, mask, torch.tensor([label for _, label in clips])
 
 
 class _Rows:

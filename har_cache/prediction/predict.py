@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data.layouts import find_layout
 from ..devices import resolve_device
@@ -12,6 +12,7 @@ from ..errors import ClipError, HarCacheError, SettingError
 from ..model.run import Run
 from ..progress import Progress
 from ..settings.evaluation import PredictSettings
+from ..storage.data_frames import data_frame
 from ..storage.files import write_file
 from ..system import default_workers
 from ..workers.pool import WorkerPool
@@ -19,6 +20,9 @@ from ..workers.tasks import embed, embed_with_thumbnails
 from .film import FilmKind, choose_pictures, kind_of, write_film
 from .predictor import Prediction, Predictor
 from .table import to_table
+
+if TYPE_CHECKING:
+    import pandas
 
 _THUMBNAILS = 1000  # of a video, for a film to choose from
 _URL = re.compile("[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
@@ -35,6 +39,23 @@ class PredictReport:
     predictions: list[Prediction]
     failures: dict[Path, str]
     film_bytes: int | None = None
+
+    def __repr__(self) -> str:
+        return f"PredictReport({self.predictions}; {len(self.failures)} failed)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        failures = [{"video": str(video), "reason": reason} for video, reason in self.failures.items()]
+        return {"run": str(self.run.path), "predictions": [p.to_dict() for p in self.predictions], "failures": failures}
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row a video: the likeliest class and its probability, and what is known of it. Raises HarCacheError without
+        pandas.
+        """
+        names = ("video", "true", "correct", "known", "frames", "fps")
+        table: dict[str, Any] = {name: [getattr(p, name) for p in self.predictions] for name in names}
+        table["predicted"], table["probability"] = zip(*(p.top(1)[0] for p in self.predictions), strict=True)
+        return data_frame(table)
 
 
 def predict(settings: PredictSettings, progress: Progress = Progress()) -> PredictReport:

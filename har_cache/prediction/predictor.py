@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,16 @@ class Prediction:
     def frames(self) -> int:
         """Number of frames that are embedded."""
         return self.embeddings.shape[1]
+
+    def __repr__(self) -> str:
+        [(name, probability)] = self.top(1)
+        return f"Prediction({str(self.video)!r}: {name} {probability:.1%})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types: what is known of the video, and the probability of each class, the likeliest first."""
+        known = {name: getattr(self, name) for name in ("frames", "fps", "true", "correct", "known")}
+        top = [{"class": name, "probability": probability} for name, probability in self.top(len(self.classes))]
+        return {"video": str(self.video), **known, "top": top}
 
     @property
     def correct(self) -> bool | None:
