@@ -20,7 +20,7 @@ from .helpers.caches import random_embeddings, write_cache
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/*.md"))]
-OWN_TESTS = {"own-head.md"}  # their Python runs in the tests of the API
+OWN_TESTS = {"own-head.md", "python.md"}  # their Python runs in the tests of the API
 # Options of other programs than har-cache that the pages name.
 OF_OTHERS = {"--long", "--page", "--random-order", "--extra-index-url", "--no-deps", "--torch-backend"}
 named = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

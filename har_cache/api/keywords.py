@@ -82,7 +82,7 @@ def _names(field: _Field) -> list[str]:
     known: Option = field.metadata["option"]
     of_flag = field.name if known.argument else flag(field).removeprefix("--").replace("-", "_")
     names = [of_flag, field.name] if not keyword.iskeyword(of_flag) else [field.name]
-    aliases = [alias.replace("-", "_") for alias in getattr(known, "aliases", ())]
+    aliases = [alias.replace("-", "_") for alias in known.aliases]
     return list(dict.fromkeys([*names, *aliases]))
 
 

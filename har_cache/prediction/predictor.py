@@ -58,10 +58,14 @@ class Prediction:
         return f"Prediction({str(self.video)!r}: {name} {probability:.1%})"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types: what is known of the video, and the probability of each class, the likeliest first."""
+        """As JSON types: what is known of the video, the probability of each class, the likeliest first, and windows."""
         known = {name: getattr(self, name) for name in ("frames", "fps", "true", "correct", "known")}
-        top = [{"class": name, "probability": probability} for name, probability in self.top(len(self.classes))]
-        return {"video": str(self.video), **known, "top": top}
+        every = len(self.classes)
+        windows = [
+            {**{name: getattr(w, name) for name in ("begin", "end", "frames")}, "top": _named(self.top_of(w, every))}
+            for w in self.windows
+        ]
+        return {"video": str(self.video), **known, "top": _named(self.top(every)), "windows": windows}
 
     @property
     def correct(self) -> bool | None:
@@ -80,6 +84,10 @@ class Prediction:
 def _likeliest(classes: Sequence[str], probabilities: np.ndarray, count: int) -> list[tuple[str, float]]:
     order = np.argsort(-probabilities, kind="stable")[:count]
     return [(classes[i], float(probabilities[i])) for i in order]
+
+
+def _named(likeliest: list[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"class": name, "probability": probability} for name, probability in likeliest]
 
 
 class Predictor:
