@@ -58,7 +58,7 @@ class Prediction:
         return f"Prediction({str(self.video)!r}: {name} {probability:.1%})"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON types: what is known of the video, the probability of each class, the likeliest first, and windows."""
+        """As JSON types: what is known of the video, the probability of each class, likeliest first, and windows."""
         known = {name: getattr(self, name) for name in ("frames", "fps", "true", "correct", "known")}
         every = len(self.classes)
         windows = [

@@ -15,10 +15,11 @@ import pytest
 import torch
 
 import har_cache
-from har_cache.api import figures, runs
+from har_cache.api.figures import Evaluations
+from har_cache.evaluation.results import read_evaluation
 
 DOCS = Path(__file__).parents[2] / "docs"
-CALLED_ELSEWHERE = {"download", "finetune", "import_features", "sample"}  # their examples take a network, or long
+TAKE_LONG = {"download", "finetune", "import_features", "predict", "sample"}  # or a network
 
 
 @pytest.fixture(autouse=True)
@@ -78,40 +79,67 @@ def test_every_public_name_has_an_example_in_its_docstring_or_none_to_give() -> 
     assert without == {"FeatureCache", "HarCacheError", "HarCacheWarning", "Head", "Predictor", "Run", "__version__"}
 
 
-def test_examples_of_docstrings_run(place: Path) -> None:
+def test_examples_of_docstrings_run_and_results_print_as_one_line_and_are_json(place: Path) -> None:
     names: dict[str, Any] = {"har_cache": har_cache, "torch": torch}
+    found = {}
     for name in ("train_head", "evaluate"):
         run(example(getattr(har_cache, name)), names)
+        found[name] = names[{"train_head": "run", "evaluate": "found"}[name]]
     for copy in ("a", "b"):
         shutil.copytree("data/runs/sample", f"data/runs/{copy}")
     shutil.copy("data/runs/sample/evaluate/split1/predictions.csv", "predictions.csv")
     shutil.copy("data/runs/sample/clips.csv", "trained.csv")
-    for clip, video in zip(sorted(place.glob("data/sample/videos/*/*.avi")), ("a.mp4", "b.mp4"), strict=False):
-        shutil.copy(clip, video)
-    for name in sorted(set(har_cache.__all__) - CALLED_ELSEWHERE - {"train_head", "evaluate"}):
+    for name in sorted(set(har_cache.__all__) - TAKE_LONG - {"train_head", "evaluate"}):
         run(example(getattr(har_cache, name)), names)
-    assert names["page"].is_file() and len(names["report"].predictions) == 2
+    assert names["page"].is_file() and names["report"].clips == 0  # it was there
+
+    evaluations, trained = found["evaluate"], found["train_head"]
+    both = Evaluations((*evaluations, read_evaluation(place / "data/runs/a/evaluate/split1")))
+    comparison = har_cache.compare(["data/runs/a", "data/runs/b"])
+    score, extracted = names["found"], names["report"]
+    for result in (trained, evaluations, evaluations[0], both, comparison, score, extracted):
+        assert "\n" not in repr(result) and len(repr(result)) < 300
+        assert result.to_dict().keys() == json.loads(json.dumps(result.to_dict())).keys()
+    tables = (trained, evaluations, both, score, comparison)
+    assert [len(table.to_pandas()) for table in tables] == [30, 4, 8, 4, 2]
+    assert evaluations.metrics.clips == 4
+    with pytest.raises(har_cache.HarCacheError, match="2 runs were evaluated"):
+        both.metrics  # noqa: B018
 
 
-@pytest.mark.parametrize("name", sorted(CALLED_ELSEWHERE))
+@pytest.mark.parametrize("name", sorted(TAKE_LONG))
 def test_examples_that_take_long_have_good_options(name: str, monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     asked: list[Any] = []
     homes = {
         "download": "downloading.download.download",
         "finetune": "finetuning.finetune.finetune",
         "import_features": "exchange.import_features.import_features",
+        "predict": "prediction.predict.predict",
         "sample": "sample_data.draw.draw",
     }
 
     def stage(settings: Any, progress: Any) -> Any:
         settings.check()
         asked.append(settings)
-        return Mock()
+        return Mock(predictions=[])
 
     monkeypatch.setattr(f"har_cache.{homes[name]}", stage)
     run(example(getattr(har_cache, name)), {"har_cache": har_cache})
     assert len(asked) == 1
 
 
-def test_functions_are_in_modules_of_what_they_are_about() -> None:
-    assert har_cache.evaluate is figures.evaluate and har_cache.train_head is runs.train_head
+def test_features_go_out_and_come_in(place: Path) -> None:
+    made = har_cache.export_features("data/caches/sample", "features", "npy", progress=False)
+    assert repr(made) == "FeatureExport('features': 16 clips as npy, 16 of them new)"
+    taken = har_cache.import_features("features", "features/clips.csv", "imported", progress=False)
+    assert taken.to_dict()["counts"]["clips"] == made.to_dict()["clips"] == 16
+    assert repr(taken).startswith("ExtractReport('imported': 16 clips, ")
+
+
+def test_several_seeds_give_a_list_of_runs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("har_cache.training.train_head.train_head", lambda given, _: asked.append(given) or ["a", "b"])
+    assert har_cache.train_head("cache", "run") == "a"
+    assert har_cache.train_head("cache", "run", seeds=range(2)) == ["a", "b"]
+    assert har_cache.train_head("cache", "run", split="all") == ["a", "b"]
+    assert [(given.split, given.seeds) for given in asked] == [("1", None), ("1", "0,1"), ("all", None)]
