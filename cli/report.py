@@ -5,18 +5,29 @@ from typing import Annotated
 
 import typer
 
+from har_cache.errors import SettingError
 from har_cache.texts import printable
 
 from .console import Bar, echo
 
+Runs = Annotated[
+    list[Path], typer.Argument(help="Run directories, evaluated; several: one page of all.", metavar="RUN...")
+]
+Data = Annotated[Path | None, typer.Option(help="Its data set, to show the clips that it is most wrong about.")]
+Out = Annotated[Path | None, typer.Option(help="Page of several runs; default: comparison.html beside them.")]
 
-def report(
-    run: Annotated[Path, typer.Argument(help="Run directory, evaluated.")],
-    data: Annotated[
-        Path | None, typer.Option(help="The data set, to show the clips that the model is most wrong about.")
-    ] = None,
-) -> None:
-    """Write RUN/report.html: one page that needs nothing else."""
+
+def report(runs: Runs, data: Data = None, out: Out = None) -> None:
+    """Write a page of figures that needs nothing else: RUN/report.html, or one page of several runs."""
+    from har_cache.pages.comparison import report_runs
     from har_cache.pages.report import report as write
 
-    echo(printable(str(write(run, data, Bar()))))
+    if len(runs) > 1:
+        if data:
+            raise SettingError("--data goes with one RUN: the page of several shows no clips")
+        page = report_runs(runs, out)
+    else:
+        if out:
+            raise SettingError("--out goes with several RUN...: the page of one is RUN/report.html")
+        page = write(runs[0], data, Bar())
+    echo(printable(str(page)))

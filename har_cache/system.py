@@ -63,6 +63,11 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(_cpuinfo("flags").split())
 
 
+def cpu_name() -> str:
+    """What the processor is called."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
 def _cpuinfo(name: str) -> str:
     """Facts that Linux tells of the first core; empty where it does not."""
     lines = _read(Path("/proc/cpuinfo")).splitlines()
@@ -118,7 +123,7 @@ def describe() -> dict[str, Any]:
     import torch
 
     return {
-        "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "cpu": cpu_name(),
         "cores": cores(),
         "cpu_quota": cpu_quota(),
         "memory_gib": round(memory_bytes() / 2**30, 1),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.index import NONE, ClipIndex, read_index
+from ..data.index import NONE, ClipIndex, DataSetName, data_set_name, read_index
 from ..data.keys import FILES, source_of
 from ..data.lists.rows import list_path
 from ..errors import CacheError
@@ -57,6 +57,7 @@ class Described:
     sources: Mapping[str, str]
     paths: Mapping[str, str]
     sources_from: str
+    data_set: DataSetName
 
 
 def describe(index: ClipIndex, keys: Iterable[str], cache: Path) -> Described:
@@ -73,6 +74,7 @@ def describe(index: ClipIndex, keys: Iterable[str], cache: Path) -> Described:
         {key: source for key, source in {**_of(sources, gone), **known}.items() if source != source_of(key)},
         {**_of(paths, gone), **index.places},
         index.sources_from,
+        data_set_name(index.root),
     )
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..data.index import DataSetName
 from ..data.keys import NAMES, SOURCES_FROM
 from ..data.splits import SUBSETS
 from ..devices import SEVERAL
@@ -122,7 +123,7 @@ class Manifest:
 
     `sources`: of those clips whose name does not tell it; `paths`: where the files of those clips are that are not at
     `<class>/<file name>` in the folder of class folders, relative to the data set; both by key. `sources_from`: what
-    tells sources, one of SOURCES_FROM.
+    tells sources, one of SOURCES_FROM. `data_set`: None in a cache of before that was kept, or of no folder of clips.
     """
 
     fingerprint: str
@@ -138,6 +139,7 @@ class Manifest:
     sources: Mapping[str, str] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     sources_from: str = NAMES
+    data_set: DataSetName | None = None
 
 
 def shard_file(index: int) -> str:

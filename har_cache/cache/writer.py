@@ -10,6 +10,7 @@ from types import MappingProxyType, TracebackType
 
 import numpy as np
 
+from ..data.index import DataSetName
 from ..data.keys import NAMES
 from ..errors import CacheError, FileError
 from ..storage.files import (
@@ -130,8 +131,9 @@ class Store:
         sources: Mapping[str, str] = MappingProxyType({}),
         paths: Mapping[str, str] = MappingProxyType({}),
         sources_from: str = NAMES,
+        data_set: DataSetName | None = None,
     ) -> Manifest:
-        """Write failures.csv and, last, the manifest; `sources`, `paths` and `sources_from` as it has them."""
+        """Write failures.csv and, last, the manifest; from `sources` on as it has them."""
         failures = standing_failures(records)
         write_file(self.root / FAILURES, to_csv(("key", "reason"), failures.items()))
         clips, frames = sum(len(record.clips) for record in records), sum(record.frames for record in records)
@@ -149,6 +151,7 @@ class Store:
             sources=sources,
             paths=paths,
             sources_from=sources_from,
+            data_set=data_set,
         )
         write_file(self.root / MANIFEST, seal(to_json_types(manifest)))
         return manifest

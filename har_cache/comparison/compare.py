@@ -101,7 +101,7 @@ def compare(settings: CompareSettings) -> Comparison:
     compared on: other classes, other test lists, no clip in common.
     """
     settings.check()
-    names = _names(settings.runs)
+    names = short_names(settings.runs)
     competitors = [
         read_folds(path, name) if settings.out_of_fold else read_competitor(path, name, settings.split)
         for path, name in zip(settings.runs, names, strict=True)
@@ -154,7 +154,7 @@ def _figures(competitor: Competitor, lists: Sequence[ClipList]) -> RunFigures:
     )
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def short_names(paths: Sequence[Path]) -> list[str]:
     """Names of directories, or, where two are alike, paths as they were given. Raises SettingError for one twice."""
     resolved = [path.resolve() for path in paths]
     if twice := next((path for i, path in enumerate(paths) if resolved[i] in resolved[:i]), None):

@@ -10,14 +10,25 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import DataError, SettingError
+from ..errors import DataError, FileError, SettingError
+from ..storage.files import read_json
 from .keys import NAMES, class_of
-from .layouts import Layout, find_layout
+from .layouts import VIDEO_FOLDERS, Layout, find_layout
 from .lists.listed import read_listed
 from .sources import tell_sources
 from .splits import TEST, UNUSED, Subsets, by_clip, draw_splits, find_lists, fold_splits, read_lists
 
 LISTS, DRAWN, NONE = "lists", "drawn", "none"  # where splits are from
+SAMPLE_RECORD = "sample.json"  # says of a folder that its videos are drawn, and how
+_SAMPLE_FIELDS = frozenset({"format", "classes", "clips", "seed"})
+
+
+@dataclass(frozen=True)
+class DataSetName:
+    """What a data set is called, and whether its videos are those that `har-cache sample` draws."""
+
+    name: str
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,21 @@ def read_index(
         sources_from=sources.from_,
         untold=sources.untold,
     )
+
+
+def data_set_name(root: Path) -> DataSetName:
+    """Of the data set whose clips are at `root`, or in a folder of videos in it: the folder's name."""
+    folder = root.absolute()
+    folder = folder.parent if folder.name in VIDEO_FOLDERS else folder
+    return DataSetName(folder.name, _is_drawn(folder / SAMPLE_RECORD))
+
+
+def _is_drawn(record: Path) -> bool:
+    """Whether this is the record of a drawn sample; others may have a file of its name."""
+    try:
+        return record.is_file() and read_json(record).keys() >= _SAMPLE_FIELDS
+    except FileError:
+        return False
 
 
 def _splits(

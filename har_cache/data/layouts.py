@@ -12,7 +12,7 @@ from .splits import SUBSET_WORDS, UCF101_LIST_FOLDER, Subsets
 
 UNLABELLED = "unlabelled"  # the class of clips whose class is not told
 
-_ROOTS = ("videos", "Videos", VIDEO_FOLDER, "UCF-101")
+VIDEO_FOLDERS = ("videos", "Videos", VIDEO_FOLDER, "UCF-101")
 _NO_CLASSES = frozenset({"splits", LIST_FOLDER, UCF101_LIST_FOLDER, "lost+found"})
 _SHOWN = 3
 
@@ -44,7 +44,7 @@ def find_layout(data: Path) -> Layout:
         if printable(data.name) != data.name:
             raise DataError(f"{printable(str(data))}: its name is not UTF-8; rename it")
         return Layout(data.parent, {f"{UNLABELLED}/{data.name}": data.name}, labelled=False)
-    roots = [*inside(data, *_ROOTS), data]
+    roots = [*inside(data, *VIDEO_FOLDERS), data]
     for find in (_class_folders, _subset_folders, _flat_folder):
         for root in roots:
             if found := find(root):
@@ -54,7 +54,7 @@ def find_layout(data: Path) -> Layout:
 
 def class_folders(data: Path) -> Layout:
     """Class folders, wherever they are in a folder. Raises DataError where there are none."""
-    roots = [*inside(data, *_ROOTS), data]
+    roots = [*inside(data, *VIDEO_FOLDERS), data]
     if found := next(filter(None, map(_class_folders, roots)), None):
         return found
     raise _no_layout(data, roots)
@@ -81,7 +81,7 @@ def _class_folders(root: Path) -> Layout | None:
         for entry in scan(root / class_name):
             (found if is_clip(entry) else ignored).append(f"{class_name}/{printable(entry.name)}")
     classes = {class_of(key) for key in found}
-    if classes.issubset(_ROOTS) or _are_subsets(root, classes):
+    if classes.issubset(VIDEO_FOLDERS) or _are_subsets(root, classes):
         return None
     return Layout(root, {key: key for key in sorted(found)}, tuple(sorted(ignored)), by_key=True)
 

@@ -1,6 +1,7 @@
 """A trained run on a test list: honest figures, in RUN/evaluate/split<k>/."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -12,11 +13,12 @@ import numpy as np
 from ..cache.reader import FeatureCache
 from ..data.keys import FILES
 from ..data.leakage import groups, in_other_class
-from ..devices import resolve_device
+from ..devices import device_versions, resolve_device
 from ..encoder.architectures.packing import transform_of
 from ..errors import HarCacheError
 from ..finetuning.raw_batches import RawClips
 from ..finetuning.raw_inference import raw_probabilities
+from ..history import add_event, evaluated_on
 from ..model.config import FINETUNED, Start
 from ..model.load import (
     is_encoder_of,
@@ -33,16 +35,17 @@ from ..model.writer import writing
 from ..progress import Progress
 from ..settings.evaluation import EvaluateSettings
 from ..statistics.intervals import difference_interval, mcnemar
-from ..storage.files import make_directory, remove_file, to_csv, write_file
+from ..storage.files import make_directory, remove_file, write_file
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.inference import probabilities
 from ..workers.prefetch import FramePrefetcher
 from .averages import summarise
+from .extra_tables import linear_table, probabilities_table
 from .linear_probe import ProbeOutcome, linear_probe, moments
 from .metrics import Answers, ScoredClips, write_scored
-from .results import Evaluation, Metrics, NotCompared, StartComparison
-from .tables import LINEAR, LINEAR_HEADER, PROBABILITIES, probability_column
+from .results import DataSetSize, Evaluation, Metrics, NotCompared, StartComparison
+from .tables import LINEAR, PROBABILITIES
 
 
 def evaluate(settings: EvaluateSettings, progress: Progress = Progress()) -> list[Evaluation]:
@@ -91,6 +94,7 @@ class _TestLists:
 
     def evaluate(self, run: Run) -> Evaluation:
         """Score a run on those clips of the list that the cache holds, and write the files."""
+        began = time.monotonic()
         cache, split = self.cache, self.settings.split or run.config.split
         test, labels = listed_clips(run, cache, split)
         failed: dict[str, str] = {}
@@ -115,12 +119,15 @@ class _TestLists:
         linear = self._linear_probes(run, labels, test)
         metrics = self._metrics(run, split, scored, failed, linear)
         folder = run.path / EVALUATIONS / f"split{split}"
-        more = {LINEAR: _linear_table(scored, linear)}
+        more = {LINEAR: linear_table(scored, linear)}
         if self.settings.probabilities:
-            more[PROBABILITIES] = _probabilities_table(scored, found)
+            more[PROBABILITIES] = probabilities_table(scored, found)
         else:
             remove_file(folder / PROBABILITIES)
-        return replace(write_scored(folder, metrics, scored, more), failures=failed)
+        written = write_scored(folder, metrics, scored, more)
+        gpu = device_versions(str(self.sequences.device)).get("gpu")
+        add_event(run.path, evaluated_on(split), time.monotonic() - began, gpu)
+        return replace(written, failures=failed)
 
     def _metrics(
         self,
@@ -159,6 +166,7 @@ class _TestLists:
             validated_on=run.config.validate_on,
             val_set_apart=run.config.val_set_apart,
             sources_from=FILES if self.cache.manifest.sources_from == FILES else None,
+            data_set=DataSetSize.of(self.cache.manifest.data_set, len(self.cache.clip_keys), len(self.cache.classes)),
         )
 
     def _score_frames(
@@ -235,18 +243,6 @@ def _correct_before(start: Start, keys: Sequence[str], sequences: Sequences, cac
     clips = np.array([place[key] for key in keys])
     found = probabilities(before.load_head(), sequences, clips, before.config.training.frames)
     return found.argmax(1) == labels_for(before, cache)[clips]
-
-
-def _linear_table(scored: ScoredClips, linear: Sequence[ProbeOutcome | None]) -> bytes:
-    by_probe = [[scored.classes[i] for i in probe.predicted] if probe else [""] * len(scored.keys) for probe in linear]
-    return to_csv(LINEAR_HEADER, zip(scored.keys, *by_probe, strict=True))
-
-
-def _probabilities_table(scored: ScoredClips, found: np.ndarray) -> bytes:
-    """All probabilities, float (clips, classes), exactly, as `har-cache score` reads them."""
-    header = ("key", "predicted", *map(probability_column, scored.classes))
-    rows = zip(scored.predictions(), found.astype(np.float64).tolist(), strict=True)
-    return to_csv(header, [(p.key, p.predicted, *map(repr, each)) for p, each in rows])
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.index import DataSetName
 from ..errors import FileError, RunError
 from ..model.config import OutOfFold
 from ..statistics.intervals import Interval
@@ -111,6 +112,23 @@ class NotCompared:
     unknown: str
 
 
+@dataclass(frozen=True)
+class DataSetSize:
+    """The data set that a test list is of: its name, how many of its clips and classes are known, and whether its
+    videos are drawn.
+    """
+
+    name: str
+    clips: int
+    classes: int
+    drawn: bool = False
+
+    @classmethod
+    def of(cls, known: DataSetName | None, clips: int, classes: int) -> "DataSetSize | None":
+        """None where no name is known."""
+        return None if known is None else cls(known.name, clips, classes, known.drawn)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
     """One model on one test list.
@@ -125,7 +143,7 @@ class Metrics:
     the mean of so many heads. `validated_on`: of which split the whole test list picked the best epoch, where no clip
     was held out for that; `val_clips` are then those of it that did not train. `val_set_apart`: true where the data set
     sets apart the clips that picked it, else None. `sources_from`: FILES where each file is taken for a source of its
-    own, else None.
+    own, else None. `data_set`: None in an evaluation of before, or where nobody knows.
 
     Of a model whose predictions alone are known the stage is SCORED, and what they do not tell is None: `trained_on`,
     `model_sha256`, `projection_fit`, `top5`, `loss`, `calibration_error`, `seed`, the linear probes; `fingerprint` is
@@ -166,6 +184,7 @@ class Metrics:
     validated_on: int | None = None
     val_set_apart: bool | None = None
     sources_from: str | None = None
+    data_set: DataSetSize | None = None
 
     @property
     def has_top5(self) -> bool:
@@ -175,7 +194,7 @@ class Metrics:
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         values = {"schema": SCHEMA, **dataclasses.asdict(self)}
-        of_some = ("stage_two", "heads", "out_of_fold", "val_set_apart", "sources_from")
+        of_some = ("stage_two", "heads", "out_of_fold", "val_set_apart", "sources_from", "data_set")
         return {name: value for name, value in values.items() if value is not None or name not in of_some}
 
 

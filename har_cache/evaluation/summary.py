@@ -10,7 +10,7 @@ from .averages import summarise
 from .results import SCORED, Accuracy, Evaluation, Metrics, NotCompared
 
 CONFOUNDED = (
-    "A mark goes with the class as well (some classes are filmed from the front, others not): what differs between its "
+    "A tag goes with the class as well (some classes are filmed from the front, others not): what differs between its "
     "values may be the classes"
 )
 GROUP_WORDS = {  # of what a model knew of a clip before
@@ -66,7 +66,7 @@ def headline(metrics: Metrics) -> str:
 
 def protocol(metrics: Metrics) -> str:
     """The protocol: training clips, and the clips that decided which weights were kept."""
-    lists = "the data set's split lists" if metrics.splits_from == "lists" else "splits drawn by source"
+    lists = f"splits: {'the lists of the data set' if metrics.splits_from == 'lists' else 'drawn by source'}"
     what = "what was kept decided" if metrics.stage == FINETUNED else "best epoch picked"
     how = "which the data set sets apart for that" if metrics.val_set_apart else "held out by source"
     picked = f"; {what} on {metrics.val_clips:,} more, {how}" if metrics.val_clips else ""

@@ -130,7 +130,15 @@ class CacheUpdate(ABC):
         data = describe(index, self._plan.keys, self._store.root)
         versions = {**system.versions(), **self._plan.machine}
         self._report.manifest = self._store.finish(
-            self._plan, done, classes, data.splits, versions, data.sources, data.paths, data.sources_from
+            self._plan,
+            done,
+            classes,
+            data.splits,
+            versions,
+            data.sources,
+            data.paths,
+            data.sources_from,
+            data.data_set,
         )
         return self._report
 

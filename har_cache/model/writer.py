@@ -13,6 +13,7 @@ from torch import nn
 from ..data.keys import sources_of
 from ..devices import Say, changed_versions, kind_of, warn
 from ..errors import RunError
+from ..history import HISTORY
 from ..storage.files import foreign_names, make_directory, remove_file, sha256, to_csv, write_file
 from ..storage.locks import alone
 from .config import CONFIG, RunConfig, read_config, write_config
@@ -34,7 +35,7 @@ from .run import (
     read_sources,
 )
 
-_ONE_FILE_EACH = (CONFIG, CLIPS, METRICS, CURVES, BEST, LAST, MODEL, ENCODER, OUT_OF_FOLD, REPORT)
+_ONE_FILE_EACH = (CONFIG, CLIPS, METRICS, CURVES, BEST, LAST, MODEL, ENCODER, OUT_OF_FOLD, REPORT, HISTORY)
 _SHARED = ("stage", "split", "fingerprint", "classes", "folds", "validate_on")  # by a resumed run and its beginning
 
 

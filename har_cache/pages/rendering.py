@@ -1,24 +1,34 @@
-"""Pages that need nothing else, from templates that stand beside the modules."""
+"""Pages that need nothing else, from templates that stand beside this module."""
 
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from ..evaluation.summary import percent
 from ..texts import printable
 
 
-def render_page(package: str, template: str, **context: Any) -> bytes:
-    """The page that a template of a package makes of what it is given, as UTF-8. All that is put in is escaped, what
-    control characters names have too.
+def render_page(template: str, **context: Any) -> bytes:
+    """The page that a template makes of what it is given, as UTF-8. All that is put in is escaped, what control
+    characters names have too.
     """
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_printable
+        loader=FunctionLoader(_source),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
     )
     environment.filters["percent"] = percent
-    return environment.from_string(files(package).joinpath(template).read_text("utf-8")).render(**context).encode()
+    return environment.get_template(template).render(**context).encode()
+
+
+def _source(name: str) -> str:
+    """A template, or the style or the script that all of them share."""
+    return files(__package__).joinpath(name).read_text("utf-8")
 
 
 def _printable(value: Any) -> Any:

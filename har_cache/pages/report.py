@@ -1,91 +1,81 @@
-"""A run, or predictions that were scored, as one self-contained HTML page: report.html."""
+"""A run, several runs, or predictions that were scored, as one self-contained HTML page."""
 
-import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from ..cache.manifest import read_manifest
-from ..data.index import read_index
-from ..data.leakage import GROUPS
-from ..errors import CacheError, ClipError, FileError, HarCacheError, RunError
+from ..data.hmdb51 import CLASS_NAMES
+from ..errors import HarCacheError
 from ..evaluation import summary
 from ..evaluation.averages import summarise
-from ..evaluation.results import METRICS, Evaluation, Metrics, read_evaluation
-from ..evaluation.tables import CONFUSION, PER_CLASS, PER_CLASS_HEADER, read_rows
-from ..model.run import CURVES, EVALUATIONS, REPORT, Run, find_runs
+from ..evaluation.results import METRICS, Evaluation, read_evaluation
+from ..model.run import EVALUATIONS, REPORT, Run, find_runs
 from ..model.writer import writing
 from ..progress import Progress
-from ..storage.files import read_file, write_file
-from ..video.decode import read_frames, spread
+from ..storage.files import write_file
+from .about import About, about_run, about_runs, about_scored
+from .copies import figures_to_copy, to_cite
+from .figures import figures, test_list, training_curves
+from .links import files_of_evaluation, files_of_run
+from .pictures.strips import find_videos
 from .rendering import render_page
-
-_MISTAKES = 12
-_PICTURES = 6  # of a clip
-_WIDTH, _HEIGHT = 160, 320  # pixels, at most
-_QUALITY = 72
 
 
 def report(run_path: Path, data: Path | None = None, progress: Progress = Progress()) -> Path:
-    """Write the page of an evaluated run, or of runs of several splits; gives its path.
+    """Write the page of an evaluated run, or of runs of several splits and seeds below a directory; gives its path.
 
-    `data`: the data set, for film strips of the surest mistakes. Raises HarCacheError where the run has not been
+    `data`: the data set, for film strips of the most confident errors. Raises HarCacheError where the run has not been
     evaluated, a file of the evaluation is missing or damaged, or `data` is no data set.
     """
     runs = [Run.open(path) for path in find_runs(run_path)]
-    videos = _videos(data, runs[0]) if data else None
-    evaluations = [_evaluations(run) for run in runs]
-    own = [found[0] for found in evaluations]
-    shown = [_run(run, found, videos, progress) for run, found in zip(runs, evaluations, strict=True)]
-    page = _page(f"run {run_path.resolve().name}", own, shown, videos)
+    videos = find_videos(data, runs[0]) if data else None
     out = run_path / REPORT
+    found = [evaluations_of(run) for run in runs]
+    models = [
+        {
+            **figures(evaluations, videos, progress),
+            "name": f"Split {run.config.split}, seed {run.config.training.seed}",
+            "run": run,
+            "curves": training_curves(run),
+            "about": about_run(run, evaluations[0].metrics, data),
+            "settings": dict(flat(run.config.to_dict())),
+            "files": [
+                *files_of_run(run.path, out),
+                *(link for evaluation in evaluations for link in files_of_evaluation(evaluation.folder, out)),
+            ],
+        }
+        for run, evaluations in zip(runs, found, strict=True)
+    ]
+    own = [each[0] for each in found]
+    about = about_runs(run_path, runs, [evaluation.metrics for evaluation in own], data)
+    page = _page(f"run {run_path.resolve().name}", own, models, about, with_videos=data is not None)
     with writing(run_path, progress.say):
         write_file(out, page)
     return out
-
-
-def _videos(data: Path, run: Run) -> Mapping[str, Path]:
-    """The clips of the data set that are on disk, by key: where the run's cache says, or else in class folders."""
-    try:
-        places = read_manifest(Path(run.config.cache)).paths
-    except CacheError:  # it has moved, say
-        places = {}
-    files = {key: data / place for key, place in places.items()}
-    return {key: path for key, path in files.items() if path.exists()} if places else read_index(data).paths
 
 
 def report_scored(evaluation: Evaluation, settings: Mapping[str, str]) -> Path:
     """Write the page of predictions that were scored into the folder of their evaluation; gives its path. `settings`:
     what is said of them. Raises HarCacheError as `report` does.
     """
-    shown = {**_figures([evaluation], None, Progress()), "training": None, "settings": settings}
     out = evaluation.folder / REPORT
-    write_file(out, _page(f"predictions {evaluation.folder.resolve().name}", [evaluation], [shown], None))
+    model = {
+        **figures([evaluation], None, Progress()),
+        "name": "Predictions",
+        "run": None,
+        "curves": (),
+        "about": about_scored(evaluation.metrics, settings),
+        "settings": settings,
+        "files": files_of_evaluation(evaluation.folder, out),
+    }
+    write_file(out, _page(f"predictions {evaluation.folder.resolve().name}", [evaluation], [model], model["about"]))
     return out
 
 
-def _page(
-    title: str, own: Sequence[Evaluation], runs: Sequence[Mapping[str, Any]], videos: Mapping[str, Path] | None
-) -> bytes:
-    """`own`: of each run that on the list of its own split."""
-    return render_page(
-        "har_cache.pages",
-        "report.html",
-        title=title,
-        summary=summary,
-        with_videos=videos is not None,
-        over_splits=summarise(own) if len(runs) > 1 else None,
-        test_lists=[_test_list(evaluation.metrics) for evaluation in own],
-        runs=runs,
-    )
-
-
-def _evaluations(run: Run) -> list[Evaluation]:
-    """All evaluations of the model that the run holds now, that on its own split first."""
+def evaluations_of(run: Run) -> list[Evaluation]:
+    """All evaluations of the model that the run holds now, that on its own split first. Raises HarCacheError where
+    there is none, or one is damaged.
+    """
     found = [read_evaluation(path.parent) for path in sorted((run.path / EVALUATIONS).glob(f"split*/{METRICS}"))]
     found = [evaluation for evaluation in found if evaluation.metrics.model_sha256 == run.model_sha256]
     if not found:
@@ -93,85 +83,49 @@ def _evaluations(run: Run) -> list[Evaluation]:
     return sorted(found, key=lambda evaluation: evaluation.metrics.split != run.config.split)
 
 
-def _run(
-    run: Run, evaluations: Sequence[Evaluation], videos: Mapping[str, Path] | None, progress: Progress
-) -> dict[str, Any]:
-    """Context of the template for a run. Raises RunError where a file of its evaluation is missing or damaged."""
-    curves = run.path / CURVES
-    training = {"path": run.path, "config": run.config, "curves": _png(curves) if curves.exists() else None}
-    return {**_figures(evaluations, videos, progress), "training": training, "settings": run.config.to_dict()}
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Settings by their names in config.json, with dots; without what stands elsewhere on the page or says nothing."""
+    left_out = {"classes", "schema", "files", "projection_fit"} if not prefix else {"schema"}
+    for key, value in values.items():
+        if key in left_out or value is None:
+            continue
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            yield from flat({str(i): item for i, item in enumerate(value)}, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _shown(value)
 
 
-def _figures(
-    evaluations: Sequence[Evaluation], videos: Mapping[str, Path] | None, progress: Progress
-) -> dict[str, Any]:
-    metrics, folder = evaluations[0].metrics, evaluations[0].folder
-    try:
-        classes = read_rows(folder / PER_CLASS, PER_CLASS_HEADER)
-        confusion = _png(folder / CONFUSION)
-    except FileError as error:
-        raise RunError(f"{error}; run `har-cache evaluate` again") from error
-    wrong = [prediction for prediction in evaluations[0].predictions if not prediction.correct]
-    surest = [vars(p) for p in sorted(wrong, key=lambda p: (-(p.probability or 0.0), p.key))[:_MISTAKES]]
-    return {
-        "metrics": metrics,
-        "test_lists": [_test_list(evaluation.metrics) for evaluation in evaluations],
-        "confusion": confusion,
-        "classes": classes,
-        "tags": [{**vars(t), "tag": f"{summary.TAG_TITLES.get(t.tag, t.tag)}: {t.value}"} for t in metrics.tags],
-        "pairs": [{**vars(pair), "pair": f"{pair.true} as {pair.predicted}"} for pair in metrics.confused],
-        "wrong": len(wrong),
-        "mistakes": surest if videos is None else list(_with_film_strips(surest, videos, progress)),
-    }
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _test_list(metrics: Metrics) -> dict[str, Any]:
-    """The row of a test list, beside others."""
-    groups = metrics.leakage
-    return {
-        "list": f"split {metrics.split} (trained on {metrics.trained_on}{_seed(metrics)})",
-        "clips": metrics.clips,
-        "top1": metrics.top1,
-        **{group: getattr(groups, group).clips for group in GROUPS},
-        "clean_top1": groups.clean.top1,
-        "other_class": groups.other_class and groups.other_class.clips,
-        "other_class_top1": groups.other_class and groups.other_class.top1,
-        "linear_on_mean": metrics.linear_on_mean and metrics.linear_on_mean.top1,
-        "linear_on_moments": metrics.linear_on_moments and metrics.linear_on_moments.top1,
-    }
-
-
-def _seed(metrics: Metrics) -> str:
-    return f", seed {metrics.seed}" if metrics.seed else ""
-
-
-def _with_film_strips(
-    mistakes: Sequence[dict[str, Any]], videos: Mapping[str, Path], progress: Progress
-) -> Iterator[dict[str, Any]]:
-    """The mistakes, each with `pictures`, frames of the clip as JPEG data URIs, or the `reason` why there are none."""
-    with progress.task("Film strips", "clip", len(mistakes)):
-        for mistake in mistakes:
-            yield {**mistake, **_film_strip(videos.get(mistake["key"]), mistake["frames"])}
-            progress.advance()
-
-
-def _film_strip(video: Path | None, frames: int) -> dict[str, Any]:
-    if video is None:
-        return {"reason": "Not in this data set"}
-    try:
-        return {"pictures": [_jpeg(frame) for frame in read_frames(video, spread(frames, _PICTURES))]}
-    except ClipError as error:
-        return {"reason": f"Cannot be decoded: {error}"}
-
-
-def _jpeg(frame: np.ndarray) -> str:
-    picture = Image.fromarray(frame)
-    scale = min(_WIDTH / picture.width, _HEIGHT / picture.height)
-    sides = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    file = io.BytesIO()
-    picture.resize(sides, Image.Resampling.LANCZOS).save(file, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _png(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(read_file(path)).decode()}"
+def _page(
+    title: str,
+    own: Sequence[Evaluation],
+    models: Sequence[Mapping[str, Any]],
+    about: About,
+    with_videos: bool = False,
+) -> bytes:
+    """`own`: of each model that on the list of its own split; `about`: of all of them."""
+    warnings = list(dict.fromkeys(warning for model in models for warning in model["about"].warnings))
+    named = [(model["name"] if len(models) > 1 else title, model["metrics"]) for model in models]
+    classes = {row["class"] for model in models for row in model["classes"]}
+    return render_page(
+        "report.html",
+        title=title,
+        summary=summary,
+        with_videos=with_videos,
+        about=about,
+        warnings=warnings,
+        over_splits=summarise(own) if len(models) > 1 else None,
+        test_lists=[test_list(evaluation.metrics) for evaluation in own],
+        models=models,
+        copies=figures_to_copy(title, named, warnings),
+        cite=to_cite(classes == set(CLASS_NAMES)),
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 
 from ..data.hmdb51 import list_name
+from ..data.index import SAMPLE_RECORD
 from ..data.keys import class_of
 from ..errors import ClipError, HarCacheError
 from ..progress import Progress
@@ -28,8 +29,7 @@ from .plan import Performance, plan
 
 FPS = 30
 
-_RECORD = "sample.json"
-_MARKER = "sample.json.partial"  # stands in for the record until everything else is there
+_MARKER = f"{SAMPLE_RECORD}.partial"  # stands in for the record until everything else is there
 _FORMAT = 3  # raise it whenever the same settings come to draw other bytes
 _CLIPS, _HARD_CLIPS = 80, 40  # of each class
 _QUANTISER = {"goo": 3, "med": 5, "bad": 7}
@@ -61,7 +61,7 @@ def draw(settings: SampleSettings, progress: Progress = Progress()) -> SampleRep
     if _begin(settings.out, record):
         _write_clips(settings.out / "videos", performances, settings.workers or cores(), progress)
         _write_splits(settings.out / "splits", performances)
-        write_file(settings.out / _RECORD, record)
+        write_file(settings.out / SAMPLE_RECORD, record)
         remove_file(settings.out / _MARKER)
     frames = sum(p.frames * len(p.names) for p in performances)
     return SampleReport(settings.classes, settings.classes * clips, frames, settings.out)
@@ -71,7 +71,7 @@ def _begin(out: Path, settings: bytes) -> bool:
     """Mark the folder as the sample's; false when it is complete already."""
     try:
         occupied = out.exists() and any(out.iterdir())
-        found = next((path for path in (out / _RECORD, out / _MARKER) if path.is_file()), None)
+        found = next((path for path in (out / SAMPLE_RECORD, out / _MARKER) if path.is_file()), None)
         same = found is not None and found.read_bytes() == settings
     except OSError as error:
         raise HarCacheError(f"{out}: cannot be read: {error.strerror}; choose another folder") from error
@@ -82,7 +82,7 @@ def _begin(out: Path, settings: bytes) -> bool:
     if not occupied:
         make_directory(out)
         write_file(out / _MARKER, settings)
-    return found != out / _RECORD
+    return found != out / SAMPLE_RECORD
 
 
 def _write_splits(folder: Path, performances: Iterable[Performance]) -> None:

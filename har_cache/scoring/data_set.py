@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cache.reader import FeatureCache
-from ..data.index import read_index
+from ..data.index import data_set_name, read_index
 from ..data.keys import GIVEN, class_of, sources_of
 from ..data.lists.rows import list_path
 from ..data.splits import TEST, TRAIN, VALIDATE, Subsets
 from ..errors import DataError, SettingError
+from ..evaluation.results import DataSetSize
 from ..model.load import check_splits, missing_clips
 from ..settings.evaluation import KnownClips
 
@@ -33,6 +34,7 @@ class DataSet:
     splits_from: str
     sources_from: str
     fingerprint: str | None = None
+    size: DataSetSize | None = None
 
     def trained(self, split: int) -> dict[str, str]:
         """The clips of the training list, those too that are set apart to validate: sources by key."""
@@ -81,6 +83,7 @@ def _of_cache(path: Path) -> DataSet:
         splits_from=cache.manifest.splits.from_,
         sources_from=cache.manifest.sources_from,
         fingerprint=cache.fingerprint,
+        size=DataSetSize.of(cache.manifest.data_set, len(cache.clip_keys), len(cache.classes)),
     )
 
 
@@ -107,6 +110,7 @@ def _of_folder(settings: KnownClips) -> DataSet:
         splits=tuple(range(1, count + 1)),
         splits_from=index.splits_from,
         sources_from=index.sources_from,
+        size=DataSetSize.of(data_set_name(index.root), len(index.clips), len(index.classes)),
     )
 
 

@@ -105,6 +105,7 @@ def _metrics(data_set: DataSet, split: int, scored: ScoredClips, subsets: Sequen
         linear_on_mean=None,
         missing={key: why for key, why in listed.items() if key not in scored.sources},
         sources_from=FILES if data_set.sources_from == FILES else None,
+        data_set=data_set.size,
     )
 
 

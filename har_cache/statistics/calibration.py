@@ -1,11 +1,26 @@
 """Whether probabilities are as high as accuracy is: a temperature for them, and their calibration error."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 TEMPERATURES = 0.05, 20.0  # the least and the greatest; where all clips are right, the lower the better
 BINS = 15
 _LEAST = np.finfo(np.float32).tiny  # a probability of 0 would be infinitely wrong
 _HALVINGS = 60
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The clips whose likeliest class has a probability of `low` to `high`: how many, the mean of it, and how many of
+    them are right, as a share of 1.
+    """
+
+    low: float
+    high: float
+    clips: int
+    confidence: float
+    accuracy: float
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -60,8 +75,23 @@ def confidence_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     is right, bool (clips); there is at least one.
     """
     surplus = confidence - correct
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    return float(np.abs(np.bincount(bins, weights=surplus, minlength=BINS)).sum() / len(correct))
+    return float(np.abs(np.bincount(_bins(confidence), weights=surplus, minlength=BINS)).sum() / len(correct))
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> tuple[Bin, ...]:
+    """The bins of `confidence_error` that hold clips: what a reliability diagram shows."""
+    place = _bins(confidence)
+    return tuple(
+        Bin(
+            i / BINS, (i + 1) / BINS, int(inside.sum()), float(confidence[inside].mean()), float(correct[inside].mean())
+        )
+        for i in range(BINS)
+        if (inside := place == i).any()
+    )
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    return np.minimum((confidence * BINS).astype(int), BINS - 1)
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RunError
+from ..history import TRAINED, add_event
 from ..model.config import BestEpoch, RunConfig, read_config, write_config
 from ..model.run import CURVES, METRICS, OUT_OF_FOLD
 from ..model.writer import save_model
@@ -107,6 +108,8 @@ def finish(run: Path, config: RunConfig, model: nn.Module, best: BestEpoch) -> N
     files = {**begun.files} if begun else {}
     if out_of_fold.exists():
         files[OUT_OF_FOLD] = file_sha256(out_of_fold)
+    seconds = sum(row["seconds"] for row in read_metrics(run))
+    add_event(run, TRAINED, seconds, config.versions.get("gpu"))
     write_config(run, dataclasses.replace(config, files=files, model_sha256=digest, best=best))
 
 

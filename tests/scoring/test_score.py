@@ -162,7 +162,7 @@ def test_a_folder_is_as_good_as_a_cache(scored: Scored, small_cache: FeatureCach
     assert found.missing == {small_cache.clip_keys[0]: "not on disk"} and found.fingerprint is None
     assert "are not there, nor predicted" in figures(found)
     whole = scored(HEADER, right_rows(), **where).metrics
-    assert dataclasses.replace(whole, fingerprint=small_cache.fingerprint) == of_cache
+    assert dataclasses.replace(whole, fingerprint=small_cache.fingerprint, data_set=of_cache.data_set) == of_cache
 
 
 def test_names_do_nothing_to_the_page(scored: Scored, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class StopAt(Progress):
 def test_a_run_holds_what_the_contract_says_and_has_learnt(settings: Settings, cache: FeatureCache) -> None:
     (run,) = train_head(settings)
     names = {"best.ckpt", "clips.csv", "config.json", "curves.png", "last.ckpt", "metrics.csv", "model.safetensors"}
-    assert {p.name for p in settings.run.iterdir()} == names | {"encoder.safetensors"}
+    assert {p.name for p in settings.run.iterdir()} == names | {"encoder.safetensors", "history.json"}
     assert (settings.run / "encoder.safetensors").read_bytes() == (cache.path / "encoder.safetensors").read_bytes()
     config = json.loads((settings.run / "config.json").read_text())
     assert config.pop("sha256")
