@@ -18,7 +18,6 @@ from ..encoder.architectures.packing import transform_of
 from ..errors import HarCacheError
 from ..finetuning.raw_batches import RawClips
 from ..finetuning.raw_inference import raw_probabilities
-from ..history import add_event, evaluated_on
 from ..model.config import FINETUNED, Start
 from ..model.load import (
     is_encoder_of,
@@ -36,6 +35,7 @@ from ..progress import Progress
 from ..settings.evaluation import EvaluateSettings
 from ..statistics.intervals import difference_interval, mcnemar
 from ..storage.files import make_directory, remove_file, write_file
+from ..storage.history import add_event, evaluated_on
 from ..system import default_workers
 from ..training.batches import PLACES, Sequences
 from ..training.inference import probabilities

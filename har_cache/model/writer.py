@@ -13,8 +13,8 @@ from torch import nn
 from ..data.keys import sources_of
 from ..devices import Say, changed_versions, kind_of, warn
 from ..errors import RunError
-from ..history import HISTORY
 from ..storage.files import foreign_names, make_directory, remove_file, sha256, to_csv, write_file
+from ..storage.history import HISTORY
 from ..storage.locks import alone
 from .config import CONFIG, RunConfig, read_config, write_config
 from .run import (

@@ -8,10 +8,10 @@ from ..cache.recipe import Recipe
 from ..data.hmdb51 import CLASS_NAMES
 from ..data.index import data_set_name
 from ..evaluation.results import Metrics
-from ..history import TRAINED, Event, evaluated_on, read_history
 from ..model.config import FINETUNED, RunConfig
 from ..model.run import Run
 from ..sample_data.standin import WEIGHTS as MADE_UP
+from ..storage.history import TRAINED, Event, evaluated_on, read_history
 from .making import commands_of_run, commands_of_runs
 
 _RANDOM = "random"

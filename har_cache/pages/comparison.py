@@ -15,11 +15,11 @@ from ..errors import HarCacheError
 from ..evaluation import summary
 from ..evaluation.averages import summarise
 from ..evaluation.results import Evaluation
-from ..history import TRAINED, read_history
 from ..model.run import Run, find_runs
 from ..settings.evaluation import CompareSettings
 from ..statistics.intervals import Interval
 from ..storage.files import write_file
+from ..storage.history import TRAINED, read_history
 from .about import About, about_runs, duration, shared_facts
 from .copies import figures_to_copy, to_cite
 from .links import page_of_run

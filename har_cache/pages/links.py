@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 from ..evaluation.results import METRICS as FIGURES
 from ..evaluation.tables import CONFUSION, LINEAR, PER_CLASS, PREDICTIONS, PROBABILITIES
-from ..history import HISTORY
 from ..model.config import CONFIG
 from ..model.run import CLIPS, CURVES, METRICS, OUT_OF_FOLD, REPORT
+from ..storage.history import HISTORY
 
 _OF_RUN = {
     CONFIG: "all settings and versions",

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RunError
-from ..history import TRAINED, add_event
 from ..model.config import BestEpoch, RunConfig, read_config, write_config
 from ..model.run import CURVES, METRICS, OUT_OF_FOLD
 from ..model.writer import save_model
 from ..plots import plot_curves
 from ..storage.files import file_sha256, read_csv, read_file, sha256, to_csv, write_file
+from ..storage.history import TRAINED, add_event
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 _SCHEMA = "har-checkpoint/1"

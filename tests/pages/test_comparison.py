@@ -1,16 +1,21 @@
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from har_cache.comparison.compare import Comparison, compare
-from har_cache.errors import FileError
-from har_cache.pages.comparison import groups, write_page
+from har_cache.errors import FileError, HarCacheError
+from har_cache.evaluation.results import read_evaluation
+from har_cache.pages.comparison import groups, report_runs, write_page
 from har_cache.settings.evaluation import CompareSettings
+from har_cache.storage.history import TRAINED, add_event
 
 from ..comparison.conftest import KEYS
-from .test_report import Page
+from ..helpers.pages import Page
+from ..helpers.sealed import change_sealed
 
 Evaluated = Callable[..., Path]
 
@@ -64,3 +69,64 @@ def test_hostile_names_stay_text(evaluated: Evaluated, tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(evaluated: Evaluated, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"page\.html: cannot be written"):
         write_page(compared(evaluated("a")), tmp_path / "nowhere" / "page.html")
+
+
+def test_several_runs_on_one_page_beside_them(evaluated: Evaluated, tmp_path: Path) -> None:
+    runs = [evaluated("a", KEYS[::2]), evaluated("b", KEYS[:4])]
+    edit(runs[1], lambda config: config["training"].update(lr=0.01))
+    add_event(runs[0], TRAINED, 30.0)
+    (runs[0] / "report.html").touch()
+    out = report_runs(runs)
+    assert out == tmp_path / "comparison.html"
+    page = Page(out)
+    assert "b less a: more than chance explains" in page.words
+    assert page.of_class("div", "figure") == []  # of unlike runs there is no mean
+    assert "training.lr" in page.within["code"] and "0.01" in page.words
+    assert "./a/report.html" in [link["href"] for link in page.elements["a"]]
+    for run in runs:
+        assert f"har-cache evaluate {run}" in page.words
+    assert "RANDOM WEIGHTS" in page.words and "30 s" in page.words
+
+
+def test_seeds_have_a_mean_and_a_spread(evaluated: Evaluated, tmp_path: Path) -> None:
+    runs = [evaluated("a", KEYS[::2]), evaluated("b", KEYS[:4])]
+    edit(runs[1], lambda config: config["training"].update(seed=1))
+    metrics = [read_evaluation(run / "evaluate" / "split1").metrics for run in runs]
+    page = Page(report_runs(runs, tmp_path / "page.html"))
+    mean = sum(each.top1 for each in metrics) / 2
+    assert page.of_class("div", "figure") == [f"{100 * mean:.1f}%"]
+    assert "the same but for split and seed" in page.words and "Standard deviation over 2 seeds" in page.words
+    assert "b less a" in page.words
+
+
+def test_splits_have_a_mean_and_no_differences(evaluated: Evaluated, tmp_path: Path) -> None:
+    runs = [evaluated("a"), evaluated("b", split=2)]
+    edit(runs[1], lambda config: config.update(split=2))
+    page = Page(report_runs(runs))
+    assert "the same but for their split" in page.words
+    assert "No differences between them: they were tested on other lists" in page.words
+    assert "less" not in page.words.replace("unless", "")
+
+
+def test_a_leaked_mean_is_not_shown_as_one(evaluated: Evaluated) -> None:
+    runs = [evaluated("a", known=KEYS[:50]), evaluated("b")]
+    for run in runs:
+        edit(run, lambda config, name=run.name: config["training"].update(seed="ab".index(name)))
+    folder = runs[0] / "evaluate" / "split1"
+    change_sealed(folder / "metrics.json", lambda metrics: metrics["leakage"]["seen"].update(clips=50))
+    page = Page(report_runs(runs))
+    assert page.of_class("div", "figure") == []
+    assert page.within["s"] == ["75.0%", "100.0%"]  # in the table of runs, and on the same clips
+
+
+def test_runs_of_other_classes_are_not_put_on_one_page(evaluated: Evaluated) -> None:
+    with pytest.raises(HarCacheError, match="they know other classes; choose runs of the same data set"):
+        report_runs([evaluated("a"), evaluated("b", split=2, classes=["act0", "act1"])])
+
+
+def edit(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Have `change` edit the config of a run, which has no seal, in place."""
+    file = run / "config.json"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))

@@ -4,8 +4,8 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
-from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -17,37 +17,16 @@ from har_cache.evaluation.summary import CONFOUNDED
 from har_cache.evaluation.tables import PER_CLASS_HEADER, PREDICTIONS_HEADER
 from har_cache.model.run import Run
 from har_cache.pages.pictures.strips import find_videos, to_jpeg
-from har_cache.pages.report import report
+from har_cache.pages.report import flat, report
 from har_cache.progress import Progress
 from har_cache.storage.files import read_csv, sha256, to_csv
+from har_cache.storage.history import TRAINED, add_event
 
 from ..evaluation.test_evaluate import evaluate, no_network  # noqa: F401
+from ..helpers.pages import Page
 from ..helpers.sealed import change_sealed, write_sealed
 from ..helpers.synthetic import small_subsets, write_cache, write_run
 from ..helpers.videos import moving_frames, write_video
-
-
-class Page(HTMLParser):
-    """What the tests look for: elements by name, all text, and whether every element is closed."""
-
-    VOID = frozenset({"meta", "img"})
-
-    def __init__(self, path: Path):
-        super().__init__()
-        self.elements: dict[str, list[dict[str, str]]] = {}
-        self.text, self.open = "", []
-        self.feed(path.read_text("utf-8"))
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.setdefault(tag, []).append(dict(attrs))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture
@@ -279,4 +258,109 @@ def test_a_file_that_is_gone_or_damaged_is_named(run, name):
         assert "\n" not in str(raised.value)
     path.unlink()
     with pytest.raises(RunError, match=rf"{name}: cannot be read.*evaluate` again"):
+        report(run)
+
+
+def test_what_the_figure_is_of_stands_before_everything_else(run):
+    evaluate(run)
+    add_event(run, TRAINED, 100.0, "a GPU")
+    text = Page(report(run)).words
+    first = text[: text.index("Protocol and leakage")]
+    for fact in (
+        "Data",
+        "4 classes",
+        "random",
+        "mnasnet0_5",
+        " UTC, in 2 min, on a GPU, ",
+        "bidirectional GRU",
+    ):
+        assert fact in first, fact
+    assert f"har-cache train-head --cache {run.parent / 'cache'} --run {run}" in first
+    assert f"har-cache evaluate {run}" in first
+    assert first.startswith("RANDOM WEIGHTS: ")
+
+
+def test_no_date_stands_on_the_page_of_a_run_that_an_earlier_version_made(run):
+    evaluate(run)
+    (run / "history.json").unlink()
+    text = Page(report(run)).words
+    assert "UTC" not in text and "Trained" not in text and "Evaluated" not in text
+
+
+def test_links_lead_somewhere(run):
+    evaluate(run)
+    evaluate(run, split=3)
+    page = Page(report(run))
+    ids = [found["id"] for elements in page.elements.values() for found in elements if "id" in found]
+    assert len(set(ids)) == len(ids)
+    addresses = [link["href"] for link in page.elements["a"]]
+    assert {"#result", "#lists", "#classes", "#copy"} <= set(addresses)
+    for address in addresses:
+        assert address[1:] in ids if address.startswith("#") else (run / unquote(address)).is_file(), address
+    assert "./evaluate/split1/metrics.json" in addresses and "./config.json" in addresses
+
+
+def test_a_leaked_figure_is_struck_out_wherever_it_stands(run):
+    evaluate(run)
+    (leaked,) = evaluate(run, split=3)
+    figure = f"{100 * leaked.metrics.top1:.1f}%"
+    page = Page(report(run))  # beside the honest one
+    assert page.within["s"][0] == figure and "not a test accuracy" in page.text
+    shutil.rmtree(run / "evaluate" / "split1")
+    page = Page(report(run))  # alone
+    assert page.of_class("div", "figure") == ["no test"]
+    assert figure not in "".join(page.within["title"])
+    (lead,) = page.of_class("section", "lead")
+    assert lead.count("%") - 1 == len(page.within["s"]) > 2  # all but chance
+
+
+def test_cells_say_what_they_are_where_rows_are_stacked(run):
+    evaluate(run)
+    evaluate(run, split=3)
+    page = Page(report(run))
+    assert len(page.elements["table"]) >= 5
+    cells = page.elements["td"]
+    of_the_matrix = 4 * 4
+    assert sum("data-label" not in cell for cell in cells) == of_the_matrix
+
+
+def test_models_of_several_splits_are_collapsed(tmp_path):
+    cache = write_cache(tmp_path / "cache", small_subsets(), class_signal=0.3)
+    for split in (1, 2):
+        write_run(tmp_path / "all" / f"split{split}", cache, split)
+    evaluate(tmp_path / "all")
+    page = Page(report(tmp_path / "all"))
+    models = [details for details in page.elements["details"] if details.get("class") == "model"]
+    assert [model["id"] for model in models] == ["model1", "model2"] and not any("open" in model for model in models)
+    assert f"har-cache train-head --cache {tmp_path / 'cache'} --run {tmp_path / 'all'} --split all" in page.words
+
+
+def test_tags_of_one_value_are_left_out(run):
+    (evaluation,) = evaluate(run)
+    values = {tag: [row.value for row in evaluation.metrics.tags if row.tag == tag] for tag in ("quality", "camera")}
+    assert (len(values["quality"]), len(values["camera"])) == (1, 2)
+    text = Page(report(run)).words
+    assert "camera motion: camera moves" in text and "video quality: medium" not in text
+
+
+def test_settings_keep_the_names_that_they_have_in_the_file(run):
+    evaluate(run)
+    page = Page(report(run))
+    names = set(page.within["code"])
+    assert {"training.batch_size", "recipe.projection_fit", "best.val_loss"} <= names
+    assert not {"projection_fit", "classes", "schema"} & names
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(["center", "flip"], "center, flip"), (0.9074074074, "0.9074"), (2e-3, "0.002"), (True, "yes"), (640, "640")],
+)
+def test_settings_are_written_as_people_write_them(value, shown):
+    assert list(flat({"a": {"b": value}, "none": None})) == [("a.b", shown)]
+
+
+def test_a_damaged_history_is_named(run):
+    evaluate(run)
+    (run / "history.json").write_text('{"events": {}}')
+    with pytest.raises(RunError, match=r"history\.json: damaged.*remove it"):
         report(run)

@@ -3,7 +3,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from har_cache.statistics.calibration import TEMPERATURES, calibration_error, fit_temperature, mean_loss, tempered
+from har_cache.statistics.calibration import (
+    TEMPERATURES,
+    calibration_error,
+    confidence_error,
+    fit_temperature,
+    mean_loss,
+    reliability,
+    tempered,
+)
 
 
 def _drawn(seed: int, clips: int, classes: int, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
@@ -92,3 +100,12 @@ def test_the_calibration_error_is_a_share_and_no_less_than_the_mean_surplus(
     probabilities, labels = _drawn(seed, clips, 4, sharpness)
     surplus = abs(probabilities.max(1).mean() - (probabilities.argmax(1) == labels).mean())
     assert surplus - 1e-9 <= calibration_error(probabilities, labels) <= 1
+
+
+def test_bins_tell_how_far_probability_is_from_accuracy():
+    confidence, correct = np.array([0.05, 0.95, 0.97, 1.0]), np.array([False, True, False, True])
+    low, high = reliability(confidence, correct)
+    assert (low.clips, low.confidence, low.accuracy, low.low) == (1, 0.05, 0.0, 0.0)
+    assert (high.clips, high.accuracy, high.high) == (3, pytest.approx(2 / 3), 1.0)
+    surplus = sum(each.clips * abs(each.confidence - each.accuracy) for each in (low, high)) / 4
+    assert surplus == pytest.approx(confidence_error(confidence, correct))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import system
-from .errors import FileError, RunError
-from .storage.files import read_sealed_json, seal, write_file
-from .storage.parsing import parse, to_json_types
+from .. import system
+from ..errors import FileError, RunError
+from .files import read_sealed_json, seal, write_file
+from .parsing import parse, to_json_types
 
 HISTORY = "history.json"
 TRAINED = "trained"
