@@ -122,9 +122,7 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
 def _file_state(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         if is_encoder(str(path)):
-            raise SettingError(
-                f"--weights {path}: is an encoder: give it with --encoder {path}, and leave --weights out"
-            )
+            raise SettingError(f"--weights {path}: is an encoder: give --encoder {path}, and leave --weights out")
         raise WeightsError(f"--weights: no such file: {path} (or one of: imagenet, random)")
     try:
         if path.suffix == ".safetensors":

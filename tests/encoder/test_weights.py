@@ -20,7 +20,7 @@ from har_cache.encoder.weights import (
     save_encoder,
     tensors_sha256,
 )
-from har_cache.errors import WeightsError
+from har_cache.errors import SettingError, WeightsError
 from har_cache.storage.files import sha256
 
 from ..helpers.networks import calibrated_model, picture_crops
@@ -247,6 +247,11 @@ def test_a_missing_file_is_named_with_the_other_choices(tmp_path):
         f"--weights: no such file: {tmp_path / 'none.pth'} (or one of: imagenet, random)"
     )
     assert "no such file" in refusal(tmp_path)
+
+
+def test_an_encoder_in_place_of_weights_is_told_where_it_goes():
+    with pytest.raises(SettingError, match="--weights resnet50: is an encoder: give --encoder resnet50"):
+        find_weights("resnet50")
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])

@@ -2,6 +2,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -564,6 +565,23 @@ def test_some_clips_of_every_epoch_are_shown_whole(share: float, augment: bool, 
 
 
 # -------------------------------------------------------------------------------------------------- evaluation
+
+
+def test_an_evaluation_says_which_clips_do_not_decode(
+    tuned: Tuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(tuned[2].path, tmp_path / "run")
+
+    def all_but_the_first(_: object, raw: RawClips, clips: np.ndarray, *__: object) -> dict[int, np.ndarray]:
+        raw.failures[raw.keys[clips[0]]] = "empty file"
+        return {int(clip): np.array([0.5, 0.5], np.float32) for clip in clips[1:]}
+
+    asked = []
+    monkeypatch.setattr(evaluation, "raw_probabilities", all_but_the_first)
+    monkeypatch.setattr(evaluation, "FramePrefetcher", lambda *options, **_: nullcontext(asked.append(options)))
+    (found,) = evaluate(EvaluateSettings(run=run, device="cpu", workers=1, stall_s=7))
+    [(key, reason)] = found.failures.items()
+    assert reason == "empty file" and found.metrics.missing[key] == "failed: empty file" and 7 in asked[0]
 
 
 def test_evaluation_from_raw_frames_is_that_of_a_cache_of_its_own(before: Before, tuned: Tuned, tmp_path: Path) -> None:
