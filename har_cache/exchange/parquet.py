@@ -16,7 +16,7 @@ try:
     import pyarrow as pa
     import pyarrow.parquet as pq
 except ImportError as error:
-    raise HarCacheError("Parquet needs pyarrow: pip install -e '.[parquet]' in har-cache's checkout") from error
+    raise HarCacheError("Parquet needs pyarrow: pip install pyarrow") from error
 
 CARD = """---
 configs:

@@ -109,7 +109,7 @@ def _check(to: Path) -> None:
     if to.suffix not in SUFFIXES:
         raise SettingError(f"--to {to}: expected a file named *.onnx or *.pt2")
     if to.suffix == ".onnx" and importlib.util.find_spec("onnxscript") is None:
-        raise HarCacheError("ONNX needs onnxscript, which the extra `export` installs: pip install 'har-cache[export]'")
+        raise HarCacheError("ONNX needs onnxscript: pip install onnxscript")
     if not to.absolute().parent.is_dir():
         raise SettingError(f"--to {to}: no such directory: {to.parent}")
 

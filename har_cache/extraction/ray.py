@@ -27,7 +27,7 @@ try:
     with uninterrupted():
         import ray
 except ImportError as error:
-    raise HarCacheError("--executor ray needs ray: pip install 'har-cache[ray]'") from error
+    raise HarCacheError("--executor ray needs ray: pip install ray") from error
 
 # These decide, with the recipe, on every bit.
 _SAME = ("har-cache", "torch", "torchvision", "onnxruntime", "av", "decord", "numpy", "pillow", "timm")

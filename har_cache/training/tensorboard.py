@@ -55,5 +55,5 @@ def _writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise HarCacheError("--tensorboard needs tensorboard: pip install 'har-cache[tensorboard]'") from error
+        raise HarCacheError("--tensorboard needs tensorboard: pip install tensorboard") from error
     return SummaryWriter

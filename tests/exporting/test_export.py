@@ -134,5 +134,5 @@ def test_what_cannot_be_done_is_said_before_anything_is_read(tmp_path: Path, mon
     refused(tmp_path / "none" / "model.pt2", "no such directory")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
-    refused(tmp_path / "model.onnx", r"ONNX needs onnxscript.*pip install 'har-cache\[export\]'")
+    refused(tmp_path / "model.onnx", r"ONNX needs onnxscript.*pip install onnxscript")
     refused(tmp_path / "model.pt2", "no such directory; make one")

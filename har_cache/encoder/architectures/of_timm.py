@@ -53,8 +53,7 @@ def _timm() -> ModuleType:
         import timm.data
     except ImportError as error:
         raise SettingError(
-            f"--encoder timm:... needs timm ({one_line(error)}), which the extra `timm` installs: "
-            "pip install -e '.[timm]'"
+            f"--encoder timm:... needs timm ({one_line(error)}), which the extra `timm` installs: pip install timm"
         ) from error
     return timm
 
