@@ -15,7 +15,9 @@ class ImportSettings(Settings):
     lists: tuple[str, ...] = option(REQUIRED, "List of the clips, as of `extract --list`.", flag="list", metavar="FILE")
     cache: Path = option(REQUIRED, "Cache directory to make or to bring up to date.", aliases=("out",))
     origin: str = option("not said", "What made the features: tool, model, weights.", metavar="TEXT")
-    suffix: str = option("", "What file names have after the clip's name, as in clip_SUFFIX.npy.", metavar="SUFFIX")
+    suffix: str = option(
+        "", "What file names have after the clip's name, as _resnet in clip_resnet.npy.", metavar="SUFFIX"
+    )
     fps: float | None = option(None, "Features per second, where no file has their times.", above=0, metavar="F")
     splits: Path | None = option(None, "Folder of split lists, where --list does not tell splits.")
     folds: int | None = option(None, "Without split lists: draw so many folds by source.", least=2, most=99)

@@ -33,7 +33,7 @@ class HeadSettings(Settings):
 class TrainSettings(Settings):
     """Settings of any training. `ema`: how much of the averaged weights, which are kept, a step leaves at most."""
 
-    epochs: int = option(64, "Epochs.", least=1)
+    epochs: int = option(64, "Epochs: passes over the training clips.", least=1)
     frames: int = option(32, "Frames per clip: one from each of so many equal segments.", least=1, most=4096)
     batch_size: int = option(32, "Batch size, in clips.", least=1)
     lr: float = option(2e-3, "Peak learning rate, after a linear warm-up and before a cosine decay.", above=0)
@@ -48,13 +48,13 @@ class TrainSettings(Settings):
 class TuneSettings(TrainSettings):
     """Training end to end: `lr` is the head's, `frames` is None only until the run that it starts from is known."""
 
-    epochs: int = option(12, "Epochs.", least=1)
+    epochs: int = option(12, "Epochs: passes over the training clips.", least=1)
     frames: int = option(None, "Frames per clip, one from each of so many equal segments; default: the run's.", least=1)
     batch_size: int = option(8, "Batch size, in clips on the device at a time.", least=1)
     accumulate: int = option(1, "Batches per optimizer step (gradient accumulation).", least=1)
     lr: float = option(3e-4, "Peak learning rate of the head, before a cosine decay.", above=0)
     backbone_lr: float = option(0.1, "Learning rate of the backbone, as a factor of --lr.", above=0, most=1)
-    head_epochs: int = option(1, "First epochs, with the backbone frozen.", least=0)
+    head_epochs: int = option(1, "Epochs at the beginning with the backbone frozen.", least=0)
     unfreeze: int | None = option(None, "Fine-tune the last so many blocks of the backbone; default: all.", least=0)
     ema: float = share_option(0.99, "Decay of the moving average of the weights, which is kept; 0: no average.")
     blend: float = option(0.5, "Share of the tuned weights in the kept ones; the rest are the run's.", above=0, most=1)
