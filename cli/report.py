@@ -8,16 +8,19 @@ import typer
 from har_cache.errors import SettingError
 from har_cache.texts import printable
 
-from .console import Bar, echo
+from .console import Bar, echo, print_json
+from .options import Json
 
 Runs = Annotated[
     list[Path], typer.Argument(help="Run directories, evaluated; several: one page of all.", metavar="RUN...")
 ]
 Data = Annotated[Path | None, typer.Option(help="Its data set, to show the clips that it is most wrong about.")]
-Out = Annotated[Path | None, typer.Option(help="Page of several runs; default: comparison.html beside them.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Page of several runs; default: comparison.html beside them.", metavar="FILE")
+]
 
 
-def report(runs: Runs, data: Data = None, out: Out = None) -> None:
+def report(runs: Runs, data: Data = None, out: Out = None, as_json: Json = False) -> None:
     """Write a page of figures that needs nothing else: RUN/report.html, or one page of several runs."""
     from har_cache.pages.comparison import report_runs
     from har_cache.pages.report import report as write
@@ -30,4 +33,7 @@ def report(runs: Runs, data: Data = None, out: Out = None) -> None:
         if out:
             raise SettingError("--out goes with several RUN...: the page of one is RUN/report.html")
         page = write(runs[0], data, Bar())
-    echo(printable(str(page)))
+    if as_json:
+        print_json({"runs": runs, "page": page})
+    else:
+        echo(printable(str(page)))

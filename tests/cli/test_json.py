@@ -62,6 +62,13 @@ def test_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["path"], found["bytes"], found["metadata"]) == (str(tmp_path / "m.onnx"), 9, metadata)
 
 
+def test_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from har_cache.pages import report
+
+    monkeypatch.setattr(report, "report", lambda run, *_: run / "report.html")
+    assert content(call("report", "run\udcff", "--json")) == {"runs": ["run\\xff"], "page": "run\\xff/report.html"}
+
+
 def test_an_evaluation_with_clips_that_do_not_decode_ends_with_3_unless_that_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
