@@ -71,7 +71,7 @@ class ClipDataset(Dataset[tuple[Tensor, int]]):
     def subset(self, keys: Iterable[str]) -> "ClipDataset":
         """These clips of it, in this order, in the same memory. Raises KeyError for one that it lacks.
 
-        test = clips.subset(cache.split(1).test)
+        `test = clips.subset(cache.split(1).test)`
         """
         numbers = dict(zip(self.keys, self._clips.tolist(), strict=True))
         found = object.__new__(ClipDataset)

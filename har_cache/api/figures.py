@@ -31,7 +31,7 @@ class Evaluations(Sequence["Evaluation"]):
     def metrics(self) -> "Metrics":
         """The figures, where there is one run. Raises HarCacheError where there are several, which `to_dict` averages.
 
-        accuracy = har_cache.evaluate("data/runs/sample").metrics.top1
+        `accuracy = har_cache.evaluate("data/runs/sample").metrics.top1`
         """
         if len(self.evaluations) > 1:
             raise HarCacheError(f"{len(self)} runs were evaluated: take the metrics of each, or to_dict() of all")

@@ -98,7 +98,7 @@ class FeatureCache(Mapping[str, np.ndarray]):
     def label(self, key: str) -> int:
         """The class of one clip, as a place in `classes`. Raises KeyError.
 
-        name = cache.classes[cache.label(key)]
+        `name = cache.classes[cache.label(key)]`
         """
         return int(self.labels[self._number(key)])
 

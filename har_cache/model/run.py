@@ -53,7 +53,7 @@ class Run:
     def open(cls, path: str | os.PathLike[str]) -> "Run":
         """The finished run in this directory. Raises HarCacheError if it is none, unfinished or damaged.
 
-        run = har_cache.Run.open("runs/gru")
+        `run = har_cache.Run.open("runs/gru")`
         """
         path = Path(path)
         config = read_config(path)
