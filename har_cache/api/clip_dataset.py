@@ -69,9 +69,11 @@ class ClipDataset(Dataset[tuple[Tensor, int]]):
         return self._all_labels[self._clips]
 
     def subset(self, keys: Iterable[str]) -> "ClipDataset":
-        """These clips of it, in this order, in the same memory. Raises KeyError for one that it lacks.
+        """These clips of it, in this order, in the same memory.
 
-        `test = clips.subset(cache.split(1).test)`
+            test = clips.subset(cache.split(1).test)
+
+        Raises KeyError for one that it lacks.
         """
         numbers = dict(zip(self.keys, self._clips.tolist(), strict=True))
         found = object.__new__(ClipDataset)

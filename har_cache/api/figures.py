@@ -1,11 +1,12 @@
 """Figures: runs, and predictions of any model, scored, compared and put on a page."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from ..errors import HarCacheError
+from ..errors import HarCacheError, SettingError
 from ..progress import Progress
 from ..settings.evaluation import CompareSettings, EvaluateSettings, ScoreSettings
 from ..storage.data_frames import data_frame
@@ -29,9 +30,11 @@ class Evaluations(Sequence["Evaluation"]):
 
     @property
     def metrics(self) -> "Metrics":
-        """The figures, where there is one run. Raises HarCacheError where there are several, which `to_dict` averages.
+        """The figures, where there is one run.
 
-        `accuracy = har_cache.evaluate("data/runs/sample").metrics.top1`
+            accuracy = har_cache.evaluate("data/runs/sample").metrics.top1
+
+        Raises HarCacheError where there are several, whose means `to_dict` has.
         """
         if len(self.evaluations) > 1:
             raise HarCacheError(f"{len(self)} runs were evaluated: take the metrics of each, or to_dict() of all")
@@ -120,14 +123,34 @@ def compare(runs: PathLike | Iterable[PathLike], **options: Any) -> "Comparison"
 
 
 @command()
-def report(run: PathLike, data: PathLike | None = None, *, progress: bool | Progress = True) -> Path:
-    """Write `RUN/report.html`, one page that needs nothing else, of an evaluated run; gives its path. With `data`, the
-    data set, it shows the clips that the model is most wrong about.
+def report(
+    runs: PathLike | Iterable[PathLike],
+    data: PathLike | None = None,
+    *,
+    out: PathLike | None = None,
+    progress: bool | Progress = True,
+) -> Path:
+    """Write a page of figures that needs nothing else; gives its path: of an evaluated run `RUN/report.html`, or one
+    of several runs.
 
         page = har_cache.report("data/runs/sample", "data/sample")
+        page = har_cache.report(["data/runs/a", "data/runs/b"])
 
-    Raises HarCacheError where the run is not evaluated, or the page cannot be written.
+    With `data`, the data set, the page of one shows the clips that it is most wrong about; `out` is the page of
+    several, by default comparison.html beside them. Raises HarCacheError where a run is not evaluated, or the page
+    cannot be written.
     """
-    from ..pages.report import report as write
+    paths = [Path(runs)] if isinstance(runs, str | os.PathLike) else [Path(run) for run in runs]
+    if not paths:
+        raise SettingError("RUN...: expected one or more")
+    if len(paths) == 1:
+        if out is not None:
+            raise SettingError("--out goes with several runs: the page of one is RUN/report.html")
+        from ..pages.report import report as write
 
-    return write(Path(run), None if data is None else Path(data), listener(progress))
+        return write(paths[0], None if data is None else Path(data), listener(progress))
+    if data is not None:
+        raise SettingError("--data goes with one run: the page of several shows no clips")
+    from ..pages.comparison import report_runs
+
+    return report_runs(paths, None if out is None else Path(out))

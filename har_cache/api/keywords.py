@@ -99,7 +99,10 @@ def _value(field: _Field, value: Any) -> Any:
     several = [value] if isinstance(value, str | os.PathLike) else value
     if not isinstance(several, Iterable):
         raise SettingError(f"{flag(field)} {value!r}: expected a list")
-    return tuple(_one(field, get_args(kind)[0], item) for item in several)
+    found = tuple(_one(field, get_args(kind)[0], item) for item in several)
+    if not found and field.default is dataclasses.MISSING:
+        raise SettingError(f"{flag(field)}: expected one or more")
+    return found
 
 
 def _one(field: _Field, kind: Any, value: Any) -> Any:

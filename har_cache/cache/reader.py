@@ -34,6 +34,10 @@ _READERS = 8  # threads at most
 class FeatureCache(Mapping[str, np.ndarray]):
     """A finished cache, read-only: per-frame embeddings of every clip, checked against their sha256.
 
+        cache = har_cache.FeatureCache("data/caches/sample")
+        key = cache.clip_keys[0]
+        embeddings = cache[key]
+
     A mapping of keys, `<class>/<file name>`: `cache[key]` gives float16 (views, frames, dim). Beside it
     `cache.times(key)` says when each of the frames is shown, `cache.label(key)` which class it is of, `cache.split(1)`
     which clips train, validate and test. Attributes, in the order of `clip_keys`: `labels` int64 (clips), indices into
@@ -96,10 +100,7 @@ class FeatureCache(Mapping[str, np.ndarray]):
         return shard.embeddings[:, rows].copy()
 
     def label(self, key: str) -> int:
-        """The class of one clip, as a place in `classes`. Raises KeyError.
-
-        `name = cache.classes[cache.label(key)]`
-        """
+        """The class of one clip, as a place in `classes`: `cache.classes[cache.label(key)]`. Raises KeyError."""
         return int(self.labels[self._number(key)])
 
     def split(self, number: int, fold: int | None = None) -> Split:

@@ -16,6 +16,9 @@ _MASKED = -1e4  # below any activation, and representable in float16
 class Head(nn.Module):
     """Embeddings of a clip's frames, in order -> logits of its classes.
 
+        head = har_cache.Head(classes=51)
+        logits = head(torch.zeros(2, 30, 256), torch.ones(2, 30, dtype=torch.bool))
+
     Two classifiers, whose logits add up, as in two-stream networks. The RNN's sees each frame less the mean of its
     clip: how the clip moves, whatever stands around. The other, linear, sees that mean: the scene and the people. Each
     is alone for a part of the training clips, or what is easier to learn by heart would leave the other nothing.

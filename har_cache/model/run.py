@@ -51,9 +51,11 @@ class Run:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "Run":
-        """The finished run in this directory. Raises HarCacheError if it is none, unfinished or damaged.
+        """The finished run in this directory.
 
-        `run = har_cache.Run.open("runs/gru")`
+            run = har_cache.Run.open("data/runs/sample")
+
+        Raises HarCacheError if it is none, unfinished or damaged.
         """
         path = Path(path)
         config = read_config(path)

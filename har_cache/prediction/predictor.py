@@ -93,6 +93,10 @@ def _named(likeliest: list[tuple[str, float]]) -> list[dict[str, Any]]:
 class Predictor:
     """The network of a run: its encoder for worker processes, its head on one device.
 
+        predictor = har_cache.Predictor("data/runs/sample")
+        embeddings = cache[key]
+        [probabilities] = predictor.probabilities(embeddings, [embeddings.shape[1]])
+
     Raises HarCacheError where the run cannot be used.
     """
 

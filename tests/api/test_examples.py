@@ -76,7 +76,7 @@ def example(function: Any) -> str:
 
 def test_every_public_name_has_an_example_in_its_docstring_or_none_to_give() -> None:
     without = {name for name in har_cache.__all__ if not example(getattr(har_cache, name))}
-    assert without == {"FeatureCache", "HarCacheError", "HarCacheWarning", "Head", "Predictor", "Run", "__version__"}
+    assert without == {"HarCacheError", "HarCacheWarning", "Run", "__version__"}
 
 
 def test_examples_of_docstrings_run_and_results_print_as_one_line_and_are_json(place: Path) -> None:
@@ -143,3 +143,12 @@ def test_several_seeds_give_a_list_of_runs(place: Path, monkeypatch: pytest.Monk
     assert har_cache.train_head("cache", "run", seeds=range(2)) == ["a", "b"]
     assert har_cache.train_head("cache", "run", split="all") == ["a", "b"]
     assert [(given.split, given.seeds) for given in asked] == [("1", None), ("1", "0,1"), ("all", None)]
+
+
+def test_a_page_of_one_run_and_one_of_several_take_what_makes_sense_for_them() -> None:
+    with pytest.raises(har_cache.HarCacheError, match="--out goes with several runs"):
+        har_cache.report(["run"], out="page.html")
+    with pytest.raises(har_cache.HarCacheError, match="RUN...: expected one or more"):
+        har_cache.report([])
+    with pytest.raises(har_cache.HarCacheError, match="--data goes with one run"):
+        har_cache.report(["a", "b"], "data")

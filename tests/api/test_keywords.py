@@ -1,5 +1,6 @@
 import dataclasses
 import inspect
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from har_cache.settings.exchange import ExportFeaturesSettings, ImportSettings
 from har_cache.settings.extraction import ExtractSettings
 from har_cache.settings.tools import DownloadSettings
 from har_cache.settings.training import FinetuneSettings, TrainHeadSettings
+
+
+class OfARun:
+    """Stands for its directory, as a Run does."""
+
+    def __fspath__(self) -> str:
+        return "runs/a"
+
 
 HEAD = {"cache": "c", "run": "r"}
 
@@ -39,6 +48,7 @@ def values(kind: Any, **given: Any) -> dict[str, Any]:
         (ExtractSettings, {"cache": "c", "views": ["center", "flip"]}, "views", ("center", "flip")),
         (ExtractSettings, {"cache": "c", "dim": 512}, "dim", "512"),
         (ExtractSettings, {"cache": "c", "weights": Path("w.pth")}, "weights", "w.pth"),
+        (ExtractSettings, {"cache": "c", "weights": OfARun()}, "weights", "runs/a"),
         (ExtractSettings, {"cache": "c", "workers": None}, "workers", None),
         (TrainHeadSettings, {**HEAD, "split": 2}, "split", "2"),
         (TrainHeadSettings, {**HEAD, "seeds": range(3)}, "seeds", "0,1,2"),
@@ -70,6 +80,7 @@ def test_an_option_goes_by_the_command_lines_name_and_takes_what_python_has(
         (TrainHeadSettings, {"cell": True}, "--cell True: expected a text"),
         (ExtractSettings, {"splits": 3}, "--splits 3: expected a path"),
         (ExtractSettings, {"list": 3}, "--list 3: expected a list"),
+        (PredictSettings, {"videos": []}, "VIDEOS: expected one or more"),
     ],
 )
 def test_what_makes_no_sense_is_said_with_what_does(kind: Any, given: dict[str, Any], said: str) -> None:
@@ -117,3 +128,12 @@ def test_a_function_without_options_takes_none() -> None:
     assert double(2) == 4 and double.__doc__ == "Twice the number."
     with pytest.raises(TypeError):
         double(2, shard_clips=3)  # type: ignore[call-arg]
+
+
+def test_a_process_that_would_start_the_script_over_calls_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(har_cache.HarCacheError, match=r'put what it does, .*, under `if __name__ == "__main__":`'):
+        har_cache.sample(tmp_path / "sample", classes=2, clips=8, workers=1, progress=False)
+    assert not list(tmp_path.iterdir())
