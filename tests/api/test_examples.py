@@ -148,7 +148,7 @@ def test_several_seeds_give_a_list_of_runs(place: Path, monkeypatch: pytest.Monk
 def test_a_page_of_one_run_and_one_of_several_take_what_makes_sense_for_them() -> None:
     with pytest.raises(har_cache.HarCacheError, match="--out goes with several runs"):
         har_cache.report(["run"], out="page.html")
-    with pytest.raises(har_cache.HarCacheError, match="RUN...: expected one or more"):
+    with pytest.raises(har_cache.HarCacheError, match=r"RUN\.\.\.: expected one or more"):
         har_cache.report([])
     with pytest.raises(har_cache.HarCacheError, match="--data goes with one run"):
         har_cache.report(["a", "b"], "data")
