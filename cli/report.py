@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from har_cache.errors import SettingError
 from har_cache.texts import printable
 
 from .console import Bar, echo, print_json
@@ -22,17 +21,9 @@ Out = Annotated[
 
 def report(runs: Runs, data: Data = None, out: Out = None, as_json: Json = False) -> None:
     """Write a page of figures that needs nothing else: RUN/report.html, or one page of several runs."""
-    from har_cache.pages.comparison import report_runs
-    from har_cache.pages.report import report as write
+    from har_cache.pages.comparison import write_report
 
-    if len(runs) > 1:
-        if data:
-            raise SettingError("--data goes with one RUN: the page of several shows no clips")
-        page = report_runs(runs, out)
-    else:
-        if out:
-            raise SettingError("--out goes with several RUN...: the page of one is RUN/report.html")
-        page = write(runs[0], data, Bar())
+    page = write_report(runs, data, out, Bar())
     if as_json:
         print_json({"runs": runs, "page": page})
     else:

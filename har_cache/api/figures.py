@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from ..errors import HarCacheError, SettingError
+from ..errors import HarCacheError
 from ..progress import Progress
 from ..settings.evaluation import CompareSettings, EvaluateSettings, ScoreSettings
 from ..storage.data_frames import data_frame
@@ -140,17 +140,8 @@ def report(
     several, by default comparison.html beside them. Raises HarCacheError where a run is not evaluated, or the page
     cannot be written.
     """
+    from ..pages.comparison import write_report
+
     paths = [Path(runs)] if isinstance(runs, str | os.PathLike) else [Path(run) for run in runs]
-    if not paths:
-        raise SettingError("RUN...: expected one or more")
-    if len(paths) == 1:
-        if out is not None:
-            raise SettingError("--out goes with several runs: the page of one is RUN/report.html")
-        from ..pages.report import report as write
-
-        return write(paths[0], None if data is None else Path(data), listener(progress))
-    if data is not None:
-        raise SettingError("--data goes with one run: the page of several shows no clips")
-    from ..pages.comparison import report_runs
-
-    return report_runs(paths, None if out is None else Path(out))
+    where, page = (None if path is None else Path(path) for path in (data, out))
+    return write_report(paths, where, page, listener(progress))

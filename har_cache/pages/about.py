@@ -57,7 +57,9 @@ def about_runs(
     found = [about_run(run, metrics, data) for run, metrics in zip(runs, all_metrics, strict=True)]
     if len(runs) == 1:
         return found[0]
-    return About(shared_facts(found), found[0].warnings, commands_of_runs(path, runs, data))
+    trained = [event for run in runs if (event := read_history(run.path).get(TRAINED))]
+    facts = shared_facts(found) | ({"Trained": _events(trained)} if len(trained) == len(runs) else {})
+    return About(facts, found[0].warnings, commands_of_runs(path, runs, data))
 
 
 def about_scored(metrics: Metrics, settings: Mapping[str, str]) -> About:
@@ -142,9 +144,19 @@ def _model(config: RunConfig) -> str:
 def _event(event: Event | None) -> str:
     if event is None:
         return ""
-    cores = f"{event.cores} core{'s' if event.cores > 1 else ''}"
+    return f"{event.at} UTC, in {duration(event.seconds)}, on {_machine(event)}"
+
+
+def _events(events: Sequence[Event]) -> str:
+    """The first and the last, the time of all, and the machines."""
+    ends = sorted(event.at for event in events)
+    machines = dict.fromkeys(_machine(event) for event in events)
+    return f"{ends[0]} to {ends[-1]} UTC, {duration(sum(e.seconds for e in events))} in all, on {'; '.join(machines)}"
+
+
+def _machine(event: Event) -> str:
     gpu = f"{event.gpu}, " if event.gpu else ""
-    return f"{event.at} UTC, in {duration(event.seconds)}, on {gpu}{event.cpu} ({cores})"
+    return f"{gpu}{event.cpu} ({event.cores} core{'s' if event.cores > 1 else ''})"
 
 
 def duration(seconds: float) -> str:

@@ -11,11 +11,12 @@ from ..comparison import words
 from ..comparison.compare import Comparison, OnClips, compare, short_names
 from ..comparison.paired import Difference
 from ..data.hmdb51 import CLASS_NAMES
-from ..errors import HarCacheError
+from ..errors import HarCacheError, SettingError
 from ..evaluation import summary
 from ..evaluation.averages import summarise
 from ..evaluation.results import Evaluation
 from ..model.run import Run, find_runs
+from ..progress import Progress
 from ..settings.evaluation import CompareSettings
 from ..statistics.intervals import Interval
 from ..storage.files import write_file
@@ -24,7 +25,7 @@ from .about import About, about_runs, duration, shared_facts
 from .copies import figures_to_copy, to_cite
 from .links import page_of_run
 from .rendering import render_page
-from .report import evaluations_of, flat
+from .report import evaluations_of, flat, report
 
 PAGE = "comparison.html"
 _LEAST_SCALE = 0.01
@@ -81,6 +82,22 @@ class _Shown:
         return {n: v for n, v in flat(self.runs[0].config.to_dict()) if not n.startswith(_OWN)}
 
 
+def write_report(
+    runs: Sequence[Path], data: Path | None = None, out: Path | None = None, progress: Progress = Progress()
+) -> Path:
+    """Write the page of one run, as `report` does, or that of several, as `report_runs` does; gives its path.
+
+    Raises HarCacheError as they do, and where `data` is given with several runs, or `out` with one.
+    """
+    if not runs:
+        raise SettingError("RUN...: expected one or more")
+    if len(runs) > 1 and data:
+        raise SettingError("--data goes with one run: the page of several shows no clips")
+    if len(runs) == 1 and out:
+        raise SettingError("--out goes with several runs: the page of one is RUN/report.html")
+    return report_runs(runs, out) if len(runs) > 1 else report(runs[0], data, progress)
+
+
 def report_runs(paths: Sequence[Path], out: Path | None = None) -> Path:
     """Write the page of several runs, by default into the directory that all of them are below; gives its path.
 
@@ -133,7 +150,7 @@ def _page(shown: Sequence[_Shown], comparison: Comparison | None, out: Path) -> 
         words=words,
         warnings=warnings,
         facts=shared_facts(abouts),
-        commands=[command for about in abouts for command in about.commands[1:]],
+        commands=list(dict.fromkeys(command for about in abouts for command in about.commands)),
         rows=[_row(each, about, out) for each, about in zip(shown, abouts, strict=True) if each.own],
         together=summarise([own for *_, own in models]) if alike and len(models) > 1 else None,
         names=[each.name for each in shown],

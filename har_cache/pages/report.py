@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..cache.manifest import read_manifest
 from ..data.hmdb51 import CLASS_NAMES
-from ..errors import HarCacheError
+from ..errors import CacheError, HarCacheError
 from ..evaluation import summary
 from ..evaluation.averages import summarise
 from ..evaluation.results import METRICS, Evaluation, read_evaluation
@@ -38,6 +39,7 @@ def report(run_path: Path, data: Path | None = None, progress: Progress = Progre
             "run": run,
             "curves": training_curves(run),
             "about": about_run(run, evaluations[0].metrics, data),
+            "lost": _lost(run),
             "settings": dict(flat(run.config.to_dict())),
             "files": [
                 *files_of_run(run.path, out),
@@ -65,6 +67,7 @@ def report_scored(evaluation: Evaluation, settings: Mapping[str, str]) -> Path:
         "run": None,
         "curves": (),
         "about": about_scored(evaluation.metrics, settings),
+        "lost": {},
         "settings": settings,
         "files": files_of_evaluation(evaluation.folder, out),
     }
@@ -81,6 +84,17 @@ def evaluations_of(run: Run) -> list[Evaluation]:
     if not found:
         raise HarCacheError(f"{run.path} has not been evaluated yet: run `har-cache evaluate {run.path}` first")
     return sorted(found, key=lambda evaluation: evaluation.metrics.split != run.config.split)
+
+
+def _lost(run: Run) -> dict[str, str]:
+    """Why clips did not decode, by key: of fine-tuning, and of the run's cache where that is still there."""
+    found = dict(run.config.skipped or {})
+    try:
+        manifest = read_manifest(Path(run.config.cache))
+    except CacheError:
+        return found
+    same = manifest.fingerprint == run.config.fingerprint
+    return found | ({failure.key: failure.reason for failure in manifest.failures} if same else {})
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

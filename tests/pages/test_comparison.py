@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from har_cache.comparison.compare import Comparison, compare
-from har_cache.errors import FileError, HarCacheError
+from har_cache.errors import FileError, HarCacheError, SettingError
 from har_cache.evaluation.results import read_evaluation
-from har_cache.pages.comparison import groups, report_runs, write_page
+from har_cache.pages.comparison import groups, report_runs, write_page, write_report
 from har_cache.settings.evaluation import CompareSettings
 from har_cache.storage.history import TRAINED, add_event
 
@@ -130,3 +130,12 @@ def edit(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     config = json.loads(file.read_text())
     change(config)
     file.write_text(json.dumps(config))
+
+
+def test_options_go_with_one_run_or_with_several(evaluated: Evaluated, tmp_path: Path) -> None:
+    runs = [evaluated("a"), evaluated("b")]
+    with pytest.raises(SettingError, match="--data goes with one run"):
+        write_report(runs, data=tmp_path)
+    with pytest.raises(SettingError, match="--out goes with several"):
+        write_report(runs[:1], out=tmp_path / "page.html")
+    assert write_report(runs, out=tmp_path / "page.html") == tmp_path / "page.html"

@@ -364,3 +364,15 @@ def test_a_damaged_history_is_named(run):
     (run / "history.json").write_text('{"events": {}}')
     with pytest.raises(RunError, match=r"history\.json: damaged.*remove it"):
         report(run)
+
+
+def test_clips_that_did_not_decode_are_listed_with_the_reason(tmp_path):
+    failed = dict.fromkeys(list(small_subsets())[:2], "no frame decodes")  # one film of the test list, or of training
+    cache = write_cache(tmp_path / "cache", small_subsets(), failed=failed)
+    run = write_run(tmp_path / "run", cache)
+    evaluate(run)
+    text = Page(report(run)).words
+    assert "2 did not decode, in whatever list" in text
+    assert all(f"{key}no frame decodes" in text for key in failed)
+    shutil.rmtree(tmp_path / "cache")
+    assert "did not decode" not in Page(report(run)).words
