@@ -120,7 +120,7 @@ def read_index(
 
 def data_set_name(root: Path) -> DataSetName:
     """Of the data set whose clips are at `root`, or in a folder of videos in it: the folder's name."""
-    folder = root.absolute()
+    folder = root.resolve()
     folder = folder.parent if folder.name in VIDEO_FOLDERS else folder
     return DataSetName(folder.name, _is_drawn(folder / SAMPLE_RECORD))
 

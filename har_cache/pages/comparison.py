@@ -21,11 +21,11 @@ from ..settings.evaluation import CompareSettings
 from ..statistics.intervals import Interval
 from ..storage.files import write_file
 from ..storage.history import TRAINED, read_history
+from . import report as report_of_one
 from .about import About, about_runs, duration, shared_facts
 from .copies import figures_to_copy, to_cite
 from .links import page_of_run
 from .rendering import render_page
-from .report import evaluations_of, flat, report
 
 PAGE = "comparison.html"
 _LEAST_SCALE = 0.01
@@ -79,7 +79,7 @@ class _Shown:
     @property
     def settings(self) -> dict[str, str]:
         """Those that it may differ in from others that are not the same but for split and seed."""
-        return {n: v for n, v in flat(self.runs[0].config.to_dict()) if not n.startswith(_OWN)}
+        return {n: v for n, v in report_of_one.flat(self.runs[0].config.to_dict()) if not n.startswith(_OWN)}
 
 
 def write_report(
@@ -95,7 +95,7 @@ def write_report(
         raise SettingError("--data goes with one run: the page of several shows no clips")
     if len(runs) == 1 and out:
         raise SettingError("--out goes with several runs: the page of one is RUN/report.html")
-    return report_runs(runs, out) if len(runs) > 1 else report(runs[0], data, progress)
+    return report_runs(runs, out) if len(runs) > 1 else report_of_one.report(runs[0], data, progress)
 
 
 def report_runs(paths: Sequence[Path], out: Path | None = None) -> Path:
@@ -132,7 +132,7 @@ def groups(on: OnClips) -> list[Group]:
 
 def _shown(name: str, path: Path, evaluated: bool = True) -> _Shown:
     runs = tuple(Run.open(each) for each in find_runs(path))
-    return _Shown(name, path, runs, tuple(evaluations_of(run)[0] for run in runs) if evaluated else ())
+    return _Shown(name, path, runs, tuple(report_of_one.evaluations_of(run)[0] for run in runs) if evaluated else ())
 
 
 def _page(shown: Sequence[_Shown], comparison: Comparison | None, out: Path) -> bytes:
