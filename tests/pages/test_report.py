@@ -312,6 +312,7 @@ def test_a_leaked_figure_is_struck_out_wherever_it_stands(run):
     assert figure not in "".join(page.within["title"])
     (lead,) = page.of_class("section", "lead")
     assert lead.count("%") - 1 == len(page.within["s"]) > 2  # all but chance
+    assert page.words.count("Clips that the model knew are among these") == 4  # confusion, classes, calibration, tags
 
 
 def test_cells_say_what_they_are_where_rows_are_stacked(run):
