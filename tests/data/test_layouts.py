@@ -5,7 +5,7 @@ import pytest
 from har_cache.data.index import read_index
 from har_cache.data.layouts import clip_files
 from har_cache.data.splits import TEST, TRAIN, VALIDATE
-from har_cache.errors import DataError
+from har_cache.errors import DataError, SettingError
 
 from ..helpers.own_data import write_clips
 
@@ -44,7 +44,7 @@ def test_videos_without_class_folders_have_no_labels_and_no_splits(tmp_path: Pat
     assert [clip.key for clip in index.clips] == ["unlabelled/a.mp4", "unlabelled/b.asf"]
     assert (index.splits_from, index.missing, index.unlisted) == ("none", {}, ())
     assert all(clip.subsets == () and not clip.tested and clip.path.is_file() for clip in index.clips)
-    with pytest.raises(DataError, match="no labels, which splits need"):
+    with pytest.raises(SettingError, match="no labels, which splits need"):
         read_index(tmp_path, folds=2)
 
 

@@ -6,7 +6,7 @@ import pytest
 from har_cache.data.index import ClipIndex, read_index
 from har_cache.data.lists.listed import read_listed
 from har_cache.data.splits import TEST, TRAIN, UNUSED, VALIDATE
-from har_cache.errors import DataError
+from har_cache.errors import DataError, SettingError
 
 from ...helpers.own_data import write_clips, write_text
 
@@ -157,5 +157,5 @@ def test_lists_with_subsets_and_an_option_that_gives_others_contradict_each_othe
     tmp_path: Path, option: dict[str, object]
 ) -> None:
     write_clips(tmp_path, "a.mp4")
-    with pytest.raises(DataError, match="the given lists say which clips train and test"):
+    with pytest.raises(SettingError, match="the given lists say which clips train and test"):
         listed(tmp_path, "path,label,split", "a.mp4,x,train", **option)
