@@ -11,6 +11,7 @@ from ..texts import printable
 
 _HEADER = ("model", "test list", "clips", "top-1", "95% interval", "top-5", "macro F1", "chance", "notes")
 _TOOL = """@software{{har_cache,
+  author = {{{{The har-cache developers}}}},
   title = {{har-cache: an offline feature cache for human action recognition in video}},
   version = {{{version}}}
 }}"""
