@@ -121,7 +121,7 @@ demo: ## Everything, from the environment to the report, on the sample data set
 
 define COSTS
 @echo "This makes"
-@test -f $(INSTALLED) || echo "  $(VENV): an environment, 6 GB and some minutes of pip; 1.5 GB with a torch without CUDA (README)"
+@test -f $(INSTALLED) || echo "  $(VENV): an environment, 6 GB and some minutes of pip; 1.4 GB with a torch without CUDA (README)"
 @echo "  $(SAMPLE), data/caches/sample, data/runs/sample: 0.1 GB, 5 to 10 minutes on 2 cores; what is done is kept"
 @echo "'make clean' removes what is in data/ again, 'rm -r $(VENV)' the environment."
 endef
