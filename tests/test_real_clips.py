@@ -33,9 +33,9 @@ def test_real_clips_are_cached_frame_by_frame_and_faithfully(tmp_path: Path) -> 
         assert verify(cache.path, DATA) == []
 
     model = plain_model(Path(encoder))
-    reference = {key: plain_embeddings(DATA / "videos" / key, model) for key in default}
-    assert least_faithful(default, reference) >= 0.99
-    assert least_faithful(fp32, reference) >= 0.9999
+    reference = {key: plain_embeddings(DATA / "videos" / key, model, every=4) for key in default}
+    assert least_faithful(default, reference, every=4) >= 0.99
+    assert least_faithful(fp32, reference, every=4) >= 0.9999
     for key in default:
         np.testing.assert_array_equal(decord[key], default[key])
 

@@ -101,8 +101,8 @@ def test_sample_clips_are_cached_frame_by_frame_and_faithfully(finished: Finishe
     cache = FeatureCache(finished.cache)
     model = plain_model(finished.cache / "encoder.safetensors")
     assert len(cache) == 16
-    reference = {key: plain_embeddings(finished.data / "videos" / key, model) for key in cache}
-    assert least_faithful(cache, reference) >= 0.99
+    reference = {key: plain_embeddings(finished.data / "videos" / key, model, every=3) for key in cache}
+    assert least_faithful(cache, reference, every=3) >= 0.99
 
 
 ODD_CLIPS = {
