@@ -51,12 +51,14 @@ def _show_cache(cache: Path, as_json: bool) -> None:
     if as_json:
         print_json({key: value for key, value in sorted(to_json_types(manifest).items()) if key != "files"})
         return
-    counts = manifest.counts
+    counts, recipe = manifest.counts, manifest.recipe.to_dict()
+    if "projection_fit" in recipe:
+        recipe["projection_fit"] = manifest.projection_fit
     lines = [
         f"{cache}: {plural(counts.clips, 'clip')} of {plural(len(manifest.classes), 'class')}, "
         f"{plural(counts.frames, 'frame')}, {plural(counts.shards, 'shard')}",
         f"  fingerprint    {manifest.fingerprint}",
-        *(f"  {key:<14} {_plain(value)}" for key, value in manifest.recipe.to_dict().items() if key != "schema"),
+        *(f"  {key:<14} {_plain(value)}" for key, value in recipe.items() if key != "schema"),
         f"  splits         {manifest.splits.from_}",
         f"  made with      {', '.join(f'{name} {version}' for name, version in manifest.versions.items())}",
         f"  failures       {counts.failures}",

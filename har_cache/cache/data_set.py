@@ -7,10 +7,11 @@ from pathlib import Path
 from ..data.index import NONE, ClipIndex, DataSetName, data_set_name, read_index
 from ..data.keys import FILES, source_of
 from ..data.lists.rows import list_path
+from ..data.splits import TEST
 from ..errors import CacheError
 from ..progress import Progress
 from ..settings.extraction import ExtractSettings
-from .manifest import MANIFEST, Splits, read_manifest
+from .manifest import MANIFEST, UNTESTED, Manifest, Splits, read_manifest
 
 _SHOWN = 3
 
@@ -89,3 +90,26 @@ def _before(cache: Path) -> tuple[Mapping[str, str], Mapping[str, str]]:
     except CacheError:
         return {}, {}
     return (manifest.sources, manifest.paths) if manifest else ({}, {})
+
+
+def tell_changes(before: Manifest, splits: Splits, progress: Progress) -> int:
+    """Say where clips are in other parts of the splits than before. Gives how many are tested now that no split tested
+    when the projection was fitted on such clips.
+    """
+    shared = before.splits.subsets.keys() & splits.subsets.keys()
+    changed = [key for key in shared if before.splits.subsets[key] != splits.subsets[key]]
+    if changed:
+        progress.say(
+            f"NOTE: {len(changed)} of {len(shared)} clips are in other parts of the splits than before; runs that were "
+            "trained on the former ones do not change"
+        )
+    if UNTESTED not in before.recipe.projection_fit:
+        return 0
+    newly = [key for key in changed if TEST in splits.subsets[key] and TEST not in before.splits.subsets[key]]
+    if len(newly) <= before.tested_since:
+        return before.tested_since
+    progress.say(
+        f"WARNING: the projection was fitted on clips that no split tested, {len(newly)} of which are tested now: for "
+        "one that knows no test clip, extract into another directory"
+    )
+    return len(newly)

@@ -22,6 +22,7 @@ MANIFEST, ENCODER, PLAN, FAILURES = "manifest.json", "encoder.safetensors", "pla
 SHARDS = "shards"
 SHARD_FILE = re.compile(r"[0-9]{5,}\.(h5|json)")  # a shard and its record
 _MACHINE = "machine"
+UNTESTED, TESTED = "that no split tests on", "test clips included"  # what a projection was fitted on, in recipes
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Manifest:
     `sources`: of those clips whose name does not tell it; `paths`: where the files of those clips are that are not at
     `<class>/<file name>` in the folder of class folders, relative to the data set; both by key. `sources_from`: what
     tells sources, one of SOURCES_FROM. `data_set`: None in a cache of before that was kept, or of no folder of clips.
+    `tested_since`: how many clips no split tested when the projection was fitted on such, and some does now.
     """
 
     fingerprint: str
@@ -140,6 +142,16 @@ class Manifest:
     paths: Mapping[str, str] = field(default_factory=dict)
     sources_from: str = NAMES
     data_set: DataSetName | None = None
+    tested_since: int = 0
+
+    @property
+    def projection_fit(self) -> str:
+        """What the projection was fitted on; the recipe says it as it was then."""
+        fit, count = self.recipe.projection_fit, self.tested_since
+        if not count:
+            return fit
+        then = fit.replace(UNTESTED, "that no split tested then")
+        return f"{then}, of all of which {count} are tested now, by other splits ({TESTED})"
 
 
 def shard_file(index: int) -> str:

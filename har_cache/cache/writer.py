@@ -132,6 +132,7 @@ class Store:
         paths: Mapping[str, str] = MappingProxyType({}),
         sources_from: str = NAMES,
         data_set: DataSetName | None = None,
+        tested_since: int = 0,
     ) -> Manifest:
         """Write failures.csv and, last, the manifest; from `sources` on as it has them."""
         failures = standing_failures(records)
@@ -152,6 +153,7 @@ class Store:
             paths=paths,
             sources_from=sources_from,
             data_set=data_set,
+            tested_since=tested_since,
         )
         write_file(self.root / MANIFEST, seal(to_json_types(manifest)))
         return manifest

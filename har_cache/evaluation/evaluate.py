@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cache.manifest import TESTED
 from ..cache.reader import FeatureCache
 from ..data.keys import FILES
 from ..data.leakage import groups, in_other_class
@@ -138,7 +139,7 @@ class _TestLists:
         linear: Sequence[ProbeOutcome | None],
     ) -> Metrics:
         on_mean, on_moments = (probe and probe.figures(scored.true, scored.films) for probe in linear)
-        subsets, fit = list(run.clips.values()), self.cache.recipe.projection_fit
+        subsets, fit = list(run.clips.values()), self.cache.manifest.projection_fit
         val = subsets.count(VALIDATES)
         tuned = run.config.stage == FINETUNED
         return Metrics(
@@ -151,7 +152,7 @@ class _TestLists:
             fingerprint=self.cache.fingerprint,
             model_sha256=run.model_sha256,
             projection_fit=fit,
-            projection_saw_test_clips="test clips included" in fit,
+            projection_saw_test_clips=TESTED in fit,
             clips=len(scored.keys),
             classes=len(scored.classes),
             chance=1 / len(scored.classes),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..cache.manifest import TESTED, UNTESTED
 from ..cache.recipe import Recipe
 from ..data.index import Clip
 from ..devices import kind_of
@@ -146,7 +147,7 @@ class _Preparation:
         arrays = self._gather("Fitting", features, picked, math.ceil(_PCA_FRAMES / len(picked)), job)
         matrix = np.concatenate(arrays)
         honest = not any(clip.tested for clip in picked)
-        fitted_on = "that no split tests on" if honest else "(test clips included)"
+        fitted_on = UNTESTED if honest else f"({TESTED})"
         fit = f"{len(matrix)} frames of {len(arrays)} clips {fitted_on}"
         if not honest:
             say(

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import system
-from ..cache.data_set import describe
-from ..cache.manifest import PLAN, Manifest, Plan
+from ..cache.data_set import describe, tell_changes
+from ..cache.manifest import PLAN, Manifest, Plan, read_manifest
 from ..cache.record import ClipRecord, ShardRecord, source_sha256, standing_failures
 from ..cache.recovery import recover_plan
 from ..cache.writer import CommitThread, Store
 from ..data.index import ClipIndex
 from ..data.keys import class_of
-from ..errors import CacheError
+from ..errors import CacheError, HarCacheError
 from ..progress import Progress
 from ..storage.files import sha256
 from ..storage.parsing import to_json_types
@@ -129,6 +129,8 @@ class CacheUpdate(ABC):
         classes = sorted({*index.classes, *map(class_of, self._plan.keys)})
         data = describe(index, self._plan.keys, self._store.root)
         versions = {**system.versions(), **self._plan.machine}
+        before = self._manifest_before()
+        tested_since = tell_changes(before, data.splits, self._progress) if before else 0
         self._report.manifest = self._store.finish(
             self._plan,
             done,
@@ -139,8 +141,16 @@ class CacheUpdate(ABC):
             data.paths,
             data.sources_from,
             data.data_set,
+            tested_since,
         )
         return self._report
+
+    def _manifest_before(self) -> Manifest | None:
+        """Of the cache as it was, if it was finished, and is gone on with."""
+        try:
+            return None if self._overwrite else read_manifest(self._store.root)
+        except HarCacheError:  # unfinished, or damaged: it is written anew
+            return None
 
     def _existing_plan(self) -> Plan | None:
         """The plan of the cache that is there, from the rest of it where its file is lost; None where none is."""

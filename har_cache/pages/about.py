@@ -38,7 +38,7 @@ def about_run(run: Run, metrics: Metrics | None, data: Path | None = None) -> Ab
     facts = {
         "Data": _data(config, metrics, data),
         "Encoder": _encoder(config.recipe),
-        "Weights": _weights(config.recipe),
+        "Weights": _weights(config.recipe, metrics.projection_fit if metrics else config.projection_fit),
         "Model": _model(config),
         "Trained": _event(history.get(TRAINED)),
         "Evaluated": _event(evaluated),
@@ -126,10 +126,10 @@ def _encoder(recipe: Recipe) -> str:
     return f"{recipe.origin or recipe.model}: {recipe.dim} numbers {frames} frame, {views}{how}"
 
 
-def _weights(recipe: Recipe) -> str:
+def _weights(recipe: Recipe, projection_fit: str | None) -> str:
     if recipe.weights == MADE_UP or recipe.origin:
         return ""
-    fit = f", fitted on {recipe.projection_fit}" if recipe.projection_fit else ""
+    fit = f", fitted on {projection_fit}" if projection_fit else ""
     return f"{recipe.weights}; projection: {recipe.projection}{fit}"
 
 

@@ -78,7 +78,7 @@ def head_config(settings: TrainHeadSettings, cache: FeatureCache, split: int, tr
         head=settings.head,
         training=training,
         device=settings.device,
-        projection_fit=cache.recipe.projection_fit,
+        projection_fit=cache.manifest.projection_fit,
         versions=system.versions() | device_versions(settings.device),
     )
 

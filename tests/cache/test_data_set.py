@@ -1,10 +1,14 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from har_cache import FeatureCache
+from har_cache.cache.data_set import tell_changes
+from har_cache.cache.manifest import TESTED, UNTESTED, Splits, read_manifest
 from har_cache.cache.verify import verify
 from har_cache.data.splits import TEST, TRAIN
 from har_cache.errors import SettingError
@@ -13,6 +17,7 @@ from har_cache.progress import Progress
 from har_cache.settings.extraction import ExtractSettings
 
 from ..conftest import contents
+from ..helpers.caches import write_cache
 from ..helpers.fake_extraction import fake_extraction, made_with
 from ..helpers.own_data import UCF101, plain_lists, table, ucf101_lists, write_clips, write_text
 
@@ -126,3 +131,35 @@ def test_videos_without_labels_are_cached_without_splits(tmp_path: Path) -> None
 def test_neither_data_nor_a_list_is_wrong_usage() -> None:
     with pytest.raises(SettingError, match="--data: which videos"):
         ExtractSettings(cache=Path("cache")).check()
+
+
+def test_other_splits_are_told_and_that_clips_the_projection_may_know_are_tested_now(tmp_path: Path) -> None:
+    write_clips(tmp_path / "data", *UCF101)
+    first, said = extract(tmp_path, splits=ucf101_lists(tmp_path / "ucf"))
+    untested = {key for key in first if TEST not in first.manifest.splits.subsets[key]}
+    assert untested and not any("than before" in line for line in said)
+
+    folds, said = extract(tmp_path, folds=3)  # which test every clip
+    changed = sum(first.manifest.splits.subsets[key] != folds.manifest.splits.subsets[key] for key in first)
+    assert any(f"NOTE: {changed} of {len(first)} clips are in other parts" in line for line in said)
+    honest = "that no split tests on" in first.recipe.projection_fit
+    assert folds.manifest.tested_since == (len(untested) if honest else 0)
+
+    again, said = extract(tmp_path, folds=3)
+    assert again.manifest == folds.manifest and not any("than before" in line for line in said)
+
+
+def test_a_projection_that_test_clips_may_have_made_is_told_from_one_that_none_has(tmp_path: Path) -> None:
+    write_cache(tmp_path, {"a/1.avi": np.zeros((1, 2, 256), np.float16)})
+    manifest = read_manifest(tmp_path)
+    before = replace(
+        manifest, splits=Splits("drawn", {"a/1.avi": (1,), "a/2.avi": (2,), "a/3.avi": (0,)}), tested_since=0
+    )
+    lines = Lines()
+    assert tell_changes(before, Splits("drawn", {"a/1.avi": (2,), "a/2.avi": (1,), "a/3.avi": (2,)}), lines) == 2
+    assert "NOTE: 3 of 3 clips" in lines.said[0] and "WARNING" in lines.said[1] and "2 of which" in lines.said[1]
+    since = replace(before, tested_since=2)
+    assert TESTED in since.projection_fit and UNTESTED not in since.projection_fit
+    assert before.projection_fit == before.recipe.projection_fit
+    lines.said.clear()
+    assert tell_changes(since, before.splits, lines) == 2 and not lines.said
