@@ -1,5 +1,6 @@
 """What make would run, by `make -n`: nothing runs."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -7,12 +8,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# Of a make that runs these tests, as `make test` does.
+_OF_MAKE = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "MAKE_TERMOUT", "MAKE_TERMERR"}
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in _OF_MAKE}
 
 
 def dry(*arguments: str) -> list[str]:
     """The lines that make would run on a fresh clone whose environment is not there."""
     args = ["make", "-n", "-B", "VENV=no/such/place", "OF_SAMPLE=random", *arguments]
-    return subprocess.run(args, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return subprocess.run(
+        args, cwd=ROOT, env=_ENVIRONMENT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
 
 def _command(lines: list[str], name: str) -> str:
@@ -57,7 +63,9 @@ def test_demo_says_first_what_it_costs_and_last_what_its_figure_is_of() -> None:
 
 
 def test_help_shows_all_targets_and_all_variables() -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "help"], cwd=ROOT, env=_ENVIRONMENT, capture_output=True, text=True, check=True
+    ).stdout
     text = (ROOT / "Makefile").read_text()
     variables = set(re.findall(r"^([A-Z_]+) *\?=", text, re.MULTILINE))
     assert variables == set(re.findall(r"^  ([A-Z_]+)=", shown, re.MULTILINE))
@@ -68,6 +76,10 @@ def test_help_shows_all_targets_and_all_variables() -> None:
 
 def test_predict_without_a_video_says_what_is_missing() -> None:
     result = subprocess.run(
-        ["make", "predict", "VENV=/", "INSTALLED=", "HAR_CACHE=false"], cwd=ROOT, capture_output=True, text=True
+        ["make", "predict", "VENV=/", "INSTALLED=", "HAR_CACHE=false"],
+        cwd=ROOT,
+        env=_ENVIRONMENT,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 2 and "make predict VIDEO=FILE" in result.stderr
