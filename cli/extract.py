@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -31,7 +31,7 @@ def extract(settings: ExtractSettings, allow_failed: AllowFailed = False, as_jso
 def tell(report: "ExtractReport", cache: Path, verb: str, allow_failed: bool, as_json: bool) -> None:
     """Say what came of an update of a cache. Exits with 3 where clips failed and that is not allowed."""
     if as_json:
-        print_json(_content(report, cache))
+        print_json(report.to_dict())
     if report.seconds:
         rate = report.frames / report.seconds
         done = f"{plural(report.clips, 'clip')}, {plural(report.frames, 'frame')}"
@@ -49,14 +49,3 @@ def tell(report: "ExtractReport", cache: Path, verb: str, allow_failed: bool, as
     say(f"{cache}: {held} in {plural(counts.shards, 'shard')}")
     if report.failures and not allow_failed:
         raise typer.Exit(SOME_FAILED)
-
-
-def _content(report: "ExtractReport", cache: Path) -> dict[str, Any]:
-    """`clips`, `frames`, `seconds` and `busy_s` are of this run, the rest is of the whole cache."""
-    return {
-        "cache": str(cache),
-        "fingerprint": report.manifest.fingerprint,
-        "counts": report.manifest.counts,
-        "failures": [{"key": key, "reason": reason} for key, reason in report.failures.items()],
-        **{name: getattr(report, name) for name in ("clips", "frames", "seconds", "busy_s")},
-    }

@@ -2,12 +2,11 @@
 
 from .starting import imported  # isort: skip - the first of all
 
-import os
 from typing import Annotated
 
 import typer
 
-from har_cache.system import version
+from har_cache.system import repeat_products, version
 
 from . import (
     ablate,
@@ -37,9 +36,7 @@ from .console import INTERRUPTED, echo, printing, say
 from .options import add
 from .streams import open_streams
 
-# For cuBLAS, which reads it once: without it, its products on a GPU may differ in their last bits from one run to the
-# next, and so would a training. Worker processes inherit it.
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+repeat_products()
 
 _DATA, _CACHE, _TRAINING, _RESULTS, _USE, _MORE = (
     "Data sets",

@@ -54,34 +54,12 @@ def predict(
 
 
 def _content(report: "PredictReport", top: int, settings: PredictSettings) -> dict[str, Any]:
-    return {
-        "run": str(report.run.path),
-        "stage": report.run.config.stage,
-        "model_sha256": report.run.model_sha256,
-        "predictions": [
-            {
-                "video": str(p.video),
-                **{name: getattr(p, name) for name in ("frames", "fps", "true", "correct", "known")},
-                "top": _top(p.top(top)),
-                **({"windows": _windows(p, top)} if settings.every else {}),
-            }
-            for p in report.predictions
-        ],
-        "failures": [{"video": str(video), "reason": reason} for video, reason in report.failures.items()],
-        "film": str(settings.film) if settings.film else None,
-        "csv": str(settings.csv) if settings.csv else None,
-    }
-
-
-def _windows(prediction: "Prediction", top: int) -> list[dict[str, Any]]:
-    return [
-        {**{name: getattr(w, name) for name in ("begin", "end", "frames")}, "top": _top(prediction.top_of(w, top))}
-        for w in prediction.windows
-    ]
-
-
-def _top(likeliest: list[tuple[str, float]]) -> list[dict[str, Any]]:
-    return [{"class": name, "probability": share} for name, share in likeliest]
+    found = report.to_dict(top)
+    if not settings.every:
+        for prediction in found["predictions"]:
+            del prediction["windows"]
+    film, csv = (str(path) if path else None for path in (settings.film, settings.csv))
+    return {**found, "film": film, "csv": csv}
 
 
 def _text(prediction: "Prediction", top: int) -> str:

@@ -97,6 +97,13 @@ def default_workers() -> int:
     return max(1, min(cores(), memory_bytes() // _WORKER_BYTES))
 
 
+def repeat_products() -> None:
+    """For cuBLAS, which reads it once: without it, its products on a GPU may differ in their last bits from one run to
+    the next, and so would a training. Processes that are started later inherit it.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def limit_threads() -> None:
     """Not more threads than a container's CPU quota has cores: torch counts the machine's, and waits for all."""
     import torch

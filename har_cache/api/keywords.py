@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from ..errors import SettingError
 from ..options import Option, Settings, flag, options
+from ..system import repeat_products
 from ..workers.main_module import check_main_module
 
 PathLike = str | os.PathLike[str]
@@ -33,8 +34,7 @@ def command(kind: type[Settings] | None = None) -> Callable[[F], F]:
         @wraps(function)
         def call(*args: Any, **options: Any) -> Any:
             check_main_module()
-            # For cuBLAS, which reads it once: without it, products on a GPU may differ from one run to the next.
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            repeat_products()
             return function(*args, **options)
 
         if kind is not None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..cache.recipe import Recipe
 from ..data.hmdb51 import CLASS_NAMES
-from ..data.index import data_set_name
-from ..evaluation.results import Metrics
+from ..data.index import DataSetName, data_set_name
+from ..evaluation.results import DataSetSize, Metrics
 from ..model.config import FINETUNED, RunConfig
 from ..model.run import Run
 from ..sample_data.standin import WEIGHTS as MADE_UP
@@ -100,8 +100,11 @@ def size_text(metrics: Metrics) -> str:
     known = metrics.data_set
     if known is None:
         return ""
-    kind = "drawn sample " if known.drawn else ""
-    return f"{kind}\u201c{known.name}\u201d, {known.clips:,} clips of {known.classes} classes"
+    return f"{_named(known)}, {known.clips:,} clips of {known.classes} classes"
+
+
+def _named(data: DataSetName | DataSetSize) -> str:
+    return f"{'drawn sample ' if data.drawn else ''}\u201c{data.name}\u201d"
 
 
 def _data(config: RunConfig, metrics: Metrics | None, data: Path | None) -> str:
@@ -110,8 +113,7 @@ def _data(config: RunConfig, metrics: Metrics | None, data: Path | None) -> str:
     if config.recipe.weights == MADE_UP:
         return f"made up for the split lists of {hmdb51 or f'{len(config.classes)} classes'}: no videos"
     if not size and data:
-        known = data_set_name(data)
-        size = f"{'drawn sample ' if known.drawn else ''}\u201c{known.name}\u201d, {len(config.classes)} classes"
+        size = f"{_named(data_set_name(data))}, {len(config.classes)} classes"
     if not size:
         return f"{hmdb51 or 'a data set'} of {len(config.classes)} classes; cache {config.cache}"
     return f"{hmdb51}, {size}" if hmdb51 else size

@@ -43,10 +43,15 @@ class PredictReport:
     def __repr__(self) -> str:
         return f"PredictReport({self.predictions}; {len(self.failures)} failed)"
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        failures = [{"video": str(video), "reason": reason} for video, reason in self.failures.items()]
-        return {"run": str(self.run.path), "predictions": [p.to_dict() for p in self.predictions], "failures": failures}
+    def to_dict(self, count: int | None = None) -> dict[str, Any]:
+        """As JSON types; of each video all classes, or the likeliest so many."""
+        return {
+            "run": str(self.run.path),
+            "stage": self.run.config.stage,
+            "model_sha256": self.run.model_sha256,
+            "predictions": [prediction.to_dict(count) for prediction in self.predictions],
+            "failures": [{"video": str(video), "reason": reason} for video, reason in self.failures.items()],
+        }
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A row a video: the likeliest class and its probability, and what is known of it. Raises HarCacheError without

@@ -57,15 +57,17 @@ class Prediction:
         [(name, probability)] = self.top(1)
         return f"Prediction({str(self.video)!r}: {name} {probability:.1%})"
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types: what is known of the video, the probability of each class, likeliest first, and windows."""
+    def to_dict(self, count: int | None = None) -> dict[str, Any]:
+        """As JSON types: what is known of the video, the probability of each class, or of so many, likeliest first, and
+        windows.
+        """
         known = {name: getattr(self, name) for name in ("frames", "fps", "true", "correct", "known")}
-        every = len(self.classes)
+        count = len(self.classes) if count is None else count
         windows = [
-            {**{name: getattr(w, name) for name in ("begin", "end", "frames")}, "top": _named(self.top_of(w, every))}
+            {**{name: getattr(w, name) for name in ("begin", "end", "frames")}, "top": _named(self.top_of(w, count))}
             for w in self.windows
         ]
-        return {"video": str(self.video), **known, "top": _named(self.top(every)), "windows": windows}
+        return {"video": str(self.video), **known, "top": _named(self.top(count)), "windows": windows}
 
     @property
     def correct(self) -> bool | None:
